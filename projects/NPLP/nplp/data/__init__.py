@@ -1,1 +1,5 @@
-"""To be filled."""
+"""Data sets, loaders and ordered feature extraction.
+
+``nplp.data.synthetic``, the generator of the built-in domains, works without the toolbox; everything
+else here needs it.
+"""

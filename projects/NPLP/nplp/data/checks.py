@@ -1,0 +1,62 @@
+"""Looks at every image once before hours are spent on them."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from nplp.errors import UserError
+
+__all__ = ["verify_images"]
+
+NAMED_AT_MOST = 5
+
+
+def verify_images(paths: list[str], what: str, workers: int | None = None) -> None:
+    """Decode every image, with a progress bar on a terminal.
+
+    Args:
+        paths: the image files.
+        what: what they are, for the message.
+        workers: decoding threads; ``None``: one a core.
+
+    Raises:
+        UserError: naming the number of files that cannot be decoded, the first of them and why.
+    """
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        faults = list(
+            tqdm(
+                pool.map(_fault, paths),
+                total=len(paths),
+                desc=f"Checking {what}",
+                unit="image",
+                leave=False,
+                disable=None,
+            )
+        )
+    bad = [f"{Path(path).name} ({fault})" for path, fault in zip(paths, faults, strict=True) if fault]
+    if bad:
+        rest = f" and {len(bad) - NAMED_AT_MOST} more" if len(bad) > NAMED_AT_MOST else ""
+        folder = Path(paths[0]).parent
+        raise UserError(
+            f"{len(bad)} of {len(paths)} images of {what} cannot be read, in {folder}: "
+            f"{', '.join(bad[:NAMED_AT_MOST])}{rest}: replace or remove them"
+        )
+
+
+def _fault(path: str) -> str:
+    """Return why an image cannot be decoded, in a few words; empty when it can."""
+    try:
+        if os.path.getsize(path) == 0:
+            return "empty file"
+        with Image.open(path) as image:
+            image.convert("RGB")
+    except Image.DecompressionBombError:
+        return "too many pixels"
+    except Image.UnidentifiedImageError:
+        return "not an image"
+    except (OSError, SyntaxError, ValueError) as error:
+        return str(error).split(":")[0][:80] or type(error).__name__
+    return ""

@@ -1,0 +1,159 @@
+"""Data sets by name: the toolbox's benchmarks and the built-in synthetic domains, checked for people.
+
+An item is ``(image path, identity, camera)`` as in the toolbox: the identity and the camera are strings
+in a training set and integers in the query and gallery sets.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastreid.config import CfgNode
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.datasets.bases import ImageDataset
+from fastreid.utils import comm
+
+from nplp.data.synthetic import DomainSpec, default_cache_root, ensure_domain
+from nplp.errors import UserError
+
+__all__ = ["Item", "ReidData", "SynthPlaza", "SynthStation", "index_cameras", "load_dataset"]
+
+Item = tuple[str, Any, Any]
+
+JUNK = -1
+MARKET_NAME = re.compile(r"^(-?\d+)_c(\d+)")
+
+
+@dataclass(frozen=True)
+class ReidData:
+    """One data set's items, each list sorted by path so that no machine's folder order matters."""
+
+    name: str
+    train: list[Item]
+    query: list[Item]
+    gallery: list[Item]
+
+
+class _SyntheticDomain(ImageDataset):
+    """A built-in synthetic domain: rendered once into the cache folder, read in Market-1501's layout."""
+
+    domain = ""
+
+    def __init__(self, root: str = "", **kwargs: Any) -> None:
+        """Render the domain if the cache does not hold it yet.
+
+        Args:
+            root: the toolbox's data-set root; not used.
+            **kwargs: ``cache_root`` and the fields of :class:`DomainSpec`.
+        """
+        del root
+        cache_root = Path(kwargs.pop("cache_root", "") or default_cache_root())
+        spec = DomainSpec(name=self.domain, **kwargs)
+        if comm.is_main_process():
+            ensure_domain(spec, cache_root, progress=True)
+        comm.synchronize()
+        self.folder = ensure_domain(spec, cache_root)
+        super().__init__(
+            self._read("bounding_box_train", is_train=True),
+            self._read("query"),
+            self._read("bounding_box_test"),
+        )
+
+    def _read(self, subfolder: str, is_train: bool = False) -> list[Item]:
+        items: list[Item] = []
+        for path in sorted((self.folder / subfolder).glob("*.jpg")):
+            identity, camera = (int(part) for part in MARKET_NAME.match(path.name).groups())  # type: ignore[union-attr]
+            if identity == JUNK:
+                continue
+            prefix = f"synth{self.domain}_"
+            key = (f"{prefix}{identity}", f"{prefix}{camera - 1}") if is_train else (identity, camera - 1)
+            items.append((str(path), *key))
+        return items
+
+
+@DATASET_REGISTRY.register()
+class SynthPlaza(_SyntheticDomain):
+    """The outdoor synthetic domain, the source of the built-in tasks."""
+
+    domain = "plaza"
+
+
+@DATASET_REGISTRY.register()
+class SynthStation(_SyntheticDomain):
+    """The indoor synthetic domain, the target of the built-in tasks."""
+
+    domain = "station"
+
+
+def load_dataset(cfg: CfgNode, name: str) -> ReidData:
+    """Return the data set registered as ``name``, read from ``FASTREID_DATASETS`` (default ``datasets``).
+
+    Raises:
+        UserError: for an unknown name, a missing folder or file, file names that do not parse, or a
+            training, query or gallery set without an image.
+    """
+    root = os.environ.get("FASTREID_DATASETS", "datasets")
+    factory = _find(name)
+    try:
+        data = factory(root=root, **_synthetic_arguments(cfg, factory))
+        subsets = {subset: getattr(data, subset) for subset in ("train", "query", "gallery")}
+    except UserError:
+        raise
+    except (RuntimeError, AssertionError, OSError) as error:
+        raise UserError(_missing(name, root, error)) from error
+    except (AttributeError, ValueError, IndexError) as error:
+        raise UserError(
+            f"{name}: a file name or list line under {root!r} does not follow the data set's naming "
+            f"({error}): see datasets/README.md for the layout"
+        ) from error
+    for subset, items in subsets.items():
+        if not items:
+            raise UserError(
+                f"{name}: the {subset} set under {root!r} holds no image: see datasets/README.md for the layout"
+            )
+    return ReidData(
+        name, **{subset: sorted(items, key=lambda item: item[0]) for subset, items in subsets.items()}
+    )
+
+
+def _find(name: str) -> Any:
+    try:
+        return DATASET_REGISTRY.get(name)
+    except KeyError as error:
+        known = ", ".join(("SynthPlaza", "SynthStation", "Market1501", "DukeMTMC", "MSMT17"))
+        raise UserError(
+            f"unknown data set {name!r} in DATASETS or NPLP.SOURCE.DATASETS: use {known}"
+        ) from error
+
+
+def _synthetic_arguments(cfg: CfgNode, factory: Any) -> dict[str, Any]:
+    if not (isinstance(factory, type) and issubclass(factory, _SyntheticDomain)):
+        return {}
+    options = cfg.DATASETS.SYNTHETIC
+    return {
+        "cache_root": options.ROOT,
+        "train_identities": options.TRAIN_IDENTITIES,
+        "test_identities": options.TEST_IDENTITIES,
+        "images_per_identity": options.IMAGES_PER_IDENTITY,
+        "cameras": options.CAMERAS,
+        "image_size": tuple(options.IMAGE_SIZE),
+        "seed": options.SEED,
+    }
+
+
+def _missing(name: str, root: str, error: Exception) -> str:
+    sought = re.search(r'"(.+)" is not found', str(error))
+    where = repr(sought.group(1)) if sought else f"its folder under {root!r} ({error})"
+    return (
+        f"{name}: looked for {where}, which does not exist; FASTREID_DATASETS sets the folder that holds the data "
+        f"sets (now {root!r}); `make quickstart` needs no data set"
+    )
+
+
+def index_cameras(items: list[Item]) -> np.ndarray:
+    """Return the items' cameras as ``[N]`` int64 numbers, 0 to C - 1 in the sorted order of their names."""
+    _, numbers = np.unique([str(camera) for _, _, camera in items], return_inverse=True)
+    return numbers.astype(np.int64)

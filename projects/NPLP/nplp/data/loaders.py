@@ -1,0 +1,138 @@
+"""Loaders that put batches on the model's device and whose randomness depends on seed and epoch alone."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+from fastreid.data.build import fast_batch_collator
+from fastreid.data.common import CommDataset
+from fastreid.data.samplers import InferenceSampler
+from fastreid.data.transforms import build_transforms
+from fastreid.utils import comm
+from torch.utils.data import BatchSampler, DataLoader
+
+from nplp.data.datasets import Item
+from nplp.data.samplers import IdentityBatchSampler, ShuffledBatchSampler
+from nplp.errors import UserError
+
+__all__ = ["DeviceLoader", "TrainSet", "build_test_loader", "build_train_loader"]
+
+IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
+
+
+class DeviceLoader:
+    """A loader whose batches arrive on ``device``; iterating it again starts a new pass."""
+
+    def __init__(self, loader: DataLoader, device: torch.device) -> None:
+        """Wrap ``loader``, which yields dictionaries of tensors and lists."""
+        self.loader = loader
+        self.dataset: Any = loader.dataset
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in self.loader:
+            yield {
+                key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+                for key, value in batch.items()
+            }
+
+
+class TrainSet:
+    """Images with contiguous labels, and how many steps an epoch over them takes."""
+
+    def __init__(self, cfg: CfgNode, items: list[Item], labels: np.ndarray, cameras: np.ndarray) -> None:
+        """Join items with labels.
+
+        Args:
+            cfg: the configuration; ``INPUT``, ``SOLVER`` and ``DATALOADER`` are read.
+            items: ``N`` items; their own identities are not looked at.
+            labels: ``[N]`` int64, 0 to c - 1, or -1 for an image that takes no part.
+            cameras: ``[N]`` int64 camera numbers.
+        """
+        self.cfg = cfg
+        kept = np.flatnonzero(labels >= 0)
+        self.labels = labels[kept]
+        self.num_classes = int(labels.max()) + 1 if kept.size else 0
+        records = [(items[i][0], int(labels[i]), int(cameras[i])) for i in kept]
+        self.dataset = CommDataset(records, build_transforms(cfg, is_train=True), relabel=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in the images, at least one."""
+        return max(1, len(self) // self.cfg.SOLVER.IMS_PER_BATCH)
+
+
+def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> DeviceLoader:
+    """Return the loader of one epoch: ``num_batches`` batches that depend on ``seed`` alone.
+
+    Raises:
+        UserError: if the batch does not divide over the processes, or the sampler is unknown.
+    """
+    cfg = train_set.cfg
+    shared = {
+        "batch_size": cfg.SOLVER.IMS_PER_BATCH,
+        "num_batches": num_batches,
+        "seed": seed,
+        "rank": comm.get_rank(),
+        "world_size": comm.get_world_size(),
+    }
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    sampler: IdentityBatchSampler | ShuffledBatchSampler
+    try:
+        if name in IDENTITY_SAMPLERS:
+            sampler = IdentityBatchSampler(
+                train_set.labels, num_instances=cfg.DATALOADER.NUM_INSTANCE, **shared
+            )
+        elif name == "TrainingSampler":
+            sampler = ShuffledBatchSampler(len(train_set), **shared)
+        else:
+            known = ", ".join(("TrainingSampler", *IDENTITY_SAMPLERS))
+            raise UserError(f"DATALOADER.SAMPLER_TRAIN must be one of {known}, got {name!r}")
+    except ValueError as error:
+        raise (
+            error if isinstance(error, UserError) else UserError(f"SOLVER.IMS_PER_BATCH: {error}")
+        ) from error
+    return _wrap(cfg, train_set.dataset, sampler, seed)
+
+
+def build_test_loader(cfg: CfgNode, items: list[Item]) -> DeviceLoader:
+    """Return a loader over ``items`` in their order, with the test-time transformation.
+
+    Under ``torch.distributed`` each rank reads its own consecutive share; the shares in rank order are
+    the whole.
+    """
+    dataset = CommDataset(items, build_transforms(cfg, is_train=False), relabel=False)
+    batch_size = max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size())
+    sampler = BatchSampler(InferenceSampler(len(items)), batch_size, drop_last=False)
+    return _wrap(cfg, dataset, sampler, seed=cfg.SEED)
+
+
+def _wrap(cfg: CfgNode, dataset: CommDataset, sampler: Any, seed: int) -> DeviceLoader:
+    device = torch.device(cfg.MODEL.DEVICE)
+    loader = DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=fast_batch_collator,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_seed_worker,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return DeviceLoader(loader, device)
+
+
+def _seed_worker(worker_id: int) -> None:
+    """Seed numpy and python in a loader worker from torch's own per-worker seed."""
+    del worker_id
+    seed = torch.initial_seed() % 2**32
+    np.random.seed(seed)  # noqa: NPY002  the toolbox's transforms draw from the global generator
+    random.seed(seed)

@@ -1,0 +1,135 @@
+"""Which images make a batch: P identities with K images each, or a plain shuffle.
+
+Both samplers are finite (one epoch) and draw from a generator of their own, seeded by the caller, so
+that an epoch's batches depend on the seed and the epoch alone: neither on the global random state nor
+on what ran before a resume.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+__all__ = ["IdentityBatchSampler", "ShuffledBatchSampler"]
+
+
+class IdentityBatchSampler(Sampler[list[int]]):
+    """Batches of P identities with K images each, for the batch-hard triplet loss.
+
+    The identities of an epoch are random permutations of all, one after another; the last ones of a
+    permutation that do not fill a batch are left out. With fewer than P identities the permutation is
+    repeated within the batch, so that an identity may come with a multiple of K images. An identity's
+    images are drawn without replacement until they are used up; one with fewer than K repeats some.
+
+    In a distributed run every rank draws the same batches and keeps its own consecutive share of the
+    identities, so that the global batch in rank order is the batch of one process.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int] | np.ndarray,
+        *,
+        batch_size: int,
+        num_instances: int,
+        num_batches: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Prepare one epoch.
+
+        Args:
+            labels: identity (or pseudo-label) of each image, ``[N]`` integers.
+            batch_size: images of the batch over all ranks, a multiple of ``num_instances * world_size``.
+            num_instances: K, images of an identity in a batch.
+            num_batches: batches of the epoch.
+            seed: seed of this epoch's draws.
+            rank: this process's number.
+            world_size: number of processes.
+
+        Raises:
+            ValueError: if ``labels`` is empty or ``batch_size`` does not divide as stated.
+        """
+        labels = np.asarray(labels)
+        if labels.size == 0:
+            raise ValueError("labels must hold at least one image, got none")
+        if batch_size <= 0 or batch_size % (num_instances * world_size):
+            raise ValueError(
+                f"batch_size must be a positive multiple of num_instances x world_size = "
+                f"{num_instances} x {world_size}, got {batch_size}"
+            )
+        self._images = [np.flatnonzero(labels == identity) for identity in np.unique(labels)]
+        self._per_batch = batch_size // num_instances
+        self._num_instances = num_instances
+        self._num_batches = num_batches
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng(self._seed)
+        share = self._per_batch // self._world_size
+        mine = slice(self._rank * share, (self._rank + 1) * share)
+        left: dict[int, list[int]] = {}
+        identities = self._identities(rng)
+        for _ in range(self._num_batches):
+            batch = [self._draw(next(identities), left, rng) for _ in range(self._per_batch)]
+            yield [image for images in batch[mine] for image in images]
+
+    def _identities(self, rng: np.random.Generator) -> Iterator[int]:
+        while True:
+            order = rng.permutation(len(self._images))
+            if len(order) > self._per_batch:
+                order = order[: len(order) - len(order) % self._per_batch]
+            else:
+                order = np.resize(order, self._per_batch)
+            yield from order.tolist()
+
+    def _draw(self, identity: int, left: dict[int, list[int]], rng: np.random.Generator) -> list[int]:
+        count = self._num_instances
+        images = self._images[identity]
+        if len(images) < count:
+            return np.concatenate([images, rng.choice(images, count - len(images))]).tolist()
+        unused = left.get(identity, [])
+        if len(unused) < count:
+            unused = rng.permutation(images).tolist()
+        left[identity] = unused[count:]
+        return unused[:count]
+
+
+class ShuffledBatchSampler(Sampler[list[int]]):
+    """Batches of images in random order, without regard to identities (the toolbox's TrainingSampler)."""
+
+    def __init__(
+        self, size: int, *, batch_size: int, num_batches: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        """Prepare one epoch of ``num_batches`` batches over ``size`` images; see IdentityBatchSampler."""
+        if size <= 0:
+            raise ValueError(f"size must be at least 1, got {size}")
+        if batch_size <= 0 or batch_size % world_size:
+            raise ValueError(
+                f"batch_size must be a positive multiple of {world_size} processes, got {batch_size}"
+            )
+        self._size = size
+        self._batch_size = batch_size
+        self._num_batches = num_batches
+        self._seed = seed
+        self._share = slice(
+            rank * batch_size // world_size,
+            (rank + 1) * batch_size // world_size,
+        )
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng(self._seed)
+        pool: list[int] = []
+        for _ in range(self._num_batches):
+            while len(pool) < self._batch_size:
+                pool.extend(rng.permutation(self._size).tolist())
+            batch, pool = pool[: self._batch_size], pool[self._batch_size :]
+            yield batch[self._share]
