@@ -112,7 +112,8 @@ def load_dataset(cfg: CfgNode, name: str) -> ReidData:
     for subset, items in subsets.items():
         if not items:
             raise UserError(
-                f"{name}: the {subset} set under {root!r} holds no image: see datasets/README.md for the layout"
+                f"{name}: the {subset} set under {root!r} holds no image: "
+                "see datasets/README.md for the layout"
             )
     return ReidData(
         name, **{subset: sorted(items, key=lambda item: item[0]) for subset, items in subsets.items()}
@@ -148,8 +149,8 @@ def _missing(name: str, root: str, error: Exception) -> str:
     sought = re.search(r'"(.+)" is not found', str(error))
     where = repr(sought.group(1)) if sought else f"its folder under {root!r} ({error})"
     return (
-        f"{name}: looked for {where}, which does not exist; FASTREID_DATASETS sets the folder that holds the data "
-        f"sets (now {root!r}); `make quickstart` needs no data set"
+        f"{name}: looked for {where}, which does not exist; FASTREID_DATASETS sets the folder that holds "
+        f"the data sets (now {root!r}); `make quickstart` needs no data set"
     )
 
 

@@ -101,7 +101,7 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
         raise (
             error if isinstance(error, UserError) else UserError(f"SOLVER.IMS_PER_BATCH: {error}")
         ) from error
-    return _wrap(cfg, train_set.dataset, sampler, seed)
+    return _wrap(cfg, train_set.dataset, sampler, seed + comm.get_rank())
 
 
 def build_test_loader(cfg: CfgNode, items: list[Item]) -> DeviceLoader:

@@ -1,1 +1,1 @@
-"""To be filled."""
+"""Training: the trainer, the pseudo-label hook and the whole of Algorithm 1."""

@@ -1,0 +1,109 @@
+"""Adaptation to an unlabelled camera network: lines 3 to 13 of Algorithm 1."""
+
+import logging
+
+import numpy as np
+from fastreid.config import CfgNode
+from fastreid.engine import hooks
+from fastreid.utils import comm
+from fastreid.utils.events import get_event_storage
+
+from nplp.data.checks import verify_images
+from nplp.data.datasets import Item, ReidData, load_dataset
+from nplp.engine.averaging import WeightAverage, WeightAverageHook
+from nplp.engine.evaluation import evaluate
+from nplp.engine.pseudo_labels import PseudoLabelHook
+from nplp.engine.records import RunRecord
+from nplp.engine.trainer import ReidTrainer
+
+__all__ = ["AdaptationTrainer"]
+
+logger = logging.getLogger(__name__)
+
+
+class AdaptationTrainer(ReidTrainer):
+    """Trains an ``NPLP`` model with triplet and center-contrastive loss on pseudo-labels (eq. 12)."""
+
+    stage = 1
+
+    def __init__(self, cfg: CfgNode, test_sets: list[ReidData], base: CfgNode) -> None:
+        """Load the target set and build the rest.
+
+        Args:
+            cfg: the configuration; the target is ``DATASETS.NAMES``.
+            test_sets: evaluated by ``NPLP.EVAL_PERIOD``.
+            base: what ``results.json`` gives the differences in the configuration from.
+        """
+        self.record = RunRecord()
+        self._base = base
+        self._test_sets = test_sets
+        self._items: list[Item] = []
+        for name in cfg.DATASETS.NAMES:
+            self._items.extend(load_dataset(cfg, name).train)
+        if cfg.DATASETS.VERIFY:
+            verify_images([item[0] for item in self._items], "the target's training set")
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.SOLVER.MAX_EPOCH = cfg.NPLP.ITERATIONS * cfg.NPLP.EPOCHS_PER_ITERATION
+        cfg.freeze()
+        super().__init__(cfg)
+        self.checkpointer.checkpointables["pseudo_labels"] = self.pseudo_labels
+        self.checkpointer.checkpointables["record"] = self.record
+        if self.average is not None:
+            self.checkpointer.checkpointables["average"] = self.average
+
+    def build_stage_hooks(self) -> list[hooks.HookBase]:
+        """Return the pseudo-label hook, the weight average and the evaluation."""
+        cfg, model = self.cfg, self.bare_model
+        _, identities = np.unique([str(item[1]) for item in self._items], return_inverse=True)
+        self.pseudo_labels = PseudoLabelHook(cfg, model, self._items, self.record, identities)
+        self.average = WeightAverage(model, cfg.NPLP.EMA_DECAY) if cfg.NPLP.EMA else None
+        averaging = [WeightAverageHook(self.average)] if self.average is not None else []
+        return [self.pseudo_labels, *averaging, hooks.CallbackHook(after_epoch=AdaptationTrainer._end_epoch)]
+
+    def direct_transfer(self) -> None:
+        """Evaluate the source model on the target before the first iteration, once."""
+        if "direct_transfer" not in self.record.results:
+            self._evaluate_as("direct_transfer")
+            self.record.write(self.cfg, self._base)
+
+    def _run_steps(self) -> None:
+        with self.record.timed("training"):
+            super()._run_steps()
+
+    def _end_epoch(self) -> None:
+        """Report the losses; at an iteration's end evaluate and write the results files."""
+        options, done = self.cfg.NPLP, self.epoch + 1
+        latest = get_event_storage().latest()
+        losses = {key: latest[key][0] for key in ("total_loss", "loss_triplet", "loss_cc") if key in latest}
+        described = ", ".join(f"{key.removeprefix('loss_')} {value:.3f}" for key, value in losses.items())
+        logger.info("  epoch %d, %d steps: %s", done, self.steps_per_epoch, described)
+        if done % options.EPOCHS_PER_ITERATION:
+            return
+        iteration = done // options.EPOCHS_PER_ITERATION
+        last, startup_over = iteration == options.ITERATIONS, iteration == options.STARTUP_ITERATIONS
+        if last or startup_over or (options.EVAL_PERIOD and iteration % options.EVAL_PERIOD == 0):
+            stages = [name for name, due in (("startup", startup_over), ("final", last)) if due]
+            self._evaluate_as(*stages)
+        self.record.write(self.cfg, self._base)
+
+    def _evaluate_as(self, *stages: str) -> None:
+        """Evaluate the model, and its average where kept, and record the metrics under ``stages``."""
+        with self.record.timed("evaluation"):
+            metrics = evaluate(self.cfg, self.model, self._test_sets)
+            averaged: dict[str, float] = {}
+            if self.average is not None and stages != ("direct_transfer",):
+                with self.average.applied():
+                    averaged = evaluate(self.cfg, self.model, self._test_sets)
+        if not comm.is_main_process() or not metrics:
+            return
+        for stage in stages:
+            self.record.results[stage] = metrics
+        if averaged and "final" in stages:
+            self.record.results["final_ema"] = averaged
+        if self.record.history and "direct_transfer" not in stages:
+            self.record.history[-1].update(metrics)
+            self.record.history[-1].update({f"ema/{name}": value for name, value in averaged.items()})
+            self.storage.put_scalars(**metrics, smoothing_hint=False)
+        extra = f"; averaged weights {averaged['Rank-1']:.2f}, {averaged['mAP']:.2f}" if averaged else ""
+        logger.info("  Rank-1 %.2f, mAP %.2f%s", metrics["Rank-1"], metrics["mAP"], extra)

@@ -1,0 +1,153 @@
+"""The whole of Algorithm 1, from the source model to the adapted one, and evaluation alone."""
+
+import logging
+from pathlib import Path
+
+from fastreid.config import CfgNode
+from fastreid.utils import comm
+
+from nplp.config import source_config
+from nplp.data.datasets import ReidData, load_dataset
+from nplp.engine.adaptation import AdaptationTrainer
+from nplp.engine.checkpoint import load_weights
+from nplp.engine.evaluation import evaluate
+from nplp.engine.records import RunRecord, format_results
+from nplp.engine.supervised import SupervisedTrainer
+
+__all__ = ["evaluate_only", "run"]
+
+logger = logging.getLogger(__name__)
+
+CLASSIFIER = ("heads.classifier.", "heads.weight")
+"""Weights that belong to the training identities and are left behind."""
+
+
+def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, float]]:
+    """Train what ``cfg`` asks for and return the metrics by stage.
+
+    An ``NPLP`` model is pre-trained on the source, unless its weights are given, and adapted to the
+    target; any other model of the toolbox is trained with the identities of ``DATASETS.NAMES``.
+
+    Args:
+        cfg: the configuration.
+        base: what ``results.json`` gives the differences in the configuration from.
+        resume: continue from the last finished epoch in ``OUTPUT_DIR``, if there is one.
+
+    Raises:
+        UserError: for whatever a user can set right.
+    """
+    test_sets = [load_dataset(cfg, name) for name in cfg.DATASETS.TESTS]
+    if cfg.MODEL.META_ARCHITECTURE != "NPLP":
+        return _train_stock(cfg, base, test_sets, resume)
+    weights = cfg.NPLP.SOURCE.WEIGHTS or cfg.MODEL.WEIGHTS
+    seconds: dict[str, float] = {}
+    if not weights:
+        weights = str(_pretrain(cfg, resume, seconds))
+    return _adapt(cfg, base, test_sets, weights, resume, seconds)
+
+
+def evaluate_only(cfg: CfgNode) -> dict[str, float]:
+    """Evaluate ``MODEL.WEIGHTS``, by default the run's final model, on ``DATASETS.TESTS``."""
+    path = cfg.MODEL.WEIGHTS or str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
+    test_sets = [load_dataset(cfg, name) for name in cfg.DATASETS.TESTS]
+    model = SupervisedTrainer.build_model(_without_pretraining(cfg))
+    load_weights(model, path, optional=CLASSIFIER)
+    metrics = evaluate(cfg, model, test_sets)
+    if comm.is_main_process():
+        logger.info("%s\n%s", path, format_results({"final": metrics}))
+    return metrics
+
+
+def _without_pretraining(cfg: CfgNode) -> CfgNode:
+    """Return ``cfg`` for a model whose weights are loaded right after it is built."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    if cfg.MODEL.META_ARCHITECTURE != "NPLP":
+        cfg.MODEL.HEADS.NUM_CLASSES = max(1, cfg.MODEL.HEADS.NUM_CLASSES)
+    cfg.freeze()
+    return cfg
+
+
+def _pretrain(cfg: CfgNode, resume: bool, seconds: dict[str, float]) -> Path:
+    """Line 1 of Algorithm 1: return the path of the source model's weights."""
+    source = source_config(cfg)
+    final = Path(source.OUTPUT_DIR) / "model_final.pth"
+    if resume and final.exists():
+        logger.info("Source model: %s, already trained", final)
+        return final
+    if comm.is_main_process():
+        final.parent.mkdir(parents=True, exist_ok=True)
+        final.unlink(missing_ok=True)
+    comm.synchronize()
+    trainer = SupervisedTrainer(source, [])
+    logger.info(
+        "Pre-training on %s: %d images of %d identities, %d epochs",
+        ", ".join(source.DATASETS.NAMES),
+        len(trainer.train_set or ()),
+        trainer.cfg.MODEL.HEADS.NUM_CLASSES,
+        trainer.max_epoch,
+    )
+    _resume_or_clear(trainer, resume)
+    record = RunRecord()
+    with record.timed("source"):
+        trainer.train()
+    seconds.update(record.seconds)
+    return trainer.save_final()
+
+
+def _adapt(
+    cfg: CfgNode,
+    base: CfgNode,
+    test_sets: list[ReidData],
+    weights: str,
+    resume: bool,
+    seconds: dict[str, float],
+) -> dict[str, dict[str, float]]:
+    trainer = AdaptationTrainer(_without_pretraining(cfg), test_sets, base)
+    if not _resume_or_clear(trainer, resume):
+        load_weights(trainer.bare_model, weights, optional=CLASSIFIER)
+        if trainer.average is not None:
+            trainer.average.restart()
+        trainer.record.seconds.update(seconds)
+        logger.info("Direct transfer of %s", weights)
+        trainer.direct_transfer()
+    trainer.train()
+    trainer.save_final()
+    if trainer.average is not None:
+        trainer.save_final("model_final_ema", trainer.average.weights())
+    trainer.record.write(cfg, base)
+    if comm.is_main_process() and trainer.record.results:
+        logger.info("%s\n%s", cfg.OUTPUT_DIR, format_results(trainer.record.results))
+    return trainer.record.results
+
+
+def _train_stock(
+    cfg: CfgNode, base: CfgNode, test_sets: list[ReidData], resume: bool
+) -> dict[str, dict[str, float]]:
+    trainer = SupervisedTrainer(cfg, test_sets)
+    if not _resume_or_clear(trainer, resume) and cfg.MODEL.WEIGHTS:
+        load_weights(trainer.bare_model, cfg.MODEL.WEIGHTS, optional=CLASSIFIER)
+    record = RunRecord()
+    with record.timed("training"):
+        trainer.train()
+    trainer.save_final()
+    with record.timed("evaluation"):
+        metrics = evaluate(cfg, trainer.model, test_sets)
+    if metrics:
+        record.results["final"] = metrics
+        logger.info("%s\n%s", cfg.OUTPUT_DIR, format_results(record.results))
+    record.write(cfg, base)
+    return record.results
+
+
+def _resume_or_clear(trainer: SupervisedTrainer | AdaptationTrainer, resume: bool) -> bool:
+    """Resume if asked and possible, else forget an earlier run's checkpoints; return whether resumed."""
+    folder = trainer.cfg.OUTPUT_DIR
+    if resume and trainer.resume():
+        logger.info("Resuming %s after epoch %d of %d", folder, trainer.start_epoch, trainer.max_epoch)
+        return True
+    if resume:
+        logger.info("Nothing to resume in %s: starting afresh", folder)
+    trainer.checkpointer.clear()
+    return False

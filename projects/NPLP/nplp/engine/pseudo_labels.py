@@ -1,0 +1,245 @@
+"""The pseudo-label hook: lines 4 to 11 of Algorithm 1 at the beginning of every iteration."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from fastreid.config import CfgNode
+from fastreid.engine.train_loop import HookBase
+from fastreid.utils import comm
+from tabulate import tabulate
+from torch import nn
+from torch.nn import functional as F
+
+from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
+from nplp.data.datasets import Item, index_cameras
+from nplp.data.extraction import extract_features
+from nplp.data.loaders import TrainSet
+from nplp.engine.records import RunRecord
+from nplp.errors import UserError
+from nplp.losses import cluster_centroids
+
+__all__ = ["PseudoLabelHook", "PseudoLabelState"]
+
+logger = logging.getLogger(__name__)
+
+NECK_BLOCK = 4096
+QUALITY_COLUMNS = {
+    "precision": "precision",
+    "recall": "recall",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "mixed_noise": "mixed",
+    "fragmented_noise": "fragmented",
+}
+
+
+class _Trainer(Protocol):
+    """What the hook needs of a trainer."""
+
+    epoch: int
+    bare_model: nn.Module
+
+    def reset_train_set(self, train_set: TrainSet, steps_per_epoch: int = 0) -> None: ...
+
+
+@dataclass
+class PseudoLabelState:
+    """What an iteration's pseudo-labels are, and what later iterations need of earlier ones.
+
+    Attributes:
+        iteration: number of the iteration, from 1; 0 before the first.
+        labels: ``[N]`` int64, -1 for outliers.
+        table: ``[c, D]`` the lookup table V.
+        first_epsilon: epsilon_e of the first iteration; 0 before it.
+    """
+
+    iteration: int = 0
+    labels: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    table: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    first_epsilon: float = 0.0
+
+
+class PseudoLabelHook(HookBase):
+    """Estimates pseudo-labels every ``NPLP.EPOCHS_PER_ITERATION`` epochs and trains on them.
+
+    One process estimates; all processes hold the same labels, lookup table and order. The hook is a
+    checkpointable: its state is the labels, epsilon and the lookup table of the moment.
+    """
+
+    trainer: _Trainer
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        model: nn.Module,
+        items: list[Item],
+        record: RunRecord,
+        identities: np.ndarray | None,
+    ) -> None:
+        """Prepare for a target set.
+
+        Args:
+            cfg: the configuration; ``NPLP`` is read.
+            model: an ``NPLP`` model with a center-contrastive loss, without a wrapper.
+            items: the ``N`` unlabelled target images.
+            record: takes the history and the times.
+            identities: ``[N]`` int64 true identities, for the logged quality only: no label, no
+                threshold and no choice of a model depends on them. ``None`` where they are unknown.
+        """
+        self._cfg = cfg
+        self._model = model
+        self._items = items
+        self._cameras = index_cameras(items)
+        self._record = record
+        self._identities = identities
+        self._installed = False
+        self.state = PseudoLabelState()
+
+    def before_epoch(self) -> None:
+        """Begin an iteration when its first epoch is due; after a resume within one, go on with it."""
+        if self.trainer.epoch % self._cfg.NPLP.EPOCHS_PER_ITERATION == 0:
+            self._begin_iteration(self.trainer.epoch // self._cfg.NPLP.EPOCHS_PER_ITERATION + 1)
+        elif not self._installed:
+            self._install()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state with the lookup table as it stands now."""
+        table = self._model.center_contrastive.table
+        return {
+            "iteration": self.state.iteration,
+            "labels": self.state.labels,
+            "table": table.detach().cpu().clone(),
+            "first_epsilon": self.state.first_epsilon,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a saved state.
+
+        Raises:
+            UserError: if it belongs to another number of target images.
+        """
+        if len(state["labels"]) != len(self._items):
+            raise UserError(
+                f"the checkpoint has pseudo-labels of {len(state['labels'])} images, the target set has "
+                f"{len(self._items)}: resume with the data the run began with, or leave --resume out"
+            )
+        self.state = PseudoLabelState(
+            int(state["iteration"]), state["labels"], state["table"], float(state["first_epsilon"])
+        )
+        self._installed = False
+
+    def _begin_iteration(self, iteration: int) -> None:
+        with self._record.timed("extraction"):
+            features = extract_features(
+                self._cfg, self._model, self._items, f"Features, iteration {iteration}"
+            )
+        with self._record.timed("estimation"):
+            outcome: list[Any] = [None, None]
+            if comm.is_main_process():
+                outcome = self._estimate(iteration, features)
+            self.state = _broadcast(outcome[0])
+        if isinstance(self.state, UserError):
+            raise self.state
+        if outcome[1] is not None:
+            self._report(iteration, outcome[1])
+        self._install()
+
+    def _estimate(self, iteration: int, features: torch.Tensor) -> list[Any]:
+        """Return the new state, or a UserError to raise on every rank, and the labels found."""
+        options = self._cfg.NPLP
+        if not bool(torch.isfinite(features).all()):
+            bad = int((~torch.isfinite(features).all(dim=1)).sum())
+            return [UserError(f"iteration {iteration}: the features of {bad} images are not finite"), None]
+        frozen = self.state.first_epsilon if options.EPSILON_UPDATE == "first" and iteration > 1 else None
+        found = estimate_pseudo_labels(
+            F.normalize(features) if options.NORMALIZE else features,
+            self._cameras,
+            alpha=options.ALPHA,
+            beta=options.BETA,
+            min_samples=options.MIN_SAMPLES,
+            noisy_fraction=options.NOISY_FRACTION,
+            correct=iteration > options.STARTUP_ITERATIONS,
+            distance=options.DISTANCE,
+            assessment_distance=options.ASSESSMENT_DISTANCE or None,
+            k1=options.K1,
+            k2=options.K2,
+            camera_centering=options.CAMERA_CENTERING,
+            dissolved=options.DISSOLVED,
+            epsilon=frozen,
+        )
+        labels = torch.from_numpy(found.labels)
+        clusters = int(found.labels.max()) + 1
+        if clusters == 0:
+            message = (
+                f"iteration {iteration}: no {options.MIN_SAMPLES} of {len(labels)} images lie within epsilon "
+                f"{found.epsilon_e:.4g} of each other: raise NPLP.ALPHA or lower NPLP.MIN_SAMPLES"
+            )
+            return [UserError(message), None]
+        table = cluster_centroids(self._neck(features), labels, clusters)
+        first = self.state.first_epsilon or found.epsilon_e
+        return [PseudoLabelState(iteration, labels, table, first), found]
+
+    @torch.no_grad()
+    def _neck(self, features: torch.Tensor) -> torch.Tensor:
+        """Return f_r = ReLU(BN(f_e)) of all images in evaluation mode, ``[N, D]`` float32 on the CPU."""
+        neck = self._model.heads.neck
+        was_training = neck.training
+        neck.eval()
+        device = self._model.device
+        blocks = [neck(block.to(device)).cpu() for block in features.split(NECK_BLOCK)]
+        neck.train(was_training)
+        return torch.cat(blocks)
+
+    def _install(self) -> None:
+        """Hand the labels to the trainer and the lookup table to the loss."""
+        self._model.center_contrastive.reset(self.state.table)
+        train_set = TrainSet(self._cfg, self._items, self.state.labels.numpy(), self._cameras)
+        self.trainer.reset_train_set(train_set, self._cfg.NPLP.STEPS_PER_EPOCH)
+        self._installed = True
+
+    def _report(self, iteration: int, found: PseudoLabels) -> None:
+        """Add the iteration to the history and print its table."""
+        line: dict[str, Any] = {
+            "iteration": iteration,
+            "stage": "correcting" if iteration > self._cfg.NPLP.STARTUP_ITERATIONS else "startup",
+            "epsilon_e": float(found.epsilon_e),
+            "epsilon_c": float(found.epsilon_c),
+            "clusters": int(found.labels.max()) + 1,
+            "outliers": int((found.labels < 0).sum()),
+            "noisy_clusters": len(found.noisy_clusters),
+        }
+        if self._identities is not None:
+            quality = label_quality(found.labels, self._identities, self._cameras)
+            line.update({name: float(getattr(quality, name)) for name in QUALITY_COLUMNS})
+            line["identities"] = len(np.unique(self._identities))
+        self._record.history.append(line)
+        logger.info("%s", _format_line(line, self._cfg.NPLP.ITERATIONS, len(found.labels)))
+
+
+def _format_line(line: dict[str, Any], iterations: int, images: int) -> str:
+    """Return an iteration's table for the screen."""
+    clusters = f"{line['clusters']}" + (f" ({line['identities']} people)" if "identities" in line else "")
+    columns = {
+        "epsilon": f"{line['epsilon_e']:.4f}",
+        "clusters": clusters,
+        "outliers": f"{line['outliers']} ({100 * line['outliers'] / images:.0f}%)",
+        "noisy": line["noisy_clusters"],
+    }
+    for name, title in QUALITY_COLUMNS.items():
+        if name in line:
+            columns[title] = f"{100 * line[name]:.1f}"
+    table = tabulate([columns.values()], headers=list(columns), tablefmt="simple", disable_numparse=True)
+    return f"Iteration {line['iteration']} of {iterations}, {line['stage']} stage\n{table}"
+
+
+def _broadcast(value: Any) -> Any:
+    """Return the main process's value on every process."""
+    if comm.get_world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0, group=comm._get_global_gloo_group())
+    return box[0]

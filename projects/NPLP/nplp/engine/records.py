@@ -1,0 +1,104 @@
+"""What a run found: the results, the history of its iterations and the time of its stages, on disk."""
+
+import json
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastreid.config import CfgNode
+from fastreid.utils import comm
+from tabulate import tabulate
+
+from nplp.engine.checkpoint import write_atomically
+
+__all__ = ["METRICS", "RunRecord", "config_differences", "format_results"]
+
+METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
+STAGES = {
+    "direct_transfer": "Direct transfer",
+    "startup": "End of startup",
+    "final": "Final",
+    "final_ema": "Final, averaged weights",
+}
+REPORTED_PACKAGES = ("nplp", "fastreid", "torch", "torchvision", "numpy", "scikit-learn")
+
+
+@dataclass
+class RunRecord:
+    """The results so far; it is part of every checkpoint, so a resume rewrites the files from it.
+
+    Attributes:
+        results: metrics in percent by stage: ``direct_transfer``, ``startup``, ``final``, ``final_ema``.
+        history: a plain dictionary an iteration, the lines of ``pseudo_labels.jsonl``.
+        seconds: seconds by activity, summed over resumes.
+    """
+
+    results: dict[str, dict[str, float]] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, activity: str) -> Iterator[None]:
+        """Add the time of the block to ``seconds[activity]``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[activity] = self.seconds.get(activity, 0.0) + time.perf_counter() - start
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the record as plain containers."""
+        return {"results": self.results, "history": self.history, "seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Replace the record by a saved one."""
+        self.results = dict(state["results"])
+        self.history = list(state["history"])
+        self.seconds = dict(state["seconds"])
+
+    def write(self, cfg: CfgNode, base: CfgNode) -> None:
+        """Write ``results.json`` and ``pseudo_labels.jsonl`` into ``OUTPUT_DIR``, on the main process.
+
+        Args:
+            cfg: the run's configuration.
+            base: the configuration that ``config`` in ``results.json`` gives the differences from.
+        """
+        if not comm.is_main_process():
+            return
+        content = {
+            **self.results,
+            "seed": cfg.SEED,
+            "seconds": {key: round(value, 2) for key, value in self.seconds.items()},
+            "versions": {"python": platform.python_version(), **{p: version(p) for p in REPORTED_PACKAGES}},
+            "config": config_differences(cfg, base),
+        }
+        folder = Path(cfg.OUTPUT_DIR)
+        write_atomically(folder / "results.json", json.dumps(content, indent=2) + "\n")
+        lines = "".join(json.dumps(line) + "\n" for line in self.history)
+        write_atomically(folder / "pseudo_labels.jsonl", lines)
+
+
+def config_differences(cfg: CfgNode, base: CfgNode, prefix: str = "") -> dict[str, Any]:
+    """Return ``{dotted key: value}`` for each key of ``cfg`` whose value differs from ``base``'s."""
+    differences: dict[str, Any] = {}
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
+            differences.update(config_differences(value, base[key], f"{prefix}{key}."))
+        elif value != base[key]:
+            differences[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return differences
+
+
+def format_results(results: dict[str, dict[str, float]]) -> str:
+    """Return the table of a run: a row a stage, the metrics in percent."""
+    rows = [
+        [STAGES[stage], *(results[stage][metric] for metric in METRICS)]
+        for stage in STAGES
+        if stage in results
+    ]
+    return tabulate(rows, headers=["", *METRICS], floatfmt=".2f", tablefmt="simple")

@@ -1,0 +1,124 @@
+"""From a command line to a running process: configuration, logging, output folder."""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+import torch
+import yaml
+from fastreid.config import CfgNode, get_cfg
+from fastreid.utils import comm
+
+from nplp.config import add_nplp_config, validate_config
+from nplp.errors import UserError
+
+__all__ = ["base_config", "configure_logging", "load_config", "prepare_output"]
+
+FILE_FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
+LOG_FILE = "log.txt"
+
+
+def load_config(args: argparse.Namespace) -> CfgNode:
+    """Return the frozen and validated configuration of ``--config-file`` and the KEY VALUE pairs.
+
+    Raises:
+        UserError: for a missing or malformed file, an unknown key or a value of the wrong type or range.
+    """
+    cfg = get_cfg()
+    add_nplp_config(cfg)
+    _merge_file(cfg, args.config_file)
+    if len(args.opts) % 2:
+        raise UserError(f"options come as KEY VALUE pairs, got an odd number: {' '.join(args.opts)}")
+    for key, value in zip(args.opts[::2], args.opts[1::2], strict=True):
+        _merge(cfg, [key, value], f"{key} {value}")
+    validate_config(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def base_config(config_file: str) -> CfgNode:
+    """Return the configuration at the root of what ``config_file`` inherits from."""
+    cfg = get_cfg()
+    add_nplp_config(cfg)
+    root = Path(config_file)
+    while base := (yaml.safe_load(root.read_text(encoding="utf-8")) or {}).get("_BASE_"):
+        root = root.parent / base
+    _merge_file(cfg, str(root))
+    return cfg
+
+
+def _merge_file(cfg: CfgNode, path: str) -> None:
+    if not path:
+        raise UserError("--config-file is missing: name one, such as configs/NPLP/quickstart.yml")
+    if not os.path.isfile(path):
+        raise UserError(f"--config-file {path!r} does not exist: see configs/NPLP for those there are")
+    try:
+        cfg.merge_from_file(path)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--config-file {path!r} is not YAML: {_first_line(error)}") from error
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
+        raise UserError(f"--config-file {path!r}: {_first_line(error)}") from error
+
+
+def _merge(cfg: CfgNode, pair: list[str], shown: str) -> None:
+    try:
+        cfg.merge_from_list(pair)
+    except AssertionError as error:
+        raise UserError(f"unknown key in {shown!r}: {_first_line(error)}") from error
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{shown!r}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+    return " ".join(text.split()) or type(error).__name__
+
+
+def prepare_output(cfg: CfgNode) -> None:
+    """Create ``OUTPUT_DIR`` and write ``config.yaml`` into it, on the main process.
+
+    Raises:
+        UserError: if the folder cannot be written.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    if comm.is_main_process():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"OUTPUT_DIR {cfg.OUTPUT_DIR!r} cannot be written ({error.strerror}): set another"
+            ) from error
+    comm.synchronize()
+
+
+def configure_logging(cfg: CfgNode, to_file: bool = True) -> None:
+    """Send the project's messages to the screen, and all of them with the toolbox's to ``log.txt``.
+
+    Only the main process writes; of the toolbox, warnings alone reach the screen.
+    """
+    for name in ("nplp", "fastreid"):
+        log = logging.getLogger(name)
+        log.handlers.clear()
+        log.setLevel(logging.INFO)
+        log.propagate = False
+        if not comm.is_main_process():
+            log.addHandler(logging.NullHandler())
+            continue
+        screen = logging.StreamHandler(sys.stdout)
+        screen.setLevel(logging.INFO if name == "nplp" else logging.WARNING)
+        screen.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(screen)
+        if to_file:
+            file = logging.FileHandler(Path(cfg.OUTPUT_DIR) / LOG_FILE, encoding="utf-8")
+            file.setFormatter(logging.Formatter(FILE_FORMAT, datefmt="%Y-%m-%d %H:%M:%S"))
+            log.addHandler(file)
+    device = torch.device(cfg.MODEL.DEVICE)
+    described = (
+        torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    )
+    logging.getLogger("nplp").info(
+        "Device: %s (%s), %d process(es)", device.type, described, comm.get_world_size()
+    )

@@ -1,0 +1,71 @@
+"""Training with true identities: the source pre-training of eq. 3, or any stock model of the toolbox."""
+
+import logging
+
+import numpy as np
+from fastreid.config import CfgNode
+from fastreid.engine import hooks
+from fastreid.utils.events import get_event_storage
+
+from nplp.data.checks import verify_images
+from nplp.data.datasets import Item, ReidData, index_cameras, load_dataset
+from nplp.data.loaders import TrainSet
+from nplp.engine.evaluation import evaluate
+from nplp.engine.trainer import ReidTrainer
+from nplp.errors import UserError
+
+__all__ = ["SupervisedTrainer", "load_labelled"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_labelled(cfg: CfgNode) -> tuple[list[Item], np.ndarray, np.ndarray]:
+    """Return the items of ``DATASETS.NAMES`` with contiguous identities and cameras, ``[N]`` int64 each.
+
+    Raises:
+        UserError: if an image cannot be read, or fewer than two identities are there.
+    """
+    items: list[Item] = []
+    for name in cfg.DATASETS.NAMES:
+        train = load_dataset(cfg, name).train
+        if cfg.DATASETS.VERIFY:
+            verify_images([item[0] for item in train], f"{name}'s training set")
+        items.extend(train)
+    names, labels = np.unique([str(item[1]) for item in items], return_inverse=True)
+    if len(names) < 2:
+        raise UserError(
+            f"training with identities needs at least 2 of them, "
+            f"{', '.join(cfg.DATASETS.NAMES)} has {len(names)}: use another source"
+        )
+    return items, labels.astype(np.int64), index_cameras(items)
+
+
+class SupervisedTrainer(ReidTrainer):
+    """Trains ``cfg``'s model with the identities of ``DATASETS.NAMES``."""
+
+    def __init__(self, cfg: CfgNode, test_sets: list[ReidData]) -> None:
+        """Load the training set, size the classifier by its identities and build the rest.
+
+        Args:
+            cfg: the configuration; ``MODEL.HEADS.NUM_CLASSES`` 0 becomes the number of identities.
+            test_sets: evaluated every ``TEST.EVAL_PERIOD`` epochs; 0 never evaluates.
+        """
+        items, labels, cameras = load_labelled(cfg)
+        cfg = self.auto_scale_hyperparams(cfg, int(labels.max()) + 1)
+        self._test_sets = test_sets
+        super().__init__(cfg)
+        self.reset_train_set(TrainSet(cfg, items, labels, cameras))
+
+    def build_stage_hooks(self) -> list[hooks.HookBase]:
+        """Return a hook that reports each epoch and evaluates by ``TEST.EVAL_PERIOD``."""
+        return [hooks.CallbackHook(after_epoch=SupervisedTrainer._report)]
+
+    def _report(self) -> None:
+        loss = get_event_storage().latest().get("total_loss", (float("nan"), 0))[0]
+        logger.info("Epoch %d of %d: loss %.3f", self.epoch + 1, self.max_epoch, loss)
+        period = self.cfg.TEST.EVAL_PERIOD
+        if period and (self.epoch + 1) % period == 0:
+            metrics = evaluate(self.cfg, self.model, self._test_sets)
+            if metrics:
+                self.storage.put_scalars(**metrics, smoothing_hint=False)
+                logger.info("Rank-1 %.2f, mAP %.2f", metrics["Rank-1"], metrics["mAP"])

@@ -1,0 +1,176 @@
+"""The toolbox's trainer, made device-aware, re-loadable, repeatable by epoch and resumable."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastreid.config import CfgNode
+from fastreid.engine import hooks
+from fastreid.engine.defaults import DefaultTrainer
+from fastreid.engine.train_loop import SimpleTrainer, TrainerBase
+from fastreid.utils import comm
+from fastreid.utils.events import EventStorage, EventWriter, JSONWriter, TensorboardXWriter
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from nplp.data.loaders import TrainSet, build_train_loader
+from nplp.engine.checkpoint import AtomicCheckpointer, save_atomically
+from nplp.engine.seeding import derive_seed, seed_everything
+
+__all__ = ["ReidTrainer"]
+
+logger = logging.getLogger(__name__)
+
+WRITER_PERIOD = 20
+
+
+class ReidTrainer(DefaultTrainer):
+    """Trains any of the toolbox's models on a training set that hooks may replace between epochs.
+
+    Differences from ``DefaultTrainer``: the training set may change (:meth:`reset_train_set`), and with
+    it the number of steps in an epoch; every epoch seeds all generators from the seed and the epoch
+    alone; each epoch's end is a checkpoint, from which :meth:`resume` continues exactly; it runs on the
+    CPU too, in one process or in several.
+    """
+
+    stage = 0
+    """Which stream of random numbers the trainer draws from; subclasses differ."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        """Build model, optimiser, scheduler and checkpointer from ``cfg``; the training set comes later."""
+        TrainerBase.__init__(self)
+        self.cfg = cfg
+        self.device = torch.device(cfg.MODEL.DEVICE)
+        seed_everything(derive_seed(cfg.SEED, self.stage))
+        model = self.build_model(cfg)
+        optimizer, param_wrapper = self.build_optimizer(cfg, model)
+        if comm.get_world_size() > 1:
+            devices = [comm.get_local_rank()] if self.device.type == "cuda" else None
+            model = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+        self._trainer = self._build_step(cfg, model, optimizer, param_wrapper)
+
+        self.train_set: TrainSet | None = None
+        self.steps_per_epoch = 0
+        self.iter = self.start_iter = 0
+        self.epoch = self.start_epoch = 0
+        self.max_epoch = cfg.SOLVER.MAX_EPOCH
+        self.warmup_iters = cfg.SOLVER.WARMUP_ITERS
+        self.delay_epochs = cfg.SOLVER.DELAY_EPOCHS
+        # The toolbox needs the steps of an epoch only to shorten a cosine schedule by the warm-up.
+        self.scheduler = self.build_lr_scheduler(
+            cfg, optimizer, iters_per_epoch=max(1, cfg.SOLVER.WARMUP_ITERS)
+        )
+        self.checkpointer = AtomicCheckpointer(
+            model, cfg.OUTPUT_DIR, save_to_disk=comm.is_main_process(), optimizer=optimizer, **self.scheduler
+        )
+        if self.grad_scaler is not None:
+            self.checkpointer.checkpointables["grad_scaler"] = self.grad_scaler
+        self.register_hooks(self.build_hooks())
+
+    @staticmethod
+    def _build_step(cfg: CfgNode, model: nn.Module, optimizer: Any, param_wrapper: Any) -> SimpleTrainer:
+        # Imported here: the bridge may have replaced the class when the toolbox was loaded.
+        from fastreid.engine.train_loop import AMPTrainer
+
+        step = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        return step(model, (), optimizer, param_wrapper)
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """The model itself, without the wrapper of a distributed run."""
+        return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+
+    @property
+    def max_iter(self) -> int:
+        """Steps until the end, if the epochs stay as long as the present one."""
+        return self.iter + (self.max_epoch - self.epoch) * self.steps_per_epoch
+
+    def build_hooks(self) -> list[hooks.HookBase]:
+        """Return the hooks of every training: learning rate, checkpoints and writers, in this order."""
+        shared: list[hooks.HookBase] = [hooks.LRScheduler(self.optimizer, self.scheduler)]
+        shared.extend(self.build_stage_hooks())
+        shared.append(hooks.CallbackHook(after_epoch=ReidTrainer._save_epoch))
+        if comm.is_main_process():
+            shared.append(hooks.PeriodicWriter(self.build_writers(), WRITER_PERIOD))
+        return shared
+
+    def build_stage_hooks(self) -> list[hooks.HookBase]:
+        """Return the hooks that a subclass adds; they run before the checkpoint is written."""
+        return []
+
+    def build_writers(self) -> list[EventWriter]:
+        """Return the writers of ``metrics.json`` and of TensorBoard's event file."""
+        folder = Path(self.cfg.OUTPUT_DIR)
+        return [JSONWriter(str(folder / "metrics.json")), TensorboardXWriter(str(folder))]
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """Build the model and write its structure to the log."""
+        return super().build_model(cfg)
+
+    def reset_train_set(self, train_set: TrainSet, steps_per_epoch: int = 0) -> None:
+        """Train on ``train_set`` from the next epoch on.
+
+        Args:
+            train_set: the images and their labels.
+            steps_per_epoch: steps of an epoch; 0: as many full batches as the set holds.
+        """
+        self.train_set = train_set
+        self.steps_per_epoch = steps_per_epoch or train_set.steps_per_epoch
+
+    def resume(self) -> bool:
+        """Continue from the last finished epoch in ``OUTPUT_DIR``; return whether there was one."""
+        if not self.checkpointer.has_checkpoint():
+            return False
+        state = self.checkpointer.resume_or_load("", resume=True)
+        self.start_epoch = self.epoch = int(state["epoch"]) + 1
+        self.iter = self.start_iter = int(state["iter"])
+        return True
+
+    def train(self) -> None:
+        """Run all epochs from ``start_epoch`` on."""
+        with EventStorage(self.iter) as self.storage:
+            try:
+                self.before_train()
+                for epoch in range(self.start_epoch, self.max_epoch):
+                    self.epoch = epoch
+                    self.before_epoch()
+                    self._run_steps()
+                    self.after_epoch()
+            finally:
+                self.after_train()
+
+    def _run_steps(self) -> None:
+        assert self.train_set is not None, "reset_train_set must be called before an epoch starts"
+        seed = derive_seed(self.cfg.SEED, self.stage, self.epoch + 1)
+        loader = build_train_loader(self.train_set, num_batches=self.steps_per_epoch, seed=seed)
+        seed_everything(derive_seed(seed, comm.get_rank()))
+        self._trainer.data_loader = loader
+        self._trainer._data_loader_iter = iter(loader)
+        bar = tqdm(
+            range(self.steps_per_epoch),
+            desc=f"Epoch {self.epoch + 1} of {self.max_epoch}",
+            unit="step",
+            leave=False,
+            disable=None if comm.is_main_process() else True,
+        )
+        for _ in bar:
+            self.before_step()
+            self.run_step()
+            self.after_step()
+            self.iter += 1
+        # Ends the loader's workers.
+        self._trainer._data_loader_iter = iter(())
+
+    def _save_epoch(self) -> None:
+        self.checkpointer.save_epoch(self.epoch, iter=self.iter)
+
+    def save_final(self, name: str = "model_final", weights: dict[str, torch.Tensor] | None = None) -> Path:
+        """Write the finished model's weights, and nothing else, to ``OUTPUT_DIR/name.pth``; return it."""
+        path = Path(self.cfg.OUTPUT_DIR) / f"{name}.pth"
+        if comm.is_main_process():
+            save_atomically({"model": weights or self.bare_model.state_dict()}, path)
+        comm.synchronize()
+        return path

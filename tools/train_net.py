@@ -1,0 +1,95 @@
+#!/usr/bin/env python
+"""Train, resume or evaluate an NPLP model, or any stock model of the toolbox."""
+
+import argparse
+import sys
+
+EPILOG = """\
+examples:
+  the built-in task, minutes on two cores:
+    python tools/train_net.py --config-file configs/NPLP/quickstart.yml
+  DukeMTMC-reID to Market-1501 on four GPUs, another seed:
+    python tools/train_net.py --config-file configs/NPLP/d2m.yml --num-gpus 4 SEED 1 OUTPUT_DIR logs/d2m_seed1
+  continue a run that was stopped:
+    python tools/train_net.py --config-file configs/NPLP/d2m.yml --resume
+  evaluate a trained model:
+    python tools/train_net.py --config-file configs/NPLP/d2m.yml --eval-only MODEL.WEIGHTS model_final.pth
+
+FASTREID_DATASETS names the folder that holds the data sets (default: datasets).
+All keys, with their defaults and meanings: projects/NPLP/nplp/config.py.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser, with the toolbox's arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--config-file", required=True, metavar="FILE", help="configuration, such as those in configs/NPLP"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the last finished epoch in OUTPUT_DIR"
+    )
+    parser.add_argument(
+        "--eval-only",
+        action="store_true",
+        help="evaluate MODEL.WEIGHTS (default: OUTPUT_DIR/model_final.pth)",
+    )
+    parser.add_argument(
+        "--num-gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="GPUs a machine; without CUDA, processes (default: 1)",
+    )
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines (default: 1)")
+    parser.add_argument(
+        "--machine-rank", type=int, default=0, metavar="N", help="this machine's number, from 0"
+    )
+    parser.add_argument(
+        "--dist-url", default="auto", metavar="URL", help="where the processes meet (default: a free port)"
+    )
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="change keys of the configuration"
+    )
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run one process of the training or of the evaluation; a user's mistake is one line and code 2."""
+    from fastreid.utils import comm
+    from nplp.engine.pipeline import evaluate_only, run
+    from nplp.engine.setup import base_config, configure_logging, load_config, prepare_output
+    from nplp.errors import UserError
+
+    try:
+        cfg = load_config(args)
+        if args.eval_only:
+            configure_logging(cfg, to_file=False)
+            evaluate_only(cfg)
+        else:
+            prepare_output(cfg)
+            configure_logging(cfg)
+            run(cfg, base_config(args.config_file), resume=args.resume)
+    except UserError as error:
+        if comm.is_main_process():
+            sys.stderr.write(f"train_net: {error}\n")
+        sys.exit(2)
+
+
+def command_line() -> None:
+    """Parse the command line and start the processes."""
+    parser = build_parser()
+    args = parser.parse_args()
+    try:
+        from nplp.compat import launch, require_fastreid
+
+        require_fastreid()
+    except ImportError as error:
+        parser.exit(2, f"train_net: {error}\n")
+    launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
+
+
+if __name__ == "__main__":
+    command_line()
