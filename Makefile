@@ -1,0 +1,45 @@
+# One word for each thing people do here; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := projects/NPLP/nplp tools tests benchmarks setup.py
+FASTREID := fastreid==1.4.0
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart quickstart-plus test lint format clean
+
+help:  ## List the commands.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+# Installed once, and again when one of these files changes.
+$(READY): requirements.txt requirements-dev.txt constraints.txt setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
+	"Python 3.10 to 3.12 is needed, $(PYTHON) is %d.%d: run make PYTHON=python3.11" % v)'
+	@echo "Installing into $(VENV) (once; a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(FASTREID)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+quickstart: $(READY)  ## Pre-train, adapt and evaluate on the built-in synthetic data (minutes, no GPU).
+	@$(BIN)/python tools/train_net.py --config-file configs/NPLP/quickstart.yml $(ARGS)
+
+quickstart-plus: $(READY)  ## The same with camera centring and averaged weights.
+	@$(BIN)/python tools/train_net.py --config-file configs/NPLP/quickstart-plus.yml $(ARGS)
+
+test: $(READY)  ## Run the tests (about ten minutes on two cores).
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
+
+lint: $(READY)  ## Check style and types.
+	@$(BIN)/ruff check $(wildcard $(SOURCES))
+	@$(BIN)/ruff format --check $(wildcard $(SOURCES))
+	@$(BIN)/mypy
+
+format: $(READY)  ## Format the code and fix what can be fixed.
+	@$(BIN)/ruff check --fix $(wildcard $(SOURCES))
+	@$(BIN)/ruff format $(wildcard $(SOURCES))
+
+clean:  ## Remove the environment and the tools' caches (not logs or data).
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info projects/NPLP/*.egg-info
