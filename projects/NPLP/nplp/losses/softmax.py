@@ -1,0 +1,31 @@
+"""The softmax cross-entropy loss, eq. 2. Shapes: B images in the batch, P_s source identities."""
+
+import torch
+import torch.nn.functional as F
+
+from .batch import at_least_float32, check_batch, check_label_range
+
+__all__ = ["softmax_loss"]
+
+
+def softmax_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the softmax cross-entropy of eq. 2, the mean over the batch of -log softmax(W^T x)[label].
+
+    Eq. 2 prints the same weight W_k in numerator and denominator; the denominator's runs over the P_s
+    identities, as in any softmax. No label smoothing. Computed in float32 (float64 for float64 logits)
+    whatever the autocast mode.
+
+    Args:
+        logits: W^T x [B, P_s], floating point.
+        labels: [B] integer identities in [0, P_s).
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: for shapes that do not fit or a label out of range.
+    """
+    check_batch(logits, labels)
+    check_label_range(labels, logits.shape[1])
+    with torch.autocast(logits.device.type, enabled=False):
+        return F.cross_entropy(at_least_float32(logits), labels.long())

@@ -1,0 +1,62 @@
+"""Lookup tables of two gloo processes stay equal to the bit, and equal to a single process's."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from nplp.losses import CenterContrastiveLoss
+
+SCRIPT = Path(__file__).with_name("lookup_table_process.py")
+WORLD_SIZE = 2
+
+
+def load_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("lookup_table_process", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tensor]]:
+    folder = tmp_path_factory.mktemp("gloo")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(rank), str(WORLD_SIZE), str(folder)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(WORLD_SIZE)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD_SIZE)]
+
+
+def test_tables_are_equal_to_the_bit(results: list[dict[str, torch.Tensor]]) -> None:
+    assert torch.equal(results[0]["table"], results[1]["table"])
+
+
+def test_table_and_gradients_are_those_of_one_process(results: list[dict[str, torch.Tensor]]) -> None:
+    """The mean over the processes of the local losses is the loss of the whole batch."""
+    script = load_script()
+    module = CenterContrastiveLoss()
+    module.reset(script.initial_centroids())
+    for step in range(script.STEPS):
+        features, labels = script.global_batch(step)
+        features.requires_grad_()
+        loss = module(features, labels)
+        loss.backward()
+        mean = sum(result["losses"][step] for result in results) / WORLD_SIZE
+        torch.testing.assert_close(mean, loss.detach())
+        gradient = torch.cat([result["gradients"][step] for result in results]) / WORLD_SIZE
+        torch.testing.assert_close(gradient, features.grad)
+    torch.testing.assert_close(results[0]["table"], module.table, rtol=0, atol=1e-7)
