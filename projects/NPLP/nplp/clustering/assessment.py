@@ -1,0 +1,68 @@
+"""The self-assessment score of a cluster (eqs. 6-8), and which clusters it calls noisy.
+
+Shapes: N samples, c clusters, K noisy clusters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nplp.clustering.distances import Distances
+from nplp.clustering.epsilon import round_half_up
+from nplp.clustering.results import OUTLIER
+
+__all__ = ["noisy_clusters", "self_assessment"]
+
+_TIE_DECIMALS = 9
+
+
+def self_assessment(distances: Distances, labels: np.ndarray) -> np.ndarray:
+    """Return the mean of (b_i - a_i) / max(a_i, b_i) over the samples of each cluster.
+
+    a_i (eq. 6) is the mean distance of sample i to the others of its cluster, b_i (eq. 7) to all clustered
+    samples outside it: not to the nearest other cluster, so this is not scikit-learn's silhouette. Outliers
+    are in no sum. Where the formula says nothing the score is 0, neither good nor bad: for a cluster of one
+    sample, for the only cluster there is, and for a sample with a_i = b_i = 0.
+
+    Args:
+        distances: among N samples.
+        labels: [N] int64, 0..c-1 without gaps, -1 for outliers.
+
+    Returns:
+        [c] float64 in [-1, 1].
+    """
+    num_clusters = int(labels.max(initial=OUTLIER)) + 1
+    if num_clusters < 2:
+        return np.zeros(num_clusters)
+    own, total = distances.cluster_sums(labels)
+    clustered = np.flatnonzero(labels != OUTLIER)
+    groups, own, total = labels[clustered], own[clustered], total[clustered]
+    sizes = np.bincount(groups, minlength=num_clusters)
+    size = sizes[groups]
+    inner = own / np.maximum(size - 1, 1)
+    # Sums over all minus sums over a part can fall below zero by rounding.
+    outer = np.maximum(total - own, 0) / (len(clustered) - size)
+    greater = np.maximum(inner, outer)
+    defined = (size > 1) & (greater > 0)
+    score = np.divide(outer - inner, greater, out=np.zeros(len(clustered)), where=defined)
+    return np.bincount(groups, score, minlength=num_clusters) / sizes
+
+
+def noisy_clusters(scores: np.ndarray, noisy_fraction: float) -> np.ndarray:
+    """Return the K clusters of lowest score, lowest first.
+
+    K = noisy_fraction c, rounded to the nearest integer (the upper one at a half), and at least 1 where there
+    are two clusters or more. Scores that agree to 9 decimals are equal, and the lower index then goes first.
+
+    Args:
+        scores: [c] float64.
+        noisy_fraction: in (0, 1].
+
+    Returns:
+        [K] int64.
+    """
+    count = len(scores)
+    noisy = round_half_up(noisy_fraction * count)
+    if count >= 2:
+        noisy = max(1, noisy)
+    return np.argsort(np.round(scores, _TIE_DECIMALS), kind="stable")[:noisy].astype(np.int64)

@@ -1,0 +1,121 @@
+"""The pseudo-label stage as one function (section III-C)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from nplp.clustering.assessment import noisy_clusters, self_assessment
+from nplp.clustering.correction import correct_labels
+from nplp.clustering.dbscan import cluster
+from nplp.clustering.distances import Distances
+from nplp.clustering.epsilon import startup_epsilon
+from nplp.clustering.euclidean import EuclideanDistances
+from nplp.clustering.features import FeatureRows
+from nplp.clustering.inputs import as_features, as_integer_ids
+from nplp.clustering.jaccard import JaccardDistances
+from nplp.clustering.results import PseudoLabels
+from nplp.clustering.settings import Settings
+
+__all__ = ["estimate_pseudo_labels"]
+
+_logger = logging.getLogger(__name__)
+
+
+def estimate_pseudo_labels(
+    features: torch.Tensor | np.ndarray,
+    camera_ids: torch.Tensor | np.ndarray | Sequence[int] | None,
+    *,
+    alpha: float = 0.0012,
+    beta: float = 0.5,
+    min_samples: int = 4,
+    noisy_fraction: float = 0.1,
+    correct: bool = True,
+    distance: str = "jaccard",
+    assessment_distance: str | None = None,
+    k1: int = 20,
+    k2: int = 6,
+    camera_centering: bool = False,
+    dissolved: str = "drop",
+    epsilon: float | None = None,
+    progress: bool = False,
+) -> PseudoLabels:
+    """Estimate pseudo-labels by the startup stage (eq. 4) and the correcting stage (eqs. 6-9).
+
+    Args:
+        features: [N, D] float32 or float64, tensor on any device or array, used as given: not normalised.
+        camera_ids: [N] integers; None where unknown, and eq. 4 then warns and averages over all pairs.
+        alpha: share of the cross-camera pairs that eq. 4 averages, in (0, 1].
+        beta: epsilon_c / epsilon_e (eq. 9), in (0, 1].
+        min_samples: neighbours within epsilon that make a core sample of DBSCAN, itself included.
+        noisy_fraction: K / c, in (0, 1]; rounded, and at least one of two clusters or more is noisy.
+        correct: run the correcting stage.
+        distance: "jaccard" (k-reciprocal) or "euclidean", for eqs. 4 and 9 and DBSCAN.
+        assessment_distance: the same for eqs. 6-8; None for that of the clustering.
+        k1: neighbours of the Jaccard distance; more than N count as N.
+        k2: neighbours of its local query expansion; more than k1 count as k1.
+        camera_centering: subtract each camera's mean feature before any distance; a camera of fewer than 5
+            images keeps the global mean. Nothing changes where cameras are unknown.
+        dissolved: whether a noisy cluster without sub-clusters is to "drop" into outliers or to "keep" whole.
+        epsilon: epsilon_e from elsewhere in place of eq. 4; None computes it.
+        progress: log the steps at level INFO.
+
+    Returns:
+        Labels before and after correction, radii and scores.
+
+    Raises:
+        ValueError: if an argument is of the wrong shape, type or range; the message names it.
+
+    Memory: never N x N. Tiles of fixed size, 24 bytes a pair that eq. 4 averages, 16 an edge of the DBSCAN
+    graph up to 256 a sample, and with the Jaccard distance sparse rows of about 100 values a sample.
+    """
+    settings = Settings(
+        alpha, beta, min_samples, noisy_fraction, correct, distance, assessment_distance, k1, k2,
+        camera_centering, dissolved, epsilon,
+    )  # fmt: skip
+    values = as_features(features)
+    cameras = None if camera_ids is None else as_integer_ids("camera_ids", camera_ids, len(values))
+    return _estimate(values, cameras, settings, logging.INFO if progress else logging.DEBUG)
+
+
+def _estimate(
+    values: torch.Tensor, cameras: np.ndarray | None, settings: Settings, level: int
+) -> PseudoLabels:
+    """Run both stages on checked features [N, D] and camera ids [N], logging at `level`."""
+    rows = FeatureRows(values)
+    if settings.camera_centering and cameras is not None:
+        rows = FeatureRows.centred_by_camera(values, cameras)
+    distances = _distances(settings.distance, rows, settings)
+    _logger.log(level, "%s distances of %d images are prepared", settings.distance, len(rows))
+    if settings.epsilon is None:
+        epsilon, pairs, averaged = startup_epsilon(distances, cameras, settings.alpha)
+    else:
+        epsilon, pairs, averaged = float(settings.epsilon), 0, 0
+    _logger.log(level, "epsilon_e is %.6g, from %d of %d pairs", epsilon, averaged, pairs)
+    startup_labels = cluster(distances, epsilon, settings.min_samples)
+    epsilon_c = settings.beta * epsilon
+    labels, scores = startup_labels.copy(), np.empty(0)
+    noisy = gone = np.empty(0, dtype=np.int64)
+    if settings.correct:
+        same = settings.assessed_by == settings.distance
+        assessed = distances if same else _distances(settings.assessed_by, rows, settings)
+        scores = self_assessment(assessed, startup_labels)
+        noisy = noisy_clusters(scores, settings.noisy_fraction)
+        keep = settings.dissolved == "keep"
+        labels, gone = correct_labels(distances, startup_labels, noisy, epsilon_c, settings.min_samples, keep)
+    result = PseudoLabels(labels, startup_labels, epsilon, epsilon_c, scores, noisy, gone, pairs, averaged)
+    _logger.log(
+        level, "%d clusters, %d after correction, %d outliers",
+        result.num_startup_clusters, result.num_clusters, result.num_outliers,
+    )  # fmt: skip
+    return result
+
+
+def _distances(name: str, features: FeatureRows, settings: Settings) -> Distances:
+    """Return the distances among features by the name that the settings give them."""
+    if name == "jaccard":
+        return JaccardDistances.of_features(features, settings.k1, settings.k2)
+    return EuclideanDistances(features)

@@ -1,0 +1,50 @@
+"""The settings of the pseudo-label stage, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nplp.clustering import inputs
+
+__all__ = ["DISSOLVED", "DISTANCES", "Settings"]
+
+DISTANCES = ("jaccard", "euclidean")
+DISSOLVED = ("drop", "keep")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of `estimate_pseudo_labels`, which says what each one is.
+
+    Raises:
+        ValueError: if one is out of its range or of a wrong type; the message names it.
+    """
+
+    alpha: float
+    beta: float
+    min_samples: int
+    noisy_fraction: float
+    correct: bool
+    distance: str
+    assessment_distance: str | None
+    k1: int
+    k2: int
+    camera_centering: bool
+    dissolved: str
+    epsilon: float | None
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta", "noisy_fraction"):
+            inputs.check_fraction(name, getattr(self, name))
+        for name in ("min_samples", "k1", "k2"):
+            inputs.check_at_least(name, getattr(self, name), 1)
+        inputs.check_choice("distance", self.distance, DISTANCES)
+        if self.assessment_distance is not None:
+            inputs.check_choice("assessment_distance", self.assessment_distance, DISTANCES)
+        inputs.check_choice("dissolved", self.dissolved, DISSOLVED)
+        inputs.check_epsilon(self.epsilon)
+
+    @property
+    def assessed_by(self) -> str:
+        """The distance of eqs. 6-8."""
+        return self.assessment_distance or self.distance
