@@ -1,0 +1,112 @@
+"""Checkpoints are whole or absent; weights fit or are refused."""
+
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from nplp.engine.checkpoint import AtomicCheckpointer, load_weights, read_checkpoint, write_atomically
+from nplp.errors import UserError
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Linear(3, 2)
+
+
+def test_the_last_two_epochs_are_kept(model, tmp_path):
+    checkpointer = AtomicCheckpointer(model, str(tmp_path))
+    for epoch in range(4):
+        checkpointer.save_epoch(epoch, iter=10 * epoch)
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["epoch_0002.pth", "epoch_0003.pth"]
+    assert (tmp_path / "last_checkpoint").read_text() == "epoch_0003.pth"
+    state = AtomicCheckpointer(nn.Linear(3, 2), str(tmp_path)).resume_or_load("", resume=True)
+    assert (state["epoch"], state["iter"]) == (3, 30)
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(model, tmp_path, monkeypatch):
+    checkpointer = AtomicCheckpointer(model, str(tmp_path))
+    checkpointer.save_epoch(0, iter=1)
+    content = (tmp_path / "epoch_0000.pth").read_bytes()
+
+    def torn(data, file):
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(OSError, match="no space"):
+        checkpointer.save_epoch(0, iter=2)
+    assert (tmp_path / "epoch_0000.pth").read_bytes() == content
+
+
+def test_clear_forgets_the_checkpoints_and_nothing_else(model, tmp_path):
+    checkpointer = AtomicCheckpointer(model, str(tmp_path))
+    checkpointer.save_epoch(0)
+    (tmp_path / "model_final.pth").touch()
+    checkpointer.clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["model_final.pth"]
+    assert not checkpointer.has_checkpoint()
+
+
+def test_text_is_replaced_whole(tmp_path):
+    path = tmp_path / "file.txt"
+    write_atomically(path, "one")
+    write_atomically(path, "two")
+    assert path.read_text() == "two"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_weights_round_trip_with_and_without_the_model_key(model, tmp_path):
+    for name, content in (("a.pth", {"model": model.state_dict()}), ("b.pth", model.state_dict())):
+        torch.save(content, tmp_path / name)
+        other = nn.Linear(3, 2)
+        load_weights(other, str(tmp_path / name))
+        torch.testing.assert_close(other.weight, model.weight)
+
+
+def test_optional_keys_may_be_missing_or_left_over(model, tmp_path):
+    weights = {**model.state_dict(), "head.weight": torch.zeros(7)}
+    torch.save(weights, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="'head.weight', which the model has not"):
+        load_weights(nn.Linear(3, 2), str(tmp_path / "w.pth"))
+    load_weights(nn.Linear(3, 2), str(tmp_path / "w.pth"), optional=("head.",))
+
+
+class _RunsCode:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('code ran')",))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path, model: None, "do not exist"),
+        (lambda path, model: path.write_bytes(b""), "cannot be read as weights"),
+        (lambda path, model: path.write_bytes(bytes(range(256)) * 8), "cannot be read as weights"),
+        (lambda path, model: path.write_text("no weights"), "cannot be read as weights"),
+        (lambda path, model: torch.save([1, 2], path), "holds a list"),
+        (lambda path, model: torch.save({"weight": model.weight.data}, path), "lacks 'bias'"),
+        (
+            lambda path, model: torch.save({"weight": torch.zeros(5, 3), "bias": torch.zeros(2)}, path),
+            r"'weight' is \(5, 3\) in the file and \(2, 3\) in the model",
+        ),
+        (lambda path, model: path.write_bytes(pickle.dumps(_RunsCode())), "cannot be read as weights"),
+        (lambda path, model: torch.save({"model": _RunsCode()}, path), "cannot be read as weights"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(model, tmp_path, make, message):
+    path = tmp_path / "weights.pth"
+    make(path, model)
+    with pytest.raises(UserError, match=message) as caught:
+        load_weights(model, str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_checkpoint_is_noticed(model, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(model.state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UserError, match="torn"):
+        read_checkpoint(str(path))
