@@ -31,7 +31,7 @@ def tiny_cfg(synthetic_root, tmp_path):
 
 
 def make_tiny_cfg(synthetic_root, output, *pairs, config_file="configs/NPLP/quickstart.yml"):
-    """Return the frozen configuration of ``config_file`` at a size of seconds, with further KEY VALUE pairs."""
+    """Return the frozen configuration of ``config_file`` at a size of seconds, changed by ``pairs``."""
     import argparse
     from pathlib import Path
 
