@@ -22,8 +22,10 @@ def imported(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            package = path.relative_to(PACKAGE.parent).parts[: -node.level]
+            names.add(".".join([*package, node.module or ""]))
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0 or node.module, f"{path}: a relative import without a module"
             names.add(node.module or "")
     return names
 
