@@ -62,9 +62,8 @@ def _membership(ranks: np.ndarray) -> csr_array:
     """Return ones [N, N] at the neighbours of each sample, from ranks [N, k]."""
     count, k = ranks.shape
     ones = np.ones(count * k, dtype=np.int64)
-    matrix = csr_array((ones, ranks.reshape(-1), np.arange(0, count * k + 1, k)), shape=(count, count))
-    matrix.sort_indices()
-    return matrix
+    sorted_ranks = np.sort(ranks, axis=1).reshape(-1)
+    return csr_array((ones, sorted_ranks, np.arange(0, count * k + 1, k)), shape=(count, count))
 
 
 def _reciprocal_sets(ranks: np.ndarray) -> csr_array:
