@@ -1,0 +1,32 @@
+"""The built-in synthetic person re-ID domains: drawn pedestrians, seen by drawn camera networks.
+
+Two domains, ``plaza`` (daylight, outdoors, summer clothes) and ``station`` (artificial light, indoors,
+winter clothes), stand in for a labelled source and an unlabelled target where no benchmark is at hand.
+Everything is drawn by this package from a seed: no photograph, no download, no identity of a real person.
+
+It needs numpy, Pillow and tqdm only.
+"""
+
+from nplp.data.synthetic.layouts import write_duke, write_market, write_msmt17
+from nplp.data.synthetic.records import Record, iter_images
+from nplp.data.synthetic.render import render_image
+from nplp.data.synthetic.sheet import contact_sheet
+from nplp.data.synthetic.spec import DOMAINS, GENERATOR_VERSION, DomainSpec, DomainStyle
+from nplp.data.synthetic.store import default_cache_root, ensure_domain, render_domain
+
+__all__ = [
+    "DOMAINS",
+    "GENERATOR_VERSION",
+    "DomainSpec",
+    "DomainStyle",
+    "Record",
+    "contact_sheet",
+    "default_cache_root",
+    "ensure_domain",
+    "iter_images",
+    "render_domain",
+    "render_image",
+    "write_duke",
+    "write_market",
+    "write_msmt17",
+]
