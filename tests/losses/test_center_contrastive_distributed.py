@@ -35,9 +35,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Te
         )
         for rank in range(WORLD_SIZE)
     ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes:
+            process.kill()
     return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD_SIZE)]
 
 

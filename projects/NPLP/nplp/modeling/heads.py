@@ -1,0 +1,130 @@
+"""The head: feature map -> pyramidal average pooling -> hyper-network -> f_e -> neck -> f_r -> classifier.
+
+Shapes: B images in the batch, C x H x W feature map, D values of f_e and f_r, P_s identities.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fastreid.config import CfgNode, configurable
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
+from torch import nn
+
+from nplp.errors import UserError
+from nplp.layers import HyperNetwork, PyramidalAveragePooling
+
+__all__ = ["CENTER_CONTRASTIVE", "CROSS_ENTROPY", "TRIPLET", "HeadOutput", "PAPHead"]
+
+CROSS_ENTROPY = "CrossEntropyLoss"
+TRIPLET = "TripletLoss"
+CENTER_CONTRASTIVE = "CenterContrastiveLoss"
+FUSIONS = ("hn", "concat")
+
+
+@dataclass(frozen=True)
+class HeadOutput:
+    """What the head gives in training.
+
+    Attributes:
+        f_e: embedding [B, D].
+        f_r: ReLU(BN(f_e)) [B, D]; ``None`` where no loss uses it.
+        logits: W^T f_r [B, P_s], in the classifier's precision; ``None`` without a classifier.
+    """
+
+    f_e: torch.Tensor
+    f_r: torch.Tensor | None
+    logits: torch.Tensor | None
+
+
+@REID_HEADS_REGISTRY.register()
+class PAPHead(nn.Module):
+    """Pyramidal average pooling, hyper-network, neck and source classifier (sections III-B and III-D).
+
+    In evaluation it returns f_e; in training a :class:`HeadOutput`. Of the toolbox's options for heads it
+    follows NUM_CLASSES and EMBEDDING_DIM; pooling, neck and classifier are the paper's.
+
+    The neck is there in every configuration, as the lookup table starts from its f_r, and frozen where no
+    loss uses it: each parameter that requires a gradient gets one in every training step, as distributed
+    training without a search for unused parameters needs.
+
+    Args:
+        feat_dim: C of the backbone's feature map.
+        granularities: I of PAP-I.
+        fusion: "hn", or "concat" for f_e = f_c (DC in Table II).
+        embedding_dim: size of f_e with "hn"; "concat" gives C I(I+1)/2.
+        num_classes: P_s; the classifier exists where it is above 0 and the cross-entropy is a loss.
+        loss_names: of MODEL.LOSSES.NAME, what the head's outputs are used for.
+
+    Raises:
+        UserError: for an unknown fusion, or no embedding size for "hn".
+        ValueError: if ``granularities`` is below 1.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        feat_dim: int,
+        granularities: int = 2,
+        fusion: str = "hn",
+        embedding_dim: int = 1024,
+        num_classes: int = 0,
+        loss_names: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        if fusion not in FUSIONS:
+            raise UserError(f"MODEL.HEADS.FUSION must be one of {FUSIONS}, got {fusion!r}")
+        if fusion == "hn" and embedding_dim < 1:
+            raise UserError(
+                "MODEL.HEADS.EMBEDDING_DIM, the size of the hyper-network's output, must be at least 1, "
+                f"got {embedding_dim}"
+            )
+        self.pooling = PyramidalAveragePooling(granularities)
+        pooled_dim = feat_dim * self.pooling.stripes
+        self.embedding_dim = embedding_dim if fusion == "hn" else pooled_dim
+        self.hyper_network = HyperNetwork(pooled_dim, embedding_dim) if fusion == "hn" else nn.Identity()
+
+        self.neck = nn.Sequential(nn.BatchNorm1d(self.embedding_dim), nn.ReLU())
+        self.classifier: nn.Linear | None = None
+        if num_classes > 0 and CROSS_ENTROPY in loss_names:
+            self.classifier = nn.Linear(self.embedding_dim, num_classes, bias=False)
+            nn.init.normal_(self.classifier.weight, std=0.001)
+        self.needs_f_r = self.classifier is not None or CENTER_CONTRASTIVE in loss_names
+        self.neck.requires_grad_(self.needs_f_r)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Return the constructor's arguments from a configuration."""
+        return {
+            "feat_dim": cfg.MODEL.BACKBONE.FEAT_DIM,
+            "granularities": cfg.MODEL.HEADS.PAP,
+            "fusion": cfg.MODEL.HEADS.FUSION,
+            "embedding_dim": cfg.MODEL.HEADS.EMBEDDING_DIM,
+            "num_classes": cfg.MODEL.HEADS.NUM_CLASSES,
+            "loss_names": cfg.MODEL.LOSSES.NAME,
+        }
+
+    def embed(self, feature_map: torch.Tensor) -> torch.Tensor:
+        """Return f_e [B, D] of ``feature_map`` [B, C, H, W].
+
+        Raises:
+            ValueError: if the map is not four-dimensional or has fewer rows than granularities.
+        """
+        return self.hyper_network(self.pooling(feature_map))
+
+    def forward(self, feature_map: torch.Tensor) -> torch.Tensor | HeadOutput:
+        """Return f_e [B, D] in evaluation, a :class:`HeadOutput` in training."""
+        f_e = self.embed(feature_map)
+        if not self.training:
+            return f_e
+        f_r = self.neck(f_e) if self.needs_f_r else None
+        return HeadOutput(f_e=f_e, f_r=f_r, logits=self._classify(f_r))
+
+    def _classify(self, f_r: torch.Tensor | None) -> torch.Tensor | None:
+        """Return W^T f_r in W's precision: half precision would round thousands of close logits."""
+        if self.classifier is None or f_r is None:
+            return None
+        with torch.autocast(f_r.device.type, enabled=False):
+            return self.classifier(f_r.to(self.classifier.weight.dtype))

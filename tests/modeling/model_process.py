@@ -1,0 +1,57 @@
+"""One process of the distributed test: trains the model in DistributedDataParallel as the toolbox builds it.
+
+Usage: model_process.py RANK WORLD_SIZE FOLDER
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed, nn
+
+import nplp  # noqa: F401  first: it bridges the toolbox
+from nplp.modeling import NPLP, PAPHead
+
+LOSS_SETS = (("TripletLoss",), ("CrossEntropyLoss", "TripletLoss"), ("TripletLoss", "CenterContrastiveLoss"))
+STEPS = 3
+
+
+def train(losses: tuple[str, ...], rank: int) -> dict[str, torch.Tensor]:
+    """Train three steps on this process's images; return the weights and the lookup table."""
+    torch.manual_seed(0)
+    model = NPLP(
+        backbone=nn.Sequential(nn.Conv2d(3, 5, 4, stride=4), nn.ReLU()),
+        heads=PAPHead(feat_dim=5, embedding_dim=4, num_classes=3, loss_names=losses),
+        loss_names=losses,
+        pixel_mean=[128.0] * 3,
+        pixel_std=[64.0] * 3,
+    )
+    parallel = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+    if model.center_contrastive is not None:
+        model.center_contrastive.reset(torch.rand(3, 4))
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    generator = torch.Generator().manual_seed(rank)
+    for _ in range(STEPS):
+        images = torch.rand(4, 3, 16, 8, generator=generator) * 255
+        targets = torch.randint(3, (4,), generator=generator)
+        optimizer.zero_grad()
+        sum(parallel({"images": images, "targets": targets}).values()).backward()
+        optimizer.step()
+    result = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    if model.center_contrastive is not None:
+        result["table"] = model.center_contrastive.table
+    return result
+
+
+def main(rank: int, world_size: int, folder: Path) -> None:
+    """Train every set of losses as process ``rank`` and write ``folder``/RANK.pt."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
+    )
+    torch.save([train(losses, rank) for losses in LOSS_SETS], folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
