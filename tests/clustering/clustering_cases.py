@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
+
+from nplp.clustering import dbscan, euclidean, features, jaccard, neighbours
 
 KINDS = ("blobs", "grid", "duplicates", "uniform", "equal")
 
@@ -50,3 +55,18 @@ def cases(draw: st.DrawFn, smallest: int = 2, largest: int = 60) -> Case:
         offset=draw(st.sampled_from([0.0, 0.0, 1e3])),
         scale=draw(st.sampled_from([1.0, 1.0, 1e-3, 1e3])),
     )
+
+
+@contextmanager
+def tiny_blocks(active: bool = True) -> Iterator[None]:
+    """Shrink every block of the stage, so that small inputs are cut into many of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        if active:
+            patch.setattr(euclidean, "_TILE_ROWS", 7)
+            patch.setattr(euclidean, "_TILE_COLUMNS", 11)
+            patch.setattr(features, "_BLOCK_VALUES", 5)
+            patch.setattr(neighbours, "_BLOCK_VALUES", 97)
+            patch.setattr(jaccard, "_BLOCK_VALUES", 97)
+            patch.setattr(dbscan, "_MIN_EDGE_BUDGET", 13)
+            patch.setattr(dbscan, "_EDGES_PER_SAMPLE", 0)
+        yield

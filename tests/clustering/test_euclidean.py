@@ -1,0 +1,95 @@
+"""Blocked Euclidean distances against differences in float64."""
+
+from __future__ import annotations
+
+import clustering_oracle as oracle
+import numpy as np
+import pytest
+import torch
+from clustering_cases import Case, cases, tiny_blocks
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nplp.clustering.euclidean import EuclideanDistances
+from nplp.clustering.features import FeatureRows
+
+
+def distances_of(features: np.ndarray) -> EuclideanDistances:
+    return EuclideanDistances(FeatureRows(torch.from_numpy(features)))
+
+
+def edge_set(distances: EuclideanDistances, epsilon: float) -> list[tuple[int, int]]:
+    return [
+        pair for i, j in distances.edges_within(epsilon) for pair in zip(i.tolist(), j.tolist(), strict=True)
+    ]
+
+
+@given(cases())
+@settings(max_examples=60, deadline=None)
+def test_tiles_are_within_their_margin(case: Case) -> None:
+    distances = distances_of(case.features)
+    count = len(distances)
+    tile = distances.squared_tile((0, count, 0, count)).numpy()
+    assert np.abs(tile - oracle.euclidean_matrix(case.features) ** 2).max() <= distances.margin
+
+
+@given(cases(), st.floats(0, 1), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_edges_at_the_radius_itself_are_within_it(case: Case, quantile: float, tiny: bool) -> None:
+    matrix = oracle.euclidean_matrix(case.features)
+    upper = np.triu(np.ones(matrix.shape, dtype=bool), 1)
+    distances = distances_of(case.features)
+    i, j = np.argwhere(upper)[int(quantile * (upper.sum() - 1))]
+    # The pair's own distance as the stage has it: the boundary is met to the last bit.
+    epsilon = float(np.sqrt(distances.exact(np.array([i]), np.array([j])))[0])
+    with tiny_blocks(tiny):
+        edges = edge_set(distances, epsilon)
+    assert len(set(edges)) == len(edges)
+    assert (i, j) in edges
+    near = upper & (matrix <= epsilon)
+    unlike = set(edges) ^ {(int(a), int(b)) for a, b in np.argwhere(near)}
+    assert all(matrix[pair] == pytest.approx(epsilon, rel=1e-14) for pair in unlike)
+
+
+@given(cases(), st.floats(0.001, 1), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_mean_of_smallest_is_the_sorted_mean(case: Case, share: float, tiny: bool) -> None:
+    matrix = oracle.euclidean_matrix(case.features)
+    values = np.sort(matrix[np.triu_indices(len(matrix), 1)])
+    count = max(1, int(share * len(values)))
+    with tiny_blocks(tiny):
+        mean = distances_of(case.features).mean_of_smallest(None, count)
+    assert mean == pytest.approx(values[:count].mean(), rel=1e-12, abs=1e-300)
+
+
+def test_one_far_sample_costs_no_digit_among_the_near_ones() -> None:
+    rng = np.random.default_rng(0)
+    near = rng.normal(size=(40, 4)) * 1e-5
+    features = np.concatenate([near, near + 1e-4, [[1e4] * 4]])
+    labels = np.repeat([0, 1, 2], [40, 40, 1])
+    matrix = oracle.euclidean_matrix(features)
+    own, total = distances_of(features).cluster_sums(labels)
+    expected = [(matrix[i] * (labels == labels[i])).sum() for i in range(81)]
+    np.testing.assert_allclose(own, expected, rtol=1e-6)
+    np.testing.assert_allclose(total, matrix.sum(axis=1), rtol=1e-6)
+    members = np.flatnonzero(labels < 2)
+    assert distances_of(features).subset(members).mean_of_smallest(None, 3) < 1e-5
+
+
+@given(cases(), st.integers(0, 2**32 - 1), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_cluster_sums_leave_outliers_out(case: Case, seed: int, tiny: bool) -> None:
+    labels = np.random.default_rng(seed).integers(-1, 3, size=len(case.features))
+    matrix = oracle.euclidean_matrix(case.features)
+    with tiny_blocks(tiny):
+        own, total = distances_of(case.features).cluster_sums(labels)
+    clustered = labels >= 0
+    same = (labels[:, None] == labels) & clustered
+    scale = 1e-12 * (1 + matrix.max())
+    np.testing.assert_allclose(own, (matrix * same).sum(axis=1), rtol=1e-6, atol=scale)
+    expected = (matrix * np.outer(clustered, clustered)).sum(axis=1)
+    np.testing.assert_allclose(total, expected, rtol=1e-6, atol=scale)
+
+
+def test_no_radius_is_known_to_reach_all() -> None:
+    assert not distances_of(np.eye(3)).all_within(1e9)

@@ -1,0 +1,162 @@
+"""Equation 4, self-assessment, noisy clusters and correction on small cases worked out by hand."""
+
+from __future__ import annotations
+
+import clustering_oracle as oracle
+import numpy as np
+import pytest
+import torch
+from clustering_cases import Case, cases
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nplp.clustering.assessment import noisy_clusters, self_assessment
+from nplp.clustering.correction import correct_labels
+from nplp.clustering.distances import SmallestValues, clipped_mean, upper_tiles
+from nplp.clustering.epsilon import round_half_up, startup_epsilon
+from nplp.clustering.euclidean import EuclideanDistances
+from nplp.clustering.features import FeatureRows
+
+
+def line(*positions: float) -> EuclideanDistances:
+    return EuclideanDistances(FeatureRows(torch.tensor(positions, dtype=torch.float64)[:, None]))
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.5, 1), (1.5, 2), (2.5, 3), (2.49, 2), (0.0, 0)])
+def test_halves_are_rounded_up(value: float, expected: int) -> None:
+    assert round_half_up(value) == expected
+
+
+def test_epsilon_hand_computed() -> None:
+    distances = line(0.0, 1.0, 3.0, 7.0)
+    cameras = np.array([0, 0, 1, 1])
+    # Cross-camera distances: 3, 7, 2, 6.
+    assert startup_epsilon(distances, cameras, 0.5) == (2.5, 4, 2)
+    assert startup_epsilon(distances, cameras, 0.625) == (pytest.approx(11 / 3), 4, 3)
+    assert startup_epsilon(distances, cameras, 1.0) == (4.5, 4, 4)
+    assert startup_epsilon(distances, cameras, 0.001) == (2.0, 4, 1)
+
+
+def test_epsilon_over_all_pairs_warns() -> None:
+    with pytest.warns(UserWarning, match="camera_ids are None or all the same"):
+        assert startup_epsilon(line(0.0, 1.0, 3.0), np.array([5, 5, 5]), 1.0) == (2.0, 3, 3)
+    with pytest.warns(UserWarning, match="camera_ids are None or all the same"):
+        assert startup_epsilon(line(0.0, 1.0, 3.0), None, 1.0) == (2.0, 3, 3)
+
+
+@given(st.floats(1e-6, 1e6), st.integers(1, 1000))
+@settings(max_examples=200, deadline=None)
+def test_mean_of_equal_values_is_that_value(value: float, count: int) -> None:
+    assert clipped_mean(np.full(count, value)) == value
+
+
+@given(st.lists(st.floats(0, 1), max_size=60), st.integers(1, 20))
+@settings(max_examples=100, deadline=None)
+def test_smallest_values_survive_any_order(values: list[float], count: int) -> None:
+    smallest = SmallestValues(count)
+    for start in range(0, len(values), 7):
+        smallest.add(np.array(values[start : start + 7]))
+    assert sorted(smallest.smallest().tolist()) == sorted(values)[:count]
+
+
+@given(st.integers(1, 30), st.integers(1, 9), st.integers(1, 9))
+@settings(max_examples=50, deadline=None)
+def test_tiles_cover_each_pair_once(count: int, rows: int, columns: int) -> None:
+    covered = np.zeros((count, count), dtype=int)
+    for row, row_stop, column, column_stop in upper_tiles(count, rows, columns):
+        covered[row:row_stop, column:column_stop] += 1
+    assert (covered[np.triu_indices(count)] == 1).all()
+    assert covered.max() == 1
+
+
+def test_scores_hand_computed() -> None:
+    distances = line(0.0, 1.0, 100.0, 4.0, 6.0)
+    scores = self_assessment(distances, np.array([0, 0, -1, 1, 1]))
+    # Sample 0: a 1, b 5. Sample 1: a 1, b 4. Sample 3: a 2, b 3.5. Sample 4: a 2, b 5.5. 100 is in no sum.
+    np.testing.assert_allclose(scores, [(4 / 5 + 3 / 4) / 2, (1.5 / 3.5 + 3.5 / 5.5) / 2], atol=1e-12)
+
+
+def test_scores_of_a_mixed_cluster_are_negative() -> None:
+    scores = self_assessment(line(0.0, 10.0, 4.0, 6.0), np.array([0, 0, 1, 1]))
+    np.testing.assert_allclose(scores, [-0.5, 0.6], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("positions", "labels", "expected"),
+    [
+        ((0.0, 1.0, 2.0), [0, 0, 0], [0.0]),
+        ((0.0, 1.0, 2.0), [-1, -1, -1], []),
+        ((0.0, 1.0, 5.0), [0, 0, 1], [(0.8 + 0.75) / 2, 0.0]),
+        ((3.0, 3.0, 3.0, 3.0), [0, 0, 1, 1], [0.0, 0.0]),
+        ((3.0, 3.0, 4.0, 4.0), [0, 0, 1, 1], [1.0, 1.0]),
+    ],
+    ids=["only cluster", "no cluster", "one member", "all equal", "duplicates"],
+)
+def test_scores_where_the_formula_is_undefined(
+    positions: tuple[float, ...], labels: list[int], expected: list[float]
+) -> None:
+    np.testing.assert_allclose(self_assessment(line(*positions), np.array(labels)), expected, atol=1e-12)
+
+
+@given(cases(smallest=4), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_scores_are_the_oracles(case: Case, seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(-1, 4, size=len(case.features))
+    labels = np.where(labels < 0, -1, np.searchsorted(np.unique(labels[labels >= 0]), labels))
+    distances = EuclideanDistances(FeatureRows(torch.from_numpy(case.features)))
+    expected = oracle.scores(oracle.euclidean_matrix(case.features), labels)
+    np.testing.assert_allclose(self_assessment(distances, labels), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "noisy"),
+    [
+        (0, 0.1, 0),
+        (1, 0.1, 0),
+        (1, 0.5, 1),
+        (2, 0.1, 1),
+        (14, 0.1, 1),
+        (15, 0.1, 2),
+        (25, 0.1, 3),
+        (3, 1.0, 3),
+    ],
+)
+def test_number_of_noisy_clusters(count: int, fraction: float, noisy: int) -> None:
+    assert len(noisy_clusters(np.linspace(0, 1, count), fraction)) == noisy
+
+
+def test_noisy_clusters_are_lowest_first_and_ties_by_index() -> None:
+    scores = np.array([0.5, 0.2 + 1e-13, 0.9, 0.2, -0.3])
+    assert noisy_clusters(scores, 0.6).tolist() == [4, 1, 3]
+
+
+LINE = (0.0, 1.0, 2.0, 20.0, 21.0, 50.0, 51.0, 54.0, 55.0, 90.0, 94.0)
+STARTUP = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, -1, -1])
+
+
+def test_correction_numbers_whole_clusters_first() -> None:
+    labels, dissolved = correct_labels(line(*LINE), STARTUP, np.array([2, 0]), 1.0, 2)
+    assert labels.tolist() == [1, 1, 1, 0, 0, 2, 2, 3, 3, -1, -1]
+    assert dissolved.size == 0
+
+
+@pytest.mark.parametrize(
+    ("keep", "expected"),
+    [(False, [-1, -1, -1, 0, 0, 1, 1, 2, 2, -1, -1]), (True, [0, 0, 0, 1, 1, 2, 2, 3, 3, -1, -1])],
+)
+def test_dissolved_cluster_is_dropped_or_kept_whole(keep: bool, expected: list[int]) -> None:
+    positions = (0.0, 1.5, 3.0, *LINE[3:])
+    labels, dissolved = correct_labels(line(*positions), STARTUP, np.array([0, 2]), 1.0, 2, keep)
+    assert labels.tolist() == expected
+    assert dissolved.tolist() == [0]
+
+
+def test_correction_looks_at_a_cluster_by_itself() -> None:
+    # Sample 2 has its third neighbour in the other cluster, so that alone it is not core.
+    labels, _ = correct_labels(line(0.0, 3.0, 4.0, 5.0), np.array([0, 0, 0, 1]), np.array([0]), 1.0, 3)
+    assert labels.tolist() == [-1, -1, -1, 0]
+
+
+def test_correction_of_nothing_changes_nothing() -> None:
+    labels, _ = correct_labels(line(*LINE), STARTUP, np.array([], dtype=np.int64), 1.0, 2)
+    np.testing.assert_array_equal(labels, STARTUP)
