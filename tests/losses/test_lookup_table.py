@@ -94,7 +94,12 @@ def test_centroids_sum_in_float64_across_chunks() -> None:
     exact = 10000.0 + 5 * 10000.0 / count
     centroid = cluster_centroids(features, torch.zeros(count, dtype=torch.int32), 1)
     assert centroid.item() == pytest.approx(exact, abs=1e-3)
-    assert cluster_centroids(features.double(), torch.zeros(count).long(), 1).item() == pytest.approx(exact)
+
+
+def test_centroids_of_float64_features_stay_float64() -> None:
+    centroid = cluster_centroids(torch.tensor([[0.1], [0.2]], dtype=torch.float64), torch.tensor([0, 0]), 1)
+    assert centroid.dtype == torch.float64
+    assert centroid.item() == pytest.approx(0.15, abs=1e-15)
 
 
 @pytest.mark.parametrize(

@@ -88,11 +88,11 @@ def test_no_negative_contributes_nothing_but_stays_in_the_graph() -> None:
 
 
 def test_large_offset_does_not_cancel() -> None:
-    """Distances of 1 far away from the origin survive float32."""
-    features = torch.tensor([[10000.0], [10001.0], [10003.0]])
-    loss = batch_hard_triplet_loss(features, torch.tensor([0, 0, 1]), 0.0, "sum")
-    assert loss.item() == 0.0
-    assert batch_hard_triplet_loss(features, torch.tensor([0, 0, 1]), 2.0, "sum").item() == 1.0
+    """Distances of about 1 far away from the origin survive float32, in mining too."""
+    features = 10000 + torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(4).repeat(3)
+    loss = batch_hard_triplet_loss(features, labels, 1.0, "sum")
+    assert loss.item() == pytest.approx(sum(naive_terms(features, labels, 1.0)), rel=1e-5)
 
 
 def test_runs_in_float32_under_autocast() -> None:

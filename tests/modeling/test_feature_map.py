@@ -23,6 +23,7 @@ class Fixed(nn.Module):
 
     def forward(self, images: torch.Tensor) -> Any:
         assert images.shape == (1, 3, 64, 32)
+        assert not torch.is_grad_enabled()
         return self.output
 
 
