@@ -1,1 +1,19 @@
-"""To be filled."""
+"""Evaluation: ranking metrics in bounded memory, with the toolbox's numbers.
+
+:mod:`nplp.evaluation.ranking` is a plain library on arrays; ``BoundedReidEvaluator`` needs fastreid and
+is imported when it is first asked for.
+"""
+
+from typing import Any
+
+from nplp.evaluation.ranking import NoMatchError, Ranking, evaluate_features, evaluate_rank
+
+__all__ = ["BoundedReidEvaluator", "NoMatchError", "Ranking", "evaluate_features", "evaluate_rank"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "BoundedReidEvaluator":
+        from nplp.evaluation.evaluator import BoundedReidEvaluator
+
+        return BoundedReidEvaluator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
