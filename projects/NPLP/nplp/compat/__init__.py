@@ -1,1 +1,65 @@
-"""To be filled."""
+"""Bridges from fastreid 1.4.0 to a modern stack.
+
+The toolbox stays unmodified on the disk. :func:`apply` imports it and replaces, in memory, what does not
+work with current Python, torch and numpy or without CUDA. Each bridge is a function of its own, whose
+docstring says which part of the toolbox needs it; it looks for the defect first and does nothing where
+there is none, so that applying them twice, or to a toolbox that was repaired, changes nothing.
+
+Not bridged on purpose: ``torch.load`` keeps its default ``weights_only=True``, so that a checkpoint from
+elsewhere cannot run code.
+"""
+
+import importlib
+import importlib.util
+
+from nplp.compat.imports import bridge_numpy_bool, bridge_torchvision, old_collections_names, old_torch_six
+from nplp.compat.processes import launch
+
+__all__ = ["INSTALL_COMMAND", "apply", "launch", "require_fastreid"]
+
+INSTALL_COMMAND = "pip install --no-deps fastreid==1.4.0"
+
+
+def apply() -> None:
+    """Import the toolbox and bridge what is missing; do nothing where it is not installed.
+
+    Call it before anything else imports ``fastreid``. It may be called again.
+
+    Raises:
+        ImportError: if fastreid is installed but something that it needs is not.
+    """
+    if importlib.util.find_spec("fastreid") is None:
+        return
+    bridge_numpy_bool()
+    bridge_torchvision()
+    with old_collections_names(), old_torch_six():
+        importlib.import_module("fastreid.engine")
+    # These modules need the toolbox, which can be imported only now.
+    from nplp.compat.amp import bridge_amp
+    from nplp.compat.distances import bridge_distances
+    from nplp.compat.loaders import bridge_loaders
+    from nplp.compat.noise import bridge_image_conversion, bridge_serialization
+    from nplp.compat.optimizer import bridge_zero_grad
+    from nplp.compat.processes import bridge_launch
+    from nplp.compat.ranking import bridge_ranking
+    from nplp.compat.weights import bridge_weights
+
+    bridge_loaders()
+    bridge_launch()
+    bridge_amp()
+    bridge_distances()
+    bridge_ranking()
+    bridge_image_conversion()
+    bridge_serialization()
+    bridge_weights()
+    bridge_zero_grad()
+
+
+def require_fastreid() -> None:
+    """Check that the toolbox is installed.
+
+    Raises:
+        ImportError: if it is not, with the command that installs it.
+    """
+    if importlib.util.find_spec("fastreid") is None:
+        raise ImportError(f"this part of nplp needs fastreid 1.4.0; install it with: {INSTALL_COMMAND}")

@@ -1,0 +1,121 @@
+"""Bridges that let the toolbox be imported at all."""
+
+import collections
+import collections.abc
+import contextlib
+import importlib
+import importlib.util
+import logging
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = [
+    "bridge_numpy_bool",
+    "bridge_torchvision",
+    "old_collections_names",
+    "old_torch_six",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def bridge_torchvision() -> bool:
+    """Import torchvision although its compiled operators do not load with this torch build.
+
+    A CUDA build of torchvision beside a CPU-only torch (or any pair that was not released together)
+    describes operators that were never registered: ``import torchvision`` then ends in "operator
+    torchvision::nms does not exist". The toolbox needs torchvision for its image transforms
+    (``data/transforms/build.py``), which are plain Python. Descriptions of missing
+    ``torchvision::*`` operators are skipped while torchvision is imported; everything else passes
+    through, and ``torch.library.register_fake`` is put back afterwards.
+
+    Returns:
+        Whether an operator was missing and its description skipped.
+    """
+    if "torchvision" in sys.modules:
+        return False
+    original = torch.library.register_fake
+    skipped: list[str] = []
+
+    def register_present(op: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(op, str) and op.startswith("torchvision::") and not _operator_exists(op):
+            skipped.append(op)
+            return _leave_unchanged
+        return original(op, *args, **kwargs)
+
+    torch.library.register_fake = register_present
+    try:
+        importlib.import_module("torchvision")
+    finally:
+        torch.library.register_fake = original
+    if skipped:
+        logger.info(
+            "torchvision's compiled operators do not load with torch %s: its image transforms work, its "
+            "detection operators do not",
+            torch.__version__,
+        )
+    return bool(skipped)
+
+
+def _operator_exists(qualified_name: str) -> bool:
+    namespace, name = qualified_name.split("::")
+    return hasattr(getattr(torch.ops, namespace), name.split(".")[0])
+
+
+def _leave_unchanged(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+@contextlib.contextmanager
+def old_collections_names() -> Iterator[bool]:
+    """Offer ``collections.Mapping`` while the toolbox is imported; yield whether it was missing.
+
+    ``evaluation/testing.py`` and ``data/build.py`` say ``from collections import Mapping``, which
+    Python has only had in ``collections.abc`` since 3.10. The name is taken away again afterwards, so
+    that other libraries see Python as it is.
+    """
+    missing = not hasattr(collections, "Mapping")
+    if missing:
+        collections.Mapping = collections.abc.Mapping  # type: ignore[attr-defined]
+    try:
+        yield missing
+    finally:
+        if missing:
+            del collections.Mapping  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def old_torch_six() -> Iterator[bool]:
+    """Offer ``torch._six.string_classes`` while the toolbox is imported; yield whether it was missing.
+
+    ``data/build.py`` says ``from torch._six import string_classes``; torch has had no such module since
+    2.0. The stand-in is taken away again afterwards.
+    """
+    missing = importlib.util.find_spec("torch._six") is None
+    if missing:
+        stand_in = types.ModuleType("torch._six")
+        stand_in.string_classes = (str, bytes)  # type: ignore[attr-defined]
+        sys.modules["torch._six"] = stand_in
+    try:
+        yield missing
+    finally:
+        if missing:
+            del sys.modules["torch._six"]
+
+
+def bridge_numpy_bool() -> bool:
+    """Give numpy 1.24 to 1.26 the name ``np.bool``; return whether it was missing.
+
+    ``evaluation/rank.py`` asks for it on its CUHK03 path, at run time, so the name has to stay. It
+    stands for numpy's own scalar type, as in numpy 2, which has the name and is left alone: there a
+    plain ``bool`` in its place breaks ``numpy.ma`` and SciPy.
+    """
+    if hasattr(np, "bool"):
+        return False
+    vars(np)["bool"] = np.bool_
+    return True
