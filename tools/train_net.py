@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Run one process of the training or of the evaluation; a user's mistake is one line and code 2."""
     from fastreid.utils import comm
+
     from nplp.engine.pipeline import evaluate_only, run
     from nplp.engine.setup import base_config, configure_logging, load_config, prepare_output
     from nplp.errors import UserError

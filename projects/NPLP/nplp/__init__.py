@@ -1,3 +1,32 @@
-"""NPLP: noisy pseudo-label processing for unsupervised domain-adaptive person re-identification."""
+"""NPLP: noisy pseudo-label processing for unsupervised domain-adaptive person re-identification.
+
+Where fastreid is installed, importing this package bridges it to the present stack and registers the
+model, the head and the data sets. Where it is not, the pure parts work alone (``nplp.clustering``,
+``nplp.losses``, ``nplp.layers``), and asking for the rest says what to install.
+"""
+
+from importlib.util import find_spec
+from typing import Any
 
 __version__ = "0.1.0"
+
+if find_spec("fastreid") is not None:
+    from nplp import compat
+
+    compat.apply()
+
+    from nplp import modeling
+    from nplp.config import add_nplp_config
+    from nplp.data import datasets
+
+    __all__ = ["add_nplp_config", "compat", "datasets", "modeling"]
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Say what is missing when something that needs the toolbox is asked for."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from nplp.compat import require_fastreid
+
+        require_fastreid()
+        raise AttributeError(f"module 'nplp' has no attribute {name!r}")

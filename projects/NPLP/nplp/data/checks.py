@@ -58,5 +58,5 @@ def _fault(path: str) -> str:
     except Image.UnidentifiedImageError:
         return "not an image"
     except (OSError, SyntaxError, ValueError) as error:
-        return str(error).split(":")[0][:80] or type(error).__name__
+        return f"damaged: {' '.join(str(error).split())[:80] or type(error).__name__}"
     return ""

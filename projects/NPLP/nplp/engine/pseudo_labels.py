@@ -172,7 +172,7 @@ class PseudoLabelHook(HookBase):
             epsilon=frozen,
         )
         labels = torch.from_numpy(found.labels)
-        clusters = int(found.labels.max()) + 1
+        clusters = found.num_clusters
         if clusters == 0:
             message = (
                 f"iteration {iteration}: no {options.MIN_SAMPLES} of {len(labels)} images lie within epsilon "
@@ -208,13 +208,16 @@ class PseudoLabelHook(HookBase):
             "stage": "correcting" if iteration > self._cfg.NPLP.STARTUP_ITERATIONS else "startup",
             "epsilon_e": float(found.epsilon_e),
             "epsilon_c": float(found.epsilon_c),
-            "clusters": int(found.labels.max()) + 1,
-            "outliers": int((found.labels < 0).sum()),
+            "clusters": found.num_clusters,
+            "outliers": found.num_outliers,
             "noisy_clusters": len(found.noisy_clusters),
+            "dissolved_clusters": len(found.dissolved_clusters),
+            "largest_cluster_share": found.largest_cluster_share,
         }
         if self._identities is not None:
             quality = label_quality(found.labels, self._identities, self._cameras)
             line.update({name: float(getattr(quality, name)) for name in QUALITY_COLUMNS})
+            line["cross_camera_recall"] = quality.cross_camera_recall
             line["identities"] = len(np.unique(self._identities))
         self._record.history.append(line)
         logger.info("%s", _format_line(line, self._cfg.NPLP.ITERATIONS, len(found.labels)))

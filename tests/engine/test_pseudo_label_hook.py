@@ -1,0 +1,150 @@
+"""The pseudo-label hook with a ten-line fake model and planted features."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nplp.engine import pseudo_labels as hook_module
+from nplp.engine.pseudo_labels import PseudoLabelHook
+from nplp.engine.records import RunRecord
+from nplp.errors import UserError
+
+
+class FakeModel(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.heads = nn.Module()
+        self.heads.neck = nn.Sequential(nn.BatchNorm1d(width), nn.ReLU())
+        self.device = torch.device("cpu")
+        self.center_contrastive = SimpleNamespace(table=torch.empty(0, width), reset=self._reset)
+
+    def _reset(self, table):
+        self.center_contrastive.table = table.clone()
+
+
+class FakeTrainer:
+    def __init__(self):
+        self.epoch = 0
+        self.sets = []
+
+    def reset_train_set(self, train_set, steps_per_epoch=0):
+        self.sets.append((train_set, steps_per_epoch))
+
+
+PEOPLE, IMAGES, WIDTH = 6, 8, 16
+ITEMS = [(f"{i}.jpg", f"p{i // IMAGES}", f"c{i % 4}") for i in range(PEOPLE * IMAGES)]
+IDENTITIES = np.repeat(np.arange(PEOPLE), IMAGES)
+
+
+def planted(seed=0, spread=0.05):
+    rng = np.random.default_rng(seed)
+    centres = np.eye(WIDTH)[:PEOPLE]
+    points = centres[IDENTITIES] + spread * rng.normal(size=(len(ITEMS), WIDTH))
+    return torch.from_numpy(points.astype(np.float32))
+
+
+@pytest.fixture
+def make(tiny_cfg, monkeypatch):
+    def build(features=None, identities=IDENTITIES, **options):
+        cfg = tiny_cfg.clone()
+        cfg.defrost()
+        # Six people, one in six of the pairs: twelve of a hundred cross-camera pairs are true ones.
+        cfg.NPLP.ALPHA, cfg.NPLP.DISTANCE, cfg.NPLP.EPOCHS_PER_ITERATION = 0.12, "euclidean", 2
+        for key, value in options.items():
+            cfg.NPLP[key] = value
+        shown = {"features": planted() if features is None else features}
+        monkeypatch.setattr(hook_module, "extract_features", lambda *_: shown["features"])
+        hook = PseudoLabelHook(cfg, FakeModel(WIDTH), ITEMS, RunRecord(), identities)
+        hook.trainer = FakeTrainer()
+        hook.shown = shown
+        return hook
+
+    return build
+
+
+def run_epoch(hook, epoch):
+    hook.trainer.epoch = epoch
+    hook.before_epoch()
+
+
+def test_an_iteration_labels_the_people_and_fills_the_table(make):
+    hook = make()
+    run_epoch(hook, 0)
+    labels = hook.state.labels.numpy()
+    assert len(np.unique(labels[labels >= 0])) == PEOPLE
+    assert all(len(np.unique(IDENTITIES[labels == cluster])) == 1 for cluster in range(PEOPLE))
+    train_set, steps = hook.trainer.sets[0]
+    assert len(train_set) == (labels >= 0).sum()
+    assert steps == 0
+    neck = hook._model.heads.neck.eval()
+    with torch.no_grad():
+        expected = torch.stack([neck(planted())[labels == cluster].mean(0) for cluster in range(PEOPLE)])
+    torch.testing.assert_close(hook._model.center_contrastive.table, expected)
+
+
+def test_estimates_come_every_period_and_correction_after_the_startup_stage(make):
+    hook = make(STARTUP_ITERATIONS=1)
+    for epoch in range(6):
+        run_epoch(hook, epoch)
+    assert [line["stage"] for line in hook._record.history] == ["startup", "correcting", "correcting"]
+    assert [line["noisy_clusters"] > 0 for line in hook._record.history] == [False, True, True]
+    assert len(hook.trainer.sets) == 3
+
+
+def test_true_identities_change_nothing_but_the_report(make):
+    known, unknown = make(), make(identities=None)
+    shuffled = make(identities=np.roll(IDENTITIES, 3))
+    for hook in (known, unknown, shuffled):
+        run_epoch(hook, 0)
+        torch.testing.assert_close(hook.state.labels, known.state.labels)
+    assert known._record.history[0]["precision"] == 1.0
+    assert "precision" not in unknown._record.history[0]
+
+
+def test_epsilon_of_the_first_iteration_can_be_frozen(make):
+    hook = make(EPSILON_UPDATE="first")
+    run_epoch(hook, 0)
+    hook.shown["features"] = planted(seed=1, spread=0.03)
+    run_epoch(hook, 2)
+    first, second = (line["epsilon_e"] for line in hook._record.history)
+    assert first == second
+    fresh = make(features=planted(seed=1, spread=0.03))
+    run_epoch(fresh, 0)
+    assert fresh._record.history[0]["epsilon_e"] != first
+
+
+def test_a_resumed_hook_goes_on_within_the_iteration(make):
+    hook = make()
+    run_epoch(hook, 0)
+    hook._model.center_contrastive.table.mul_(0.5)
+    state = hook.state_dict()
+    other = make(features=torch.zeros(0, WIDTH))
+    other.load_state_dict(state)
+    run_epoch(other, 1)
+    torch.testing.assert_close(other.state.labels, hook.state.labels)
+    torch.testing.assert_close(other._model.center_contrastive.table, hook._model.center_contrastive.table)
+    assert len(other.trainer.sets) == 1
+    assert other._record.history == []
+
+
+def test_a_state_of_another_target_is_refused(make):
+    hook = make()
+    with pytest.raises(UserError, match="pseudo-labels of 3 images, the target set has 48"):
+        hook.load_state_dict({"labels": torch.zeros(3), "iteration": 1, "table": None, "first_epsilon": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("features", "options", "message"),
+    [
+        (torch.full((48, WIDTH), float("nan")), {}, "iteration 1: the features of 48 images are not finite"),
+        (planted(), {"MIN_SAMPLES": 40}, "raise NPLP.ALPHA or lower NPLP.MIN_SAMPLES"),
+    ],
+)
+def test_what_cannot_be_clustered_stops_with_one_line(make, features, options, message):
+    hook = make(features=features, **options)
+    with pytest.raises(UserError, match=message):
+        run_epoch(hook, 0)
+    assert hook.trainer.sets == []
