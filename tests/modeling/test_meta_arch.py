@@ -149,6 +149,14 @@ def test_builds_from_a_configuration(make_cfg: Callable[..., Any]) -> None:
     assert model.heads.classifier.weight.shape == (5, 16)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("TRI__MARGIN", -1.0), ("TRI__REDUCTION", "none"), ("CC__TEMPERATURE", 0.0)]
+)
+def test_rejects_loss_options(make_cfg: Callable[..., Any], key: str, value: Any) -> None:
+    with pytest.raises(UserError, match=rf"MODEL\.LOSSES .*{key.split('__')[1].lower()} must be .* got"):
+        build_model(make_cfg(**{f"MODEL__LOSSES__{key}": value}))
+
+
 def test_pretrained_weights_fit_the_adapting_model(make_cfg: Callable[..., Any]) -> None:
     """All but the source's classifier."""
     source = build_model(make_cfg(MODEL__LOSSES__NAME=(CE, TRIPLET), MODEL__HEADS__NUM_CLASSES=5))

@@ -58,8 +58,7 @@ class PAPHead(nn.Module):
         loss_names: of MODEL.LOSSES.NAME, what the head's outputs are used for.
 
     Raises:
-        UserError: for an unknown fusion, or no embedding size for "hn".
-        ValueError: if ``granularities`` is below 1.
+        UserError: for an unknown fusion, no granularity, or no embedding size for "hn".
     """
 
     @configurable
@@ -76,6 +75,8 @@ class PAPHead(nn.Module):
         super().__init__()
         if fusion not in FUSIONS:
             raise UserError(f"MODEL.HEADS.FUSION must be one of {FUSIONS}, got {fusion!r}")
+        if granularities < 1:
+            raise UserError(f"MODEL.HEADS.PAP must be at least 1, got {granularities}")
         if fusion == "hn" and embedding_dim < 1:
             raise UserError(
                 "MODEL.HEADS.EMBEDDING_DIM, the size of the hyper-network's output, must be at least 1, "

@@ -86,7 +86,8 @@ class NPLP(nn.Module):
         """Return the constructor's arguments from a configuration, after a dry run of the backbone.
 
         Raises:
-            UserError: if backbone and head do not fit, see :func:`check_feature_map`.
+            UserError: if backbone and head do not fit, see :func:`check_feature_map`, or a loss's option is
+                out of its range.
         """
         backbone = build_backbone(cfg)
         check_feature_map(cfg, backbone)
@@ -98,10 +99,7 @@ class NPLP(nn.Module):
             "loss_names": losses.NAME,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            "triplet": BatchHardTripletLoss(losses.TRI.MARGIN, losses.TRI.REDUCTION),
-            "center_contrastive": CenterContrastiveLoss(
-                normalize=losses.CC.NORMALIZE, temperature=losses.CC.TEMPERATURE, update=losses.CC.UPDATE
-            ),
+            **_build_losses(losses),
         }
 
     @property
@@ -165,6 +163,19 @@ class NPLP(nn.Module):
         if self.center_contrastive is not None:
             losses["loss_cc"] = self.center_contrastive(output.f_r, targets)
         return losses
+
+
+def _build_losses(losses: CfgNode) -> dict[str, nn.Module]:
+    """Return eqs. 1 and 10 as ``losses``, the section MODEL.LOSSES, sets them."""
+    try:
+        return {
+            "triplet": BatchHardTripletLoss(losses.TRI.MARGIN, losses.TRI.REDUCTION),
+            "center_contrastive": CenterContrastiveLoss(
+                normalize=losses.CC.NORMALIZE, temperature=losses.CC.TEMPERATURE, update=losses.CC.UPDATE
+            ),
+        }
+    except ValueError as error:
+        raise UserError(f"MODEL.LOSSES (TRI and CC): {error}") from error
 
 
 def _log_accuracy(logits: torch.Tensor, targets: torch.Tensor) -> None:
