@@ -19,9 +19,11 @@ class FakeModel(nn.Module):
         self.heads = nn.Module()
         self.heads.neck = nn.Sequential(nn.BatchNorm1d(width), nn.ReLU())
         self.device = torch.device("cpu")
-        self.center_contrastive = SimpleNamespace(table=torch.empty(0, width), reset=self._reset)
+        self.center_contrastive = SimpleNamespace(
+            table=torch.empty(0, width), reset=self._set, restore=self._set
+        )
 
-    def _reset(self, table):
+    def _set(self, table):
         self.center_contrastive.table = table.clone()
 
 

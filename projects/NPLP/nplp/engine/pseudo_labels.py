@@ -104,6 +104,7 @@ class PseudoLabelHook(HookBase):
         if self.trainer.epoch % self._cfg.NPLP.EPOCHS_PER_ITERATION == 0:
             self._begin_iteration(self.trainer.epoch // self._cfg.NPLP.EPOCHS_PER_ITERATION + 1)
         elif not self._installed:
+            self._model.center_contrastive.restore(self.state.table)
             self._install()
 
     def state_dict(self) -> dict[str, Any]:
@@ -146,6 +147,7 @@ class PseudoLabelHook(HookBase):
             raise self.state
         if outcome[1] is not None:
             self._report(iteration, outcome[1])
+        self._model.center_contrastive.reset(self.state.table)
         self._install()
 
     def _estimate(self, iteration: int, features: torch.Tensor) -> list[Any]:
@@ -195,8 +197,7 @@ class PseudoLabelHook(HookBase):
         return torch.cat(blocks)
 
     def _install(self) -> None:
-        """Hand the labels to the trainer and the lookup table to the loss."""
-        self._model.center_contrastive.reset(self.state.table)
+        """Hand the labels to the trainer."""
         train_set = TrainSet(self._cfg, self._items, self.state.labels.numpy(), self._cameras)
         self.trainer.reset_train_set(train_set, self._cfg.NPLP.STEPS_PER_EPOCH)
         self._installed = True
