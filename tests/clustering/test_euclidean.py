@@ -62,6 +62,24 @@ def test_mean_of_smallest_is_the_sorted_mean(case: Case, share: float, tiny: boo
     assert mean == pytest.approx(values[:count].mean(), rel=1e-12, abs=1e-300)
 
 
+def test_a_pair_is_outside_the_next_smaller_radius() -> None:
+    distances = distances_of(np.random.default_rng(0).normal(size=(30, 16)))
+    first, second = np.triu_indices(30, 1)
+    for i, j, distance in zip(first, second, np.sqrt(distances.exact(first, second)), strict=True):
+        assert (i, j) not in edge_set(distances, np.nextafter(distance, 0))
+
+
+def test_margin_covers_what_camera_centring_rounds_off() -> None:
+    cameras = np.repeat([0, 1], 20)
+    features = 1e-3 * np.random.default_rng(0).normal(size=(40, 8)) + 1e6 * (cameras[:, None] + 0.1)
+    rows = FeatureRows.centred_by_camera(torch.from_numpy(features), cameras)
+    distances = EuclideanDistances(rows)
+    first, second = np.indices((40, 40)).reshape(2, -1)
+    exact = distances.exact(first, second).reshape(40, 40)
+    error = np.abs(distances.squared_tile((0, 40, 0, 40)).numpy() - exact).max()
+    assert 1e-18 < error <= distances.margin < 1e-9
+
+
 def test_one_far_sample_costs_no_digit_among_the_near_ones() -> None:
     rng = np.random.default_rng(0)
     near = rng.normal(size=(40, 4)) * 1e-5

@@ -139,17 +139,18 @@ class EuclideanDistances:
     def _error_bound(self) -> float:
         """Return a bound on |tile - exact| for squared distances.
 
-        Two terms: the product and the norms, at most about (D + 4) u (|x| + |y|)^2 for unit roundoff u; and
-        the subtraction of the origin, which moves every coordinate by at most u times its magnitude before
-        centring.
+        The product and the norms err by at most about (D + 4) u (|x| + |y|)^2 for unit roundoff u. To
+        subtract the origin costs nothing more, being rounded relative to its result; but with an offset for
+        each camera the sum of the two is rounded first, relative to itself and by cameras differently.
         """
         dimension = self._features.dimension
         radius = float(self._norms.max().sqrt())
-        largest = float(self._features.values.abs().max()) + float(np.abs(self._origin).max())
-        if self._features.offsets is not None:
-            largest += float(np.abs(self._features.offsets).max())
+        bound = 4 * (dimension + 8) * _UNIT_ROUNDOFF * radius**2
+        if self._features.offsets is None:
+            return bound
+        largest = float(np.abs(self._features.offsets).max()) + float(np.abs(self._origin).max())
         shift = 4 * _UNIT_ROUNDOFF * dimension**0.5 * largest
-        return 4 * (dimension + 8) * _UNIT_ROUNDOFF * radius**2 + 4 * radius * shift + shift**2
+        return bound + 4 * radius * shift + shift**2
 
 
 class _SmallestPairs:

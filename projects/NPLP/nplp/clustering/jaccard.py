@@ -22,7 +22,7 @@ from nplp.clustering.results import OUTLIER
 
 __all__ = ["JaccardDistances", "reciprocal_encoding"]
 
-_BLOCK_VALUES = 1 << 22
+_BLOCK_VALUES = 1 << 20
 _DECIMALS = 12
 """Distances are kept to this many: what differs by the rounding of sums only is equal."""
 
@@ -102,7 +102,7 @@ class JaccardDistances:
     A pair whose rows share no sample has distance 1 and is never stored or looked at. The others are made
     in blocks of rows each time they are needed.
 
-    Memory: the rows of weights, and a few blocks of 32 MB.
+    Memory: the rows of weights, and blocks of some 64 MB in all.
     """
 
     def __init__(self, weights: csr_array) -> None:

@@ -12,7 +12,7 @@ from nplp.clustering.euclidean import EuclideanDistances
 
 __all__ = ["nearest_neighbours"]
 
-_BLOCK_VALUES = 1 << 22
+_BLOCK_VALUES = 1 << 21
 
 
 def nearest_neighbours(distances: EuclideanDistances, k: int) -> np.ndarray:
@@ -26,7 +26,7 @@ def nearest_neighbours(distances: EuclideanDistances, k: int) -> np.ndarray:
         k: at least 1; no more than N are returned.
 
     Returns:
-        [N, min(k, N)] int64. Memory: a few blocks of 32 MB besides the result.
+        [N, min(k, N)] int64. Memory: blocks of some 64 MB besides the result.
     """
     count = len(distances)
     k = min(k, count)
