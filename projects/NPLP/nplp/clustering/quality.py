@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from nplp.clustering.inputs import as_integer_ids
 from nplp.clustering.results import OUTLIER, LabelQuality
@@ -27,7 +26,7 @@ def label_quality(
     Outliers are in no pair of a cluster: pairwise measures, NMI and ARI all see each of them as a cluster of
     its own. NMI flatters labels with many outliers for that reason; read it beside precision and recall. The
     mixed noise and the largest cluster's share are over clustered samples only. A ratio of nothing (no pair
-    in any cluster, no identity with two images, no cluster) is 0; NMI and ARI are scikit-learn's.
+    in any cluster, no identity with two images, no cluster) is 0. NMI and ARI have scikit-learn's values.
 
     Args:
         labels: [N] integers, -1 for outliers.
@@ -44,25 +43,26 @@ def label_quality(
         raise ValueError(f"labels must be -1 (outlier) or more, got {labels.min()}")
     clustered = labels != OUTLIER
     sizes = _group_sizes(labels[clustered])
+    people = _group_sizes(identities)
     joint = _group_sizes(labels[clustered], identities[clustered])
-    hits, in_cluster, of_identity = _pairs(joint), _pairs(sizes), _pairs(_group_sizes(identities))
+    hits, in_cluster, of_identity = _pairs(joint), _pairs(sizes), _pairs(people)
+    alone = np.ones(count - int(clustered.sum()), dtype=np.int64)
     precision, recall = _ratio(hits, in_cluster), _ratio(hits, of_identity)
     across = None
     if camera_ids is not None:
         across = _cross_camera_recall(labels, identities, as_integer_ids("camera_ids", camera_ids, count))
-    singletons = np.where(clustered, labels, labels.max(initial=0) + 1 + np.arange(count))
     return LabelQuality(
         precision=precision,
         recall=recall,
         f1=_ratio(2 * hits, in_cluster + of_identity),
         cross_camera_recall=across,
-        nmi=float(normalized_mutual_info_score(identities, singletons)),
-        ari=float(adjusted_rand_score(identities, singletons)),
+        nmi=_mutual_information(np.append(joint, alone), np.append(sizes, alone), people),
+        ari=_adjusted_rand_index(hits, in_cluster, of_identity, count),
         mixed_noise=_mixed_noise(labels[clustered], identities[clustered]),
         fragmented_noise=_ratio(of_identity - hits, of_identity),
         clusters=len(sizes),
-        outliers=int(count - clustered.sum()),
-        largest_cluster_share=_ratio(int(sizes.max(initial=0)), int(clustered.sum())),
+        outliers=len(alone),
+        largest_cluster_share=_ratio(int(sizes.max(initial=0)), count - len(alone)),
     )
 
 
@@ -79,6 +79,35 @@ def _pairs(sizes: np.ndarray) -> int:
 def _ratio(part: int, whole: int) -> float:
     """Return part / whole, 0 where there is nothing to be a part of."""
     return part / whole if whole else 0.0
+
+
+def _entropy(sizes: np.ndarray) -> float:
+    """Return the entropy in nats of a partition into groups of these sizes."""
+    share = sizes / sizes.sum()
+    return float(-(share * np.log(share)).sum())
+
+
+def _mutual_information(joint: np.ndarray, sizes: np.ndarray, people: np.ndarray) -> float:
+    """Return the mutual information of two partitions over the mean of their entropies.
+
+    Args:
+        joint: sizes of the groups that samples of both partitions share.
+        sizes: group sizes of the one.
+        people: group sizes of the other.
+    """
+    if len(sizes) == len(people) <= 1:
+        return 1.0
+    first, second = _entropy(sizes), _entropy(people)
+    mutual = first + second - _entropy(joint)
+    return min(max(2 * mutual / (first + second), 0.0), 1.0)
+
+
+def _adjusted_rand_index(hits: int, in_cluster: int, of_identity: int, count: int) -> float:
+    """Return (hits - expected) / (mean - expected) for the pairs of `count` samples (Hubert and Arabie)."""
+    if hits == in_cluster == of_identity:
+        return 1.0
+    expected = in_cluster * of_identity / (count * (count - 1) // 2)
+    return (hits - expected) / ((in_cluster + of_identity) / 2 - expected)
 
 
 def _cross_camera_recall(labels: np.ndarray, identities: np.ndarray, camera_ids: np.ndarray) -> float:
