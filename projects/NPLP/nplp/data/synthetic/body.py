@@ -48,13 +48,16 @@ class View:
         """Return how much nearer to the camera a point is than the body's axis."""
         return point[2] * math.cos(self.yaw) - point[0] * math.sin(self.yaw)
 
+    def zoom(self, y: float) -> float:
+        """Return how much larger than on average the body appears at a height."""
+        return 1 + self.taper * (y - 0.5)
+
     def project(self, point: Point3) -> Point2:
         """Return the pixel of a point of the body."""
         x, y, z = point
         across = x * math.cos(self.yaw) + z * math.sin(self.yaw)
         up = y * math.cos(self.pitch) - self.depth(point) * math.sin(self.pitch)
-        zoom = self.scale * (1 + self.taper * (y - 0.5))
-        return self.origin[0] + across * zoom, self.origin[1] - up * self.scale
+        return self.origin[0] + across * self.scale * self.zoom(y), self.origin[1] - up * self.scale
 
     def breadth(self, lateral: float, depth: float) -> float:
         """Return half the apparent width, in units, of an ellipse with these half axes."""
@@ -161,7 +164,7 @@ def _arm(sign: float, half: float, height: float, swing: float, phase: float, li
     """Return shoulder, elbow and hand of an arm; ``sign`` is 1 on the left and -1 on the right."""
     forward = 0.85 * swing * math.sin(phase) + 0.03 + 0.35 * lift
     lower = forward + 0.16 + 0.4 * swing + lift
-    shoulder = (sign * half, height - 0.022, 0.0)
+    shoulder = (sign * 0.97 * half, height - 0.03, 0.0)
     elbow = (shoulder[0] + sign * 0.022, shoulder[1] - 0.162 * math.cos(forward), 0.162 * math.sin(forward))
     hand = (
         elbow[0] - sign * 0.06 * min(1.0, lift),

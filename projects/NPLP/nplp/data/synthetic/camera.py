@@ -84,7 +84,7 @@ _DOMAIN_LIGHT: Mapping[str, Light] = MappingProxyType(
     }
 )
 _SPREAD = Light(exposure=0.5, gamma=0.22, contrast=0.2, warmth=0.24, tint=0.09, saturation=0.3)
-_NOISE: Mapping[str, tuple[float, float]] = MappingProxyType({"plaza": (1.5, 5.0), "station": (4.0, 11.0)})
+_NOISE: Mapping[str, tuple[float, float]] = MappingProxyType({"plaza": (1.5, 5.0), "station": (3.0, 8.0)})
 
 
 @lru_cache(maxsize=256)

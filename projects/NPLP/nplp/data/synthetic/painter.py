@@ -75,10 +75,18 @@ class Painter:
             core = (x - 0.72 * half_x + shift, y - 0.78 * half_y, x + 0.72 * half_x + shift, y + 0.7 * half_y)
             self._shade.ellipse(core, fill=_CORE)
 
-    def limb(self, start: Point2, end: Point2, half_start: float, half_end: float, paint: Paint) -> None:
-        """Fill a tapered limb with round ends; half widths in pixels."""
+    def limb(
+        self,
+        start: Point2,
+        end: Point2,
+        half_start: float,
+        half_end: float,
+        paint: Paint,
+        flat_end: bool = False,
+    ) -> None:
+        """Fill a tapered limb with round ends, or a sleeve with a flat one; half widths in pixels."""
         outline = _capsule(start, end, half_start, half_end)
-        discs = ((start, half_start), (end, half_end))
+        discs = [(start, half_start)] if flat_end else [(start, half_start), (end, half_end)]
         if paint.texture is None:
             fill = rgb(paint.colour)
             self._draw.polygon(outline, fill=fill)
