@@ -16,10 +16,19 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.utils import comm
 
+from nplp.data.checks import verify_images
 from nplp.data.synthetic import DomainSpec, default_cache_root, ensure_domain
 from nplp.errors import UserError
 
-__all__ = ["Item", "ReidData", "SynthPlaza", "SynthStation", "index_cameras", "load_dataset"]
+__all__ = [
+    "Item",
+    "ReidData",
+    "SynthPlaza",
+    "SynthStation",
+    "index_cameras",
+    "load_dataset",
+    "load_training_items",
+]
 
 Item = tuple[str, Any, Any]
 
@@ -118,6 +127,21 @@ def load_dataset(cfg: CfgNode, name: str) -> ReidData:
     return ReidData(
         name, **{subset: sorted(items, key=lambda item: item[0]) for subset, items in subsets.items()}
     )
+
+
+def load_training_items(cfg: CfgNode) -> list[Item]:
+    """Return the training items of ``DATASETS.NAMES``, each image decoded once where ``VERIFY`` asks for it.
+
+    Raises:
+        UserError: as :func:`load_dataset`, or if an image cannot be read.
+    """
+    items: list[Item] = []
+    for name in cfg.DATASETS.NAMES:
+        train = load_dataset(cfg, name).train
+        if cfg.DATASETS.VERIFY and comm.is_main_process():
+            verify_images([item[0] for item in train], f"{name}'s training set")
+        items.extend(train)
+    return items
 
 
 def _find(name: str) -> Any:

@@ -1,6 +1,7 @@
 """Adaptation to an unlabelled camera network: lines 3 to 13 of Algorithm 1."""
 
 import logging
+from typing import cast
 
 import numpy as np
 from fastreid.config import CfgNode
@@ -8,13 +9,13 @@ from fastreid.engine import hooks
 from fastreid.utils import comm
 from fastreid.utils.events import get_event_storage
 
-from nplp.data.checks import verify_images
-from nplp.data.datasets import Item, ReidData, load_dataset
+from nplp.data.datasets import Item, ReidData
 from nplp.engine.averaging import WeightAverage, WeightAverageHook
 from nplp.engine.evaluation import evaluate
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.records import RunRecord
 from nplp.engine.trainer import ReidTrainer
+from nplp.modeling import NPLP
 
 __all__ = ["AdaptationTrainer"]
 
@@ -26,22 +27,19 @@ class AdaptationTrainer(ReidTrainer):
 
     stage = 1
 
-    def __init__(self, cfg: CfgNode, test_sets: list[ReidData], base: CfgNode) -> None:
-        """Load the target set and build the rest.
+    def __init__(self, cfg: CfgNode, items: list[Item], test_sets: list[ReidData], base: CfgNode) -> None:
+        """Build everything; the weights are loaded afterwards.
 
         Args:
-            cfg: the configuration; the target is ``DATASETS.NAMES``.
+            cfg: the configuration.
+            items: the target's training images.
             test_sets: evaluated by ``NPLP.EVAL_PERIOD``.
             base: what ``results.json`` gives the differences in the configuration from.
         """
         self.record = RunRecord()
         self._base = base
         self._test_sets = test_sets
-        self._items: list[Item] = []
-        for name in cfg.DATASETS.NAMES:
-            self._items.extend(load_dataset(cfg, name).train)
-        if cfg.DATASETS.VERIFY:
-            verify_images([item[0] for item in self._items], "the target's training set")
+        self._items = items
         cfg = cfg.clone()
         cfg.defrost()
         cfg.SOLVER.MAX_EPOCH = cfg.NPLP.ITERATIONS * cfg.NPLP.EPOCHS_PER_ITERATION
@@ -54,18 +52,28 @@ class AdaptationTrainer(ReidTrainer):
 
     def build_stage_hooks(self) -> list[hooks.HookBase]:
         """Return the pseudo-label hook, the weight average and the evaluation."""
-        cfg, model = self.cfg, self.bare_model
+        cfg, model = self.cfg, cast(NPLP, self.bare_model)
         _, identities = np.unique([str(item[1]) for item in self._items], return_inverse=True)
         self.pseudo_labels = PseudoLabelHook(cfg, model, self._items, self.record, identities)
         self.average = WeightAverage(model, cfg.NPLP.EMA_DECAY) if cfg.NPLP.EMA else None
         averaging = [WeightAverageHook(self.average)] if self.average is not None else []
         return [self.pseudo_labels, *averaging, hooks.CallbackHook(after_epoch=AdaptationTrainer._end_epoch)]
 
-    def direct_transfer(self) -> None:
-        """Evaluate the source model on the target before the first iteration, once."""
-        if "direct_transfer" not in self.record.results:
-            self._evaluate_as("direct_transfer")
-            self.record.write(self.cfg, self._base)
+    def begin(self, weights: str) -> None:
+        """Start afresh from the model's present weights: evaluate the direct transfer.
+
+        Args:
+            weights: where the weights came from, for the log.
+        """
+        if self.average is not None:
+            self.average.restart()
+        logger.info("Direct transfer of %s", weights)
+        self._evaluate_as("direct_transfer")
+        self.write_record()
+
+    def write_record(self) -> None:
+        """Write the results files."""
+        self.record.write(self.cfg, self._base)
 
     def _run_steps(self) -> None:
         with self.record.timed("training"):
@@ -85,7 +93,7 @@ class AdaptationTrainer(ReidTrainer):
         if last or startup_over or (options.EVAL_PERIOD and iteration % options.EVAL_PERIOD == 0):
             stages = [name for name, due in (("startup", startup_over), ("final", last)) if due]
             self._evaluate_as(*stages)
-        self.record.write(self.cfg, self._base)
+        self.write_record()
 
     def _evaluate_as(self, *stages: str) -> None:
         """Evaluate the model, and its average where kept, and record the metrics under ``stages``."""

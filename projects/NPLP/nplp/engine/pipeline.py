@@ -7,7 +7,7 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 
 from nplp.config import source_config
-from nplp.data.datasets import ReidData, load_dataset
+from nplp.data.datasets import ReidData, load_dataset, load_training_items
 from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.checkpoint import load_weights
 from nplp.engine.evaluation import evaluate
@@ -39,11 +39,18 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, flo
     test_sets = [load_dataset(cfg, name) for name in cfg.DATASETS.TESTS]
     if cfg.MODEL.META_ARCHITECTURE != "NPLP":
         return _train_stock(cfg, base, test_sets, resume)
+    # Looked at before the source model is trained, as it is what fails late otherwise.
+    target = load_training_items(cfg)
     weights = cfg.NPLP.SOURCE.WEIGHTS or cfg.MODEL.WEIGHTS
     seconds: dict[str, float] = {}
     if not weights:
         weights = str(_pretrain(cfg, resume, seconds))
-    return _adapt(cfg, base, test_sets, weights, resume, seconds)
+    trainer = AdaptationTrainer(_without_pretraining(cfg), target, test_sets, base)
+    if not _resume_or_clear(trainer, resume):
+        load_weights(trainer.bare_model, weights, optional=CLASSIFIER)
+        trainer.record.seconds.update(seconds)
+        trainer.begin(weights)
+    return _adapt(trainer)
 
 
 def evaluate_only(cfg: CfgNode) -> dict[str, float]:
@@ -96,30 +103,17 @@ def _pretrain(cfg: CfgNode, resume: bool, seconds: dict[str, float]) -> Path:
     return trainer.save_final()
 
 
-def _adapt(
-    cfg: CfgNode,
-    base: CfgNode,
-    test_sets: list[ReidData],
-    weights: str,
-    resume: bool,
-    seconds: dict[str, float],
-) -> dict[str, dict[str, float]]:
-    trainer = AdaptationTrainer(_without_pretraining(cfg), test_sets, base)
-    if not _resume_or_clear(trainer, resume):
-        load_weights(trainer.bare_model, weights, optional=CLASSIFIER)
-        if trainer.average is not None:
-            trainer.average.restart()
-        trainer.record.seconds.update(seconds)
-        logger.info("Direct transfer of %s", weights)
-        trainer.direct_transfer()
+def _adapt(trainer: AdaptationTrainer) -> dict[str, dict[str, float]]:
+    """Lines 3 to 14 of Algorithm 1: train, save the adapted model and return the metrics by stage."""
     trainer.train()
     trainer.save_final()
     if trainer.average is not None:
         trainer.save_final("model_final_ema", trainer.average.weights())
-    trainer.record.write(cfg, base)
-    if comm.is_main_process() and trainer.record.results:
-        logger.info("%s\n%s", cfg.OUTPUT_DIR, format_results(trainer.record.results))
-    return trainer.record.results
+    trainer.write_record()
+    results = trainer.record.results
+    if comm.is_main_process() and results:
+        logger.info("%s\n%s", trainer.cfg.OUTPUT_DIR, format_results(results))
+    return results
 
 
 def _train_stock(

@@ -21,6 +21,7 @@ from nplp.data.loaders import TrainSet
 from nplp.engine.records import RunRecord
 from nplp.errors import UserError
 from nplp.losses import cluster_centroids
+from nplp.modeling import NPLP
 
 __all__ = ["PseudoLabelHook", "PseudoLabelState"]
 
@@ -75,7 +76,7 @@ class PseudoLabelHook(HookBase):
     def __init__(
         self,
         cfg: CfgNode,
-        model: nn.Module,
+        model: NPLP,
         items: list[Item],
         record: RunRecord,
         identities: np.ndarray | None,
@@ -89,9 +90,19 @@ class PseudoLabelHook(HookBase):
             record: takes the history and the times.
             identities: ``[N]`` int64 true identities, for the logged quality only: no label, no
                 threshold and no choice of a model depends on them. ``None`` where they are unknown.
+
+        Raises:
+            UserError: if the model has no center-contrastive loss.
         """
+        if model.center_contrastive is None:
+            raise UserError(
+                "adaptation needs 'CenterContrastiveLoss' in MODEL.LOSSES.NAME, "
+                f"got {tuple(cfg.MODEL.LOSSES.NAME)}"
+            )
         self._cfg = cfg
         self._model = model
+        self._neck = model.heads.neck
+        self._loss = model.center_contrastive
         self._items = items
         self._cameras = index_cameras(items)
         self._record = record
@@ -104,12 +115,12 @@ class PseudoLabelHook(HookBase):
         if self.trainer.epoch % self._cfg.NPLP.EPOCHS_PER_ITERATION == 0:
             self._begin_iteration(self.trainer.epoch // self._cfg.NPLP.EPOCHS_PER_ITERATION + 1)
         elif not self._installed:
-            self._model.center_contrastive.restore(self.state.table)
+            self._loss.restore(self.state.table)
             self._install()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state with the lookup table as it stands now."""
-        table = self._model.center_contrastive.table
+        table = self._loss.table
         return {
             "iteration": self.state.iteration,
             "labels": self.state.labels,
@@ -147,7 +158,7 @@ class PseudoLabelHook(HookBase):
             raise self.state
         if outcome[1] is not None:
             self._report(iteration, outcome[1])
-        self._model.center_contrastive.reset(self.state.table)
+        self._loss.reset(self.state.table)
         self._install()
 
     def _estimate(self, iteration: int, features: torch.Tensor) -> list[Any]:
@@ -181,14 +192,14 @@ class PseudoLabelHook(HookBase):
                 f"{found.epsilon_e:.4g} of each other: raise NPLP.ALPHA or lower NPLP.MIN_SAMPLES"
             )
             return [UserError(message), None]
-        table = cluster_centroids(self._neck(features), labels, clusters)
+        table = cluster_centroids(self._neck_features(features), labels, clusters)
         first = self.state.first_epsilon or found.epsilon_e
         return [PseudoLabelState(iteration, labels, table, first), found]
 
     @torch.no_grad()
-    def _neck(self, features: torch.Tensor) -> torch.Tensor:
+    def _neck_features(self, features: torch.Tensor) -> torch.Tensor:
         """Return f_r = ReLU(BN(f_e)) of all images in evaluation mode, ``[N, D]`` float32 on the CPU."""
-        neck = self._model.heads.neck
+        neck = self._neck
         was_training = neck.training
         neck.eval()
         device = self._model.device

@@ -7,8 +7,7 @@ from fastreid.config import CfgNode
 from fastreid.engine import hooks
 from fastreid.utils.events import get_event_storage
 
-from nplp.data.checks import verify_images
-from nplp.data.datasets import Item, ReidData, index_cameras, load_dataset
+from nplp.data.datasets import Item, ReidData, index_cameras, load_training_items
 from nplp.data.loaders import TrainSet
 from nplp.engine.evaluation import evaluate
 from nplp.engine.trainer import ReidTrainer
@@ -25,12 +24,7 @@ def load_labelled(cfg: CfgNode) -> tuple[list[Item], np.ndarray, np.ndarray]:
     Raises:
         UserError: if an image cannot be read, or fewer than two identities are there.
     """
-    items: list[Item] = []
-    for name in cfg.DATASETS.NAMES:
-        train = load_dataset(cfg, name).train
-        if cfg.DATASETS.VERIFY:
-            verify_images([item[0] for item in train], f"{name}'s training set")
-        items.extend(train)
+    items = load_training_items(cfg)
     names, labels = np.unique([str(item[1]) for item in items], return_inverse=True)
     if len(names) < 2:
         raise UserError(

@@ -96,8 +96,8 @@ def _background(
     spec: DomainSpec, record: Record, size: tuple[int, int], place: float, rng: np.random.Generator
 ) -> Image.Image:
     """Cut the part of the camera's scene that stands behind the person."""
-    scene = backdrop(spec, record.camera, size)
-    zoom = float(rng.uniform(0.8, 1.0))
+    scene = backdrop(spec, record.camera)
+    zoom = float(rng.uniform(0.8, 1.0)) / _OVERSAMPLING
     wide, high = size[0] * zoom, size[1] * zoom
     left = place * (scene.width - wide)
     top = float(rng.uniform(0.35, 0.65)) * (scene.height - high)

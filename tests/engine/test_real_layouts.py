@@ -1,0 +1,98 @@
+"""The real configurations on small folders in the benchmarks' layouts, with a small backbone."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from nplp.data.synthetic import DomainSpec, write_duke, write_market, write_msmt17
+from nplp.engine.pipeline import run
+from nplp.engine.setup import base_config, load_config, prepare_output
+from nplp.errors import UserError
+from tiny import TINY
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "NPLP"
+SIZE = {key.lower(): tuple(value) if isinstance(value, list) else value for key, value in TINY.items()}
+SMALL = {
+    "MODEL.BACKBONE.DEPTH": "18x",
+    "MODEL.BACKBONE.FEAT_DIM": 512,
+    "MODEL.BACKBONE.PRETRAIN": False,
+    "MODEL.HEADS.EMBEDDING_DIM": 32,
+    "MODEL.DEVICE": "cpu",
+    "INPUT.SIZE_TRAIN": [32, 16],
+    "INPUT.SIZE_TEST": [32, 16],
+    "INPUT.PADDING.SIZE": 2,
+    "DATALOADER.NUM_WORKERS": 1,
+    "SOLVER.IMS_PER_BATCH": 16,
+    "NPLP.SOURCE.IMS_PER_BATCH": 16,
+    "NPLP.SOURCE.MAX_EPOCH": 1,
+    "NPLP.ITERATIONS": 2,
+    "NPLP.STARTUP_ITERATIONS": 1,
+    "NPLP.EPOCHS_PER_ITERATION": 1,
+    # 0.9 over the dozen identities of these folders.
+    "NPLP.ALPHA": 0.08,
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """The three benchmarks' folders, filled with synthetic people; each with its own."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    write_duke(DomainSpec(name="plaza", **SIZE), folder)
+    write_market(DomainSpec(name="station", **SIZE), folder)
+    write_msmt17(DomainSpec(name="station", seed=1, **SIZE), folder)
+    return folder
+
+
+def load(name, output, **changes):
+    options = {**SMALL, "OUTPUT_DIR": output, **changes}
+    pairs = [str(part) for pair in options.items() for part in pair]
+    return load_config(argparse.Namespace(config_file=str(CONFIGS / f"{name}.yml"), opts=pairs))
+
+
+@pytest.mark.parametrize("name", ["d2m", "m2d", "m2msmt", "d2msmt", "d2m-plus"])
+def test_the_real_configurations_run_their_whole_path(root, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("FASTREID_DATASETS", str(root))
+    cfg = load(name, tmp_path)
+    prepare_output(cfg)
+    results = run(cfg, base_config(str(CONFIGS / f"{name}.yml")), resume=False)
+    assert {"direct_transfer", "startup", "final"} <= set(results)
+    lines = [json.loads(line) for line in (tmp_path / "pseudo_labels.jsonl").open()]
+    assert [line["stage"] for line in lines] == ["startup", "correcting"]
+
+
+@pytest.mark.parametrize("name", ["source_duke", "source_market"])
+def test_the_source_configurations_stop_after_the_direct_transfer(root, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("FASTREID_DATASETS", str(root))
+    cfg = load(name, tmp_path, **{"NPLP.ITERATIONS": 0})
+    prepare_output(cfg)
+    assert set(run(cfg, cfg, resume=False)) == {"direct_transfer"}
+    assert (tmp_path / "source" / "model_final.pth").exists()
+
+
+def test_an_unreadable_target_image_stops_before_training(root, tmp_path, monkeypatch):
+    """The message names the file; the folder is copied, so that other tests keep theirs."""
+    import shutil
+
+    broken = tmp_path / "datasets"
+    shutil.copytree(root, broken)
+    victim = next((broken / "Market-1501-v15.09.15" / "bounding_box_train").glob("*.jpg"))
+    victim.write_text("not an image")
+    monkeypatch.setenv("FASTREID_DATASETS", str(broken))
+    cfg = load("d2m", tmp_path / "run")
+    prepare_output(cfg)
+    with pytest.raises(UserError, match=victim.name):
+        run(cfg, cfg, resume=False)
+    assert not (tmp_path / "run" / "source").exists()
+
+
+def test_without_imagenet_weights_the_message_says_where_to_put_them(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(root))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("gdown.download", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    cfg = load("d2m", tmp_path / "run", **{"MODEL.BACKBONE.PRETRAIN": True})
+    prepare_output(cfg)
+    with pytest.raises(UserError, match="MODEL.BACKBONE.PRETRAIN_PATH") as caught:
+        run(cfg, cfg, resume=False)
+    assert "\n" not in str(caught.value)
