@@ -52,6 +52,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATASETS.SYNTHETIC.CAMERAS = 6
     # Height and width of the rendered crops, in pixels.
     cfg.DATASETS.SYNTHETIC.IMAGE_SIZE = [128, 64]
+    # Multiplies the strength of cameras, views and clutter and the shares of look-alikes and occluders.
+    cfg.DATASETS.SYNTHETIC.DIFFICULTY = 1.0
     # Seed of the drawings; independent of SEED, so that seeds compare runs on the same pictures.
     cfg.DATASETS.SYNTHETIC.SEED = 0
     # Cache folder; empty: NPLP_CACHE from the environment, else ~/.cache/nplp.

@@ -17,7 +17,7 @@ from fastreid.data.datasets.bases import ImageDataset
 from fastreid.utils import comm
 
 from nplp.data.checks import verify_images
-from nplp.data.synthetic import DomainSpec, default_cache_root, ensure_domain
+from nplp.data.synthetic import DOMAINS, DomainSpec, default_cache_root, ensure_domain
 from nplp.errors import UserError
 
 __all__ = [
@@ -158,7 +158,12 @@ def _synthetic_arguments(cfg: CfgNode, factory: Any) -> dict[str, Any]:
     if not (isinstance(factory, type) and issubclass(factory, _SyntheticDomain)):
         return {}
     options = cfg.DATASETS.SYNTHETIC
+    try:
+        style = DOMAINS[factory.domain].scaled(options.DIFFICULTY)
+    except ValueError as error:
+        raise UserError(f"DATASETS.SYNTHETIC.DIFFICULTY {options.DIFFICULTY}: {error}") from error
     return {
+        "style": style,
         "cache_root": options.ROOT,
         "train_identities": options.TRAIN_IDENTITIES,
         "test_identities": options.TEST_IDENTITIES,

@@ -64,6 +64,14 @@ class DomainStyle:
                 raise ValueError(f"{field.name} must be a number in [0, {high:g}], got {value!r}")
             object.__setattr__(self, field.name, float(value))
 
+    def scaled(self, difficulty: float) -> DomainStyle:
+        """Return this style with every share and strength multiplied by ``difficulty``.
+
+        Raises:
+            ValueError: If a product leaves its range.
+        """
+        return DomainStyle(**{field.name: difficulty * getattr(self, field.name) for field in fields(self)})
+
 
 DOMAINS: Mapping[str, DomainStyle] = MappingProxyType({"plaza": DomainStyle(), "station": DomainStyle()})
 """The usual style of each domain that can be rendered, by name."""
