@@ -20,6 +20,9 @@ SUPPORTED = (torch.float16, torch.bfloat16)
 class AMPTrainer(SimpleTrainer):
     """Training steps whose forward pass runs in mixed precision, on the device of the model.
 
+    On CPUs with AMX units, torch 2.13's bfloat16 convolutions with stride 2 were seen to return garbage
+    where their result is a single column wide: images must stay 64 x 32 or larger there.
+
     Args:
         model: returns a dictionary of losses; on one device, or wrapped in ``DistributedDataParallel``
             with one device a process.

@@ -3,6 +3,8 @@
 import importlib
 import os
 import pickle
+import struct
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,9 @@ def bridge_weights() -> list[str]:
 
 
 def _guard(original: Callable[..., Any], urls: dict[str, str]) -> Callable[..., Any]:
-    expected: tuple[type[Exception], ...] = (OSError, EOFError, RuntimeError, ImportError)
-    expected += (pickle.UnpicklingError, *_errors_of_gdown())
+    # Of the download the first three; the rest is what torch's unpickler makes of a damaged file.
+    expected: tuple[type[Exception], ...] = (*_errors_of_gdown(), OSError, ImportError)
+    expected += (RuntimeError, EOFError, ValueError, LookupError, struct.error, pickle.UnpicklingError)
 
     def init_pretrained_weights(*args: Any, **kwargs: Any) -> Any:
         """Return ImageNet weights from the cache or the network.
@@ -72,7 +75,7 @@ def _explain(key: str, url: str, error: Exception) -> str:
     name = f"{key}_imagenet.pth" if key.startswith("osnet") else url.rsplit("/", 1)[-1]
     path = _cache_folder() / name
     state = "cannot be read (delete it)" if path.exists() else "is not there"
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = textwrap.shorten(f"{type(error).__name__}: {error}", width=200, placeholder=" ...")
     return (
         f"no ImageNet weights for {key!r}: {path} {state}, and getting {url} ended in: {reason}. Put that "
         "file there, name another in MODEL.BACKBONE.PRETRAIN_PATH, or set MODEL.BACKBONE.PRETRAIN False"

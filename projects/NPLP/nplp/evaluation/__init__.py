@@ -13,6 +13,9 @@ __all__ = ["BoundedReidEvaluator", "NoMatchError", "Ranking", "evaluate_features
 
 def __getattr__(name: str) -> Any:
     if name == "BoundedReidEvaluator":
+        from nplp.compat import require_fastreid
+
+        require_fastreid()
         from nplp.evaluation.evaluator import BoundedReidEvaluator
 
         return BoundedReidEvaluator
