@@ -97,7 +97,8 @@ def _dots(pen: ImageDraw.ImageDraw, cloth: Cloth) -> None:
 
 def _block(pen: ImageDraw.ImageDraw, cloth: Cloth) -> None:
     """The second colour below the chest."""
-    pen.rectangle((0, cloth.origin[1] + cloth.reach, *cloth.size), fill=rgb(cloth.second))
+    width, height = cloth.size
+    pen.rectangle((0, min(cloth.origin[1] + cloth.reach, height), width, height), fill=rgb(cloth.second))
 
 
 def _sash(pen: ImageDraw.ImageDraw, cloth: Cloth) -> None:
