@@ -51,20 +51,23 @@ class _SyntheticDomain(ImageDataset):
 
     domain = ""
 
-    def __init__(self, root: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self, root: str = "", *, spec: DomainSpec | None = None, cache_root: str = "", **_: Any
+    ) -> None:
         """Render the domain if the cache does not hold it yet.
 
         Args:
             root: the toolbox's data-set root; not used.
-            **kwargs: ``cache_root`` and the fields of :class:`DomainSpec`.
+            spec: size, seed and style; the domain's usual ones where None.
+            cache_root: the cache folder; empty: ``default_cache_root()``.
         """
         del root
-        cache_root = Path(kwargs.pop("cache_root", "") or default_cache_root())
-        spec = DomainSpec(name=self.domain, **kwargs)
+        spec = spec or DomainSpec(name=self.domain)
+        cache = Path(cache_root or default_cache_root())
         if comm.is_main_process():
-            ensure_domain(spec, cache_root, progress=True)
+            ensure_domain(spec, cache, progress=True)
         comm.synchronize()
-        self.folder = ensure_domain(spec, cache_root)
+        self.folder = ensure_domain(spec, cache)
         super().__init__(
             self._read("bounding_box_train", is_train=True),
             self._read("query"),
@@ -106,11 +109,29 @@ def load_dataset(cfg: CfgNode, name: str) -> ReidData:
     """
     root = os.environ.get("FASTREID_DATASETS", "datasets")
     factory = _find(name)
+    if isinstance(factory, type) and issubclass(factory, _SyntheticDomain):
+        options = cfg.DATASETS.SYNTHETIC
+        data = factory(spec=_synthetic_spec(cfg, factory.domain), cache_root=options.ROOT)
+        subsets = _subsets(data)
+    else:
+        subsets = _read_folders(factory, name, root)
+    for subset, items in subsets.items():
+        if not items:
+            raise UserError(
+                f"{name}: the {subset} set under {root!r} holds no image: "
+                "see datasets/README.md for the layout"
+            )
+    return ReidData(name, **subsets)
+
+
+def _subsets(data: Any) -> dict[str, list[Item]]:
+    subsets = {subset: getattr(data, subset) for subset in ("train", "query", "gallery")}
+    return {subset: sorted(items, key=lambda item: item[0]) for subset, items in subsets.items()}
+
+
+def _read_folders(factory: Any, name: str, root: str) -> dict[str, list[Item]]:
     try:
-        data = factory(root=root, **_synthetic_arguments(cfg, factory))
-        subsets = {subset: getattr(data, subset) for subset in ("train", "query", "gallery")}
-    except UserError:
-        raise
+        return _subsets(factory(root=root))
     except (RuntimeError, AssertionError, OSError) as error:
         raise UserError(_missing(name, root, error)) from error
     except (AttributeError, ValueError, IndexError) as error:
@@ -118,15 +139,6 @@ def load_dataset(cfg: CfgNode, name: str) -> ReidData:
             f"{name}: a file name or list line under {root!r} does not follow the data set's naming "
             f"({error}): see datasets/README.md for the layout"
         ) from error
-    for subset, items in subsets.items():
-        if not items:
-            raise UserError(
-                f"{name}: the {subset} set under {root!r} holds no image: "
-                "see datasets/README.md for the layout"
-            )
-    return ReidData(
-        name, **{subset: sorted(items, key=lambda item: item[0]) for subset, items in subsets.items()}
-    )
 
 
 def load_training_items(cfg: CfgNode) -> list[Item]:
@@ -154,24 +166,21 @@ def _find(name: str) -> Any:
         ) from error
 
 
-def _synthetic_arguments(cfg: CfgNode, factory: Any) -> dict[str, Any]:
-    if not (isinstance(factory, type) and issubclass(factory, _SyntheticDomain)):
-        return {}
+def _synthetic_spec(cfg: CfgNode, domain: str) -> DomainSpec:
     options = cfg.DATASETS.SYNTHETIC
     try:
-        style = DOMAINS[factory.domain].scaled(options.DIFFICULTY)
+        return DomainSpec(
+            name=domain,
+            train_identities=options.TRAIN_IDENTITIES,
+            test_identities=options.TEST_IDENTITIES,
+            images_per_identity=options.IMAGES_PER_IDENTITY,
+            cameras=options.CAMERAS,
+            image_size=tuple(options.IMAGE_SIZE),
+            seed=options.SEED,
+            style=DOMAINS[domain].scaled(options.DIFFICULTY),
+        )
     except ValueError as error:
-        raise UserError(f"DATASETS.SYNTHETIC.DIFFICULTY {options.DIFFICULTY}: {error}") from error
-    return {
-        "style": style,
-        "cache_root": options.ROOT,
-        "train_identities": options.TRAIN_IDENTITIES,
-        "test_identities": options.TEST_IDENTITIES,
-        "images_per_identity": options.IMAGES_PER_IDENTITY,
-        "cameras": options.CAMERAS,
-        "image_size": tuple(options.IMAGE_SIZE),
-        "seed": options.SEED,
-    }
+        raise UserError(f"DATASETS.SYNTHETIC: {error}") from error
 
 
 def _missing(name: str, root: str, error: Exception) -> str:
