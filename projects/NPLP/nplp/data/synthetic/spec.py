@@ -12,7 +12,7 @@ import numpy as np
 __all__ = ["DOMAINS", "GENERATOR_VERSION", "DomainSpec", "DomainStyle", "generator"]
 
 # Part of every cache key: it rises whenever the same specification would give other pixels.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 
 _SHARES = ("confusable_share", "occlusion_rate", "bystander_rate")
 _LIMITS = {
