@@ -118,6 +118,9 @@ def test_the_base_of_a_leaf_is_the_root_of_its_chain():
         ("SOLVER.IMS_PER_BATCH", 66, "multiple of DATALOADER.NUM_INSTANCE"),
         ("NPLP.SOURCE.IMS_PER_BATCH", 3, "multiple of NPLP.SOURCE.NUM_INSTANCE"),
         ("SEED", -1, "at least 0"),
+        ("SOLVER.OPT", "Adamm", "a class of torch.optim"),
+        ("DATALOADER.SAMPLER_TRAIN", "SetReWeightSampler", "one of"),
+        ("NPLP.NOISY_FRACTION", 0.0, "must be in"),
         ("MODEL.DEVICE", "tpu", "'cpu' or 'cuda'"),
     ],
 )

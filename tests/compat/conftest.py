@@ -10,7 +10,6 @@ import pytest
 
 from nplp import compat
 
-
 # Before the test modules, which import the toolbox at their top.
 compat.apply()
 

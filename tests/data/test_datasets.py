@@ -143,12 +143,10 @@ def test_the_toolboxs_sampler_names_are_understood(train_set, sampler):
     assert len(next(iter(build_train_loader(made, num_batches=1, seed=0)))["targets"]) == 16
 
 
-def test_an_unknown_sampler_is_refused(train_set):
+def test_a_batch_that_does_not_divide_over_the_processes_is_refused(train_set, monkeypatch):
     made, _, _ = train_set
-    made.cfg = made.cfg.clone()
-    made.cfg.defrost()
-    made.cfg.DATALOADER.SAMPLER_TRAIN = "SetReWeightSampler"
-    with pytest.raises(UserError, match="SAMPLER_TRAIN must be one of .* got 'SetReWeightSampler'"):
+    monkeypatch.setattr("nplp.data.loaders.comm.get_world_size", lambda: 3)
+    with pytest.raises(UserError, match="SOLVER.IMS_PER_BATCH: batch_size must be a positive multiple"):
         build_train_loader(made, num_batches=1, seed=0)
 
 

@@ -3,6 +3,7 @@
 import torch
 from fastreid.config import CfgNode
 
+from nplp.data.samplers import SAMPLERS
 from nplp.errors import UserError
 
 __all__ = ["add_nplp_config", "source_config", "validate_config"]
@@ -154,6 +155,7 @@ def validate_config(cfg: CfgNode) -> None:
         UserError: naming the first key whose value is out of its range, the range and the value.
     """
     nplp, heads, losses = cfg.NPLP, cfg.MODEL.HEADS, cfg.MODEL.LOSSES
+    sampler = cfg.DATALOADER.SAMPLER_TRAIN
     rules = [
         ("NPLP.ITERATIONS", nplp.ITERATIONS, nplp.ITERATIONS >= 0, "at least 0"),
         ("NPLP.STARTUP_ITERATIONS", nplp.STARTUP_ITERATIONS, nplp.STARTUP_ITERATIONS >= 0, "at least 0"),
@@ -197,6 +199,8 @@ def validate_config(cfg: CfgNode) -> None:
         ),
         ("MODEL.LOSSES.CC.TEMPERATURE", losses.CC.TEMPERATURE, losses.CC.TEMPERATURE > 0, "above 0"),
         ("SEED", cfg.SEED, cfg.SEED >= 0, "at least 0"),
+        ("SOLVER.OPT", cfg.SOLVER.OPT, hasattr(torch.optim, cfg.SOLVER.OPT), "a class of torch.optim"),
+        ("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"),
     ]
     for key, value, holds, rule in rules:
         if not holds:

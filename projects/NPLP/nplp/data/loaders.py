@@ -15,12 +15,10 @@ from fastreid.utils import comm
 from torch.utils.data import BatchSampler, DataLoader
 
 from nplp.data.datasets import Item
-from nplp.data.samplers import IdentityBatchSampler, ShuffledBatchSampler
+from nplp.data.samplers import IDENTITY_SAMPLERS, IdentityBatchSampler, ShuffledBatchSampler
 from nplp.errors import UserError
 
 __all__ = ["DeviceLoader", "TrainSet", "build_test_loader", "build_train_loader"]
-
-IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
 
 
 class DeviceLoader:
@@ -75,7 +73,7 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
     """Return the loader of one epoch: ``num_batches`` batches that depend on ``seed`` alone.
 
     Raises:
-        UserError: if the batch does not divide over the processes, or the sampler is unknown.
+        UserError: if the batch does not divide over the processes.
     """
     cfg = train_set.cfg
     shared = {
@@ -85,22 +83,15 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
         "rank": comm.get_rank(),
         "world_size": comm.get_world_size(),
     }
-    name = cfg.DATALOADER.SAMPLER_TRAIN
     sampler: IdentityBatchSampler | ShuffledBatchSampler
     try:
-        if name in IDENTITY_SAMPLERS:
-            sampler = IdentityBatchSampler(
-                train_set.labels, num_instances=cfg.DATALOADER.NUM_INSTANCE, **shared
-            )
-        elif name == "TrainingSampler":
-            sampler = ShuffledBatchSampler(len(train_set), **shared)
+        if cfg.DATALOADER.SAMPLER_TRAIN in IDENTITY_SAMPLERS:
+            instances = cfg.DATALOADER.NUM_INSTANCE
+            sampler = IdentityBatchSampler(train_set.labels, num_instances=instances, **shared)
         else:
-            known = ", ".join(("TrainingSampler", *IDENTITY_SAMPLERS))
-            raise UserError(f"DATALOADER.SAMPLER_TRAIN must be one of {known}, got {name!r}")
+            sampler = ShuffledBatchSampler(len(train_set), **shared)
     except ValueError as error:
-        raise (
-            error if isinstance(error, UserError) else UserError(f"SOLVER.IMS_PER_BATCH: {error}")
-        ) from error
+        raise UserError(f"SOLVER.IMS_PER_BATCH: {error}") from error
     return _wrap(cfg, train_set.dataset, sampler, seed + comm.get_rank())
 
 

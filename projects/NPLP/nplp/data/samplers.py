@@ -10,7 +10,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
-__all__ = ["IdentityBatchSampler", "ShuffledBatchSampler"]
+__all__ = ["IDENTITY_SAMPLERS", "SAMPLERS", "IdentityBatchSampler", "ShuffledBatchSampler"]
+
+IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
+"""The toolbox's names for batches of P identities with K images."""
+
+SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS)
+"""Values of ``DATALOADER.SAMPLER_TRAIN``."""
 
 
 class IdentityBatchSampler(Sampler[list[int]]):

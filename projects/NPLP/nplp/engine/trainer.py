@@ -18,6 +18,7 @@ from tqdm import tqdm
 from nplp.data.loaders import TrainSet, build_train_loader
 from nplp.engine.checkpoint import AtomicCheckpointer, save_atomically
 from nplp.engine.seeding import derive_seed, seed_everything
+from nplp.errors import UserError
 
 __all__ = ["ReidTrainer"]
 
@@ -107,8 +108,18 @@ class ReidTrainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """Build the model and write its structure to the log."""
-        return super().build_model(cfg)
+        """Build the model and write its structure to the log.
+
+        Raises:
+            UserError: if the toolbox knows no such architecture, backbone, depth or head.
+        """
+        try:
+            return super().build_model(cfg)
+        except KeyError as error:
+            raise UserError(
+                f"the model cannot be built, as {error.args[0]} is unknown: check MODEL.META_ARCHITECTURE, "
+                "MODEL.BACKBONE.NAME, MODEL.BACKBONE.DEPTH and MODEL.HEADS.NAME"
+            ) from error
 
     def reset_train_set(self, train_set: TrainSet, steps_per_epoch: int = 0) -> None:
         """Train on ``train_set`` from the next epoch on.

@@ -1,0 +1,47 @@
+"""What the tests of the evaluation share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from nplp import compat
+from nplp.evaluation.compiled import compiled_rankings
+
+# Before the test modules, which import the toolbox at their top.
+compat.apply()
+
+
+@pytest.fixture(scope="session")
+def cython_rankings(request) -> dict[str, ModuleType]:
+    """The toolbox's Cython rankings; built once and kept in pytest's cache folder."""
+    import fastreid.evaluation.rank_cylib as package
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(request.config.cache.mkdir("rankings")))
+        modules = compiled_rankings(Path(package.__file__).parent)
+    if not modules:
+        pytest.skip("no Cython or no compiler here")
+    return modules
+
+
+@pytest.fixture(scope="session")
+def random_case() -> Callable[..., tuple[np.ndarray, ...]]:
+    """Return a function that draws distances, identities and cameras, in evaluate_rank's order."""
+
+    def draw(seed: int, queries: int, gallery: int, identities: int, cameras: int, ties: bool = False):
+        rng = np.random.default_rng(seed)
+        shape = (queries, gallery)
+        distances = rng.integers(0, 4, shape) if ties else rng.random(shape)
+        return (
+            distances.astype(np.float32),
+            rng.integers(0, identities, queries),
+            # Identities that no query has are distractors.
+            rng.integers(-1, identities + 2, gallery),
+            rng.integers(0, cameras, queries),
+            rng.integers(0, cameras, gallery),
+        )
+
+    return draw
