@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nplp.data.synthetic.records import DISTRACTOR, JUNK, Record, identity_records
 from nplp.data.synthetic.spec import DomainSpec
-from nplp.data.synthetic.store import MARKET_FOLDERS, market_name, write_images
+from nplp.data.synthetic.writer import MARKET_FOLDERS, market_name, write_images
 
 __all__ = ["write_duke", "write_market", "write_msmt17"]
 

@@ -79,10 +79,11 @@ def identity_records(spec: DomainSpec, identity: int) -> list[Record]:
 
     records: list[Record] = []
     for camera, count in zip(seen_by.tolist(), counts.tolist(), strict=True):
-        query = -1 if training else int(rng.integers(count))
+        # Drawn for training identities too, so that a person's images do not depend on the split.
+        query = int(rng.integers(count))
         for index, (sequence, frame) in enumerate(_frames(rng, count)):
             split: Split = "train" if training else "query" if index == query else "gallery"
-            records.append(Record(split, identity, camera, frame, int(index != query), sequence))
+            records.append(Record(split, identity, camera, frame, int(split != "query"), sequence))
     return records
 
 

@@ -20,6 +20,11 @@ __all__ = ["jpeg_quality", "render_image"]
 
 # Pictures are painted this much larger and then reduced, which smooths their edges.
 _OVERSAMPLING = 2
+# How far a person walks along the scene in a frame, as a share of it.
+_DRIFT = 0.0015
+# Standard deviations of the light from visit to visit and from frame to frame.
+_WANDER = Light(exposure=0.14, gamma=0.05, contrast=0.05, warmth=0.04, tint=0.015, saturation=0.06)
+_FLICKER = Light(exposure=0.05, gamma=0.02, contrast=0.02, warmth=0.01, tint=0.005, saturation=0.02)
 
 
 @dataclass(frozen=True)
@@ -70,25 +75,38 @@ def _moment(spec: DomainSpec, record: Record, camera: Camera) -> _Moment:
     """Draw the visit of a person to a camera and follow it to the record's frame."""
     style = spec.difficulty
     key = (record.identity, record.camera, record.sequence)
-    alone = (record.frame,) if record.identity in (DISTRACTOR, JUNK) else ()
-    visit = generator(spec, "visit", *key, *alone)
-    course = float(visit.choice((0.0, math.pi, math.pi / 2, -math.pi / 2), p=(0.6, 0.2, 0.1, 0.1)))
-    yaw = camera.heading + style.view_variation * (course + float(visit.normal(0, 0.3)))
+    # Every distractor and junk image is a visit of its own.
+    visit = generator(
+        spec, "visit", *key, *((record.frame,) if record.identity in (DISTRACTOR, JUNK) else ())
+    )
+    yaw = camera.heading + _course(visit, style.view_variation)
     stands = visit.random() < 0.12
-    period = float(visit.uniform(22, 30))
-    start = float(visit.uniform(0, math.tau))
-    place = float(visit.random()) + 0.0015 * (record.frame % 1000) * float(visit.choice((-1, 1)))
-    wander = Light(*(float(v) for v in visit.normal(0, 1, 6) * (0.14, 0.05, 0.05, 0.04, 0.015, 0.06)))
-    raised = float(visit.uniform(0.9, 1.7)) if visit.random() < 0.1 else 0.0
+    phase = float(visit.uniform(0, math.tau)) + math.tau * record.frame / float(visit.uniform(22, 30))
+    drift = _DRIFT * (record.frame % 1000) * float(visit.choice((-1, 1)))
+    place = (float(visit.random()) + drift) % 1.0
+    wander = _light(visit, _WANDER)
+    raised_arm = float(visit.uniform(0.9, 1.7)) if visit.random() < 0.1 else 0.0
     frame = generator(spec, "frame", record.identity, record.camera, record.frame)
-    flicker = Light(*(float(v) for v in frame.normal(0, 1, 6) * (0.05, 0.02, 0.02, 0.01, 0.005, 0.02)))
+    flicker = _light(frame, _FLICKER)
     return _Moment(
         yaw=yaw + 0.1 * style.view_variation * float(frame.normal()),
-        pose=Pose(start + math.tau * record.frame / period, 0.12 if stands else 1.0, raised),
-        place=place % 1.0,
+        pose=Pose(phase, 0.12 if stands else 1.0, raised_arm),
+        place=place,
         light=camera.light.plus(wander, style.light_jitter).plus(flicker, style.light_jitter),
         side_light=float(np.clip(2 * camera.slope, -1, 1)),
     )
+
+
+def _course(rng: np.random.Generator, variation: float) -> float:
+    """Draw how far, in radians, a way departs from the camera's usual one: at times back or across."""
+    turned = rng.random() < min(0.9, 0.4 * variation)
+    course = float(rng.choice((math.pi, math.pi / 2, -math.pi / 2), p=(0.5, 0.25, 0.25)))
+    return (course if turned else 0.0) + 0.3 * variation * float(rng.normal())
+
+
+def _light(rng: np.random.Generator, spread: Light) -> Light:
+    """Draw a departure from a light, normally distributed."""
+    return Light(*(float(v) * s for v, s in zip(rng.normal(size=6), spread.values(), strict=True)))
 
 
 def _background(

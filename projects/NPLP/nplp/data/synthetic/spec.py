@@ -12,7 +12,7 @@ import numpy as np
 __all__ = ["DOMAINS", "GENERATOR_VERSION", "DomainSpec", "DomainStyle", "generator"]
 
 # Part of every cache key: it rises whenever the same specification would give other pixels.
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 
 _SHARES = ("confusable_share", "occlusion_rate", "bystander_rate")
 _LIMITS = {
@@ -29,7 +29,10 @@ _SIDE = (32, 1024)
 
 @dataclass(frozen=True)
 class DomainStyle:
-    """The difficulty of a domain: shares in [0, 1] and strengths in [0, 4], 1 being the usual amount.
+    """The difficulty of a domain: shares in [0, 1] and strengths in [0, 4].
+
+    The defaults let a small model, trained on one domain for minutes, find about a third of the other
+    domain's people at rank 1, and most of its own domain's; 0 everywhere leaves neutral, well-cut crops.
 
     Attributes:
         camera_strength: How far each camera's light, colour cast, contrast, blur and noise stray from the
@@ -46,15 +49,15 @@ class DomainStyle:
         bystander_rate: Share of the images with another person behind or beside.
     """
 
-    camera_strength: float = 1.0
-    domain_strength: float = 1.0
-    light_jitter: float = 1.0
-    view_variation: float = 1.0
-    box_jitter: float = 1.0
-    clutter: float = 1.0
-    confusable_share: float = 0.5
-    occlusion_rate: float = 0.12
-    bystander_rate: float = 0.12
+    camera_strength: float = 0.6
+    domain_strength: float = 0.4
+    light_jitter: float = 0.6
+    view_variation: float = 0.6
+    box_jitter: float = 0.6
+    clutter: float = 0.7
+    confusable_share: float = 0.25
+    occlusion_rate: float = 0.08
+    bystander_rate: float = 0.08
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -68,9 +71,16 @@ class DomainStyle:
         """Return this style with every share and strength multiplied by ``difficulty``.
 
         Raises:
-            ValueError: If a product leaves its range.
+            ValueError: If a product leaves its range; the message names it.
         """
-        return DomainStyle(**{field.name: difficulty * getattr(self, field.name) for field in fields(self)})
+        try:
+            return DomainStyle(
+                **{field.name: difficulty * getattr(self, field.name) for field in fields(self)}
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"difficulty {difficulty:g} takes a setting out of its range: {error}"
+            ) from error
 
 
 DOMAINS: Mapping[str, DomainStyle] = MappingProxyType({"plaza": DomainStyle(), "station": DomainStyle()})

@@ -1,0 +1,172 @@
+#!/usr/bin/env python
+"""Render the built-in synthetic person re-ID domains, or a contact sheet to look at them."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+EPILOG = """\
+examples:
+  both domains into the cache, where training looks for them:
+    python tools/make_synthetic.py
+  see the first twelve people of the station without rendering the rest:
+    python tools/make_synthetic.py --domain station --sheet-only --sheet station.png
+  a larger target, 2 x 700 people and 8 cameras, in a folder of your own:
+    python tools/make_synthetic.py --domain station --identities 700 --cameras 8 --output data/synthetic
+
+Each domain lies in a folder <domain>-<hash of its settings> in Market-1501's layout, with manifest.json;
+the folder's path is printed. A domain that is there already is not rendered again.
+"""
+SHEET_ROWS = 12
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that reports a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Write the mistake to the standard error and exit with code 2."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Parse HEIGHTxWIDTH in pixels."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH, such as 128x64, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    parser = OneLineParser(
+        prog="make_synthetic",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--domain",
+        choices=("plaza", "station", "both"),
+        default="both",
+        help="what to render (default: both)",
+    )
+    add(
+        "--identities",
+        type=int,
+        default=96,
+        metavar="N",
+        help="people in the training set; as many others are in the test set (default: 96)",
+    )
+    add(
+        "--images-per-identity",
+        type=int,
+        default=16,
+        metavar="N",
+        help="images of each person over all cameras, at least 4 (default: 16)",
+    )
+    add("--cameras", type=int, default=6, metavar="N", help="cameras, at least 2 (default: 6)")
+    add("--distractors", type=int, default=150, metavar="N", help="gallery images of nobody (default: 150)")
+    add("--junk", type=int, default=50, metavar="N", help="gallery images in bad boxes (default: 50)")
+    add(
+        "--size",
+        type=image_size,
+        default=(128, 64),
+        metavar="HxW",
+        help="height and width of the images in pixels (default: 128x64)",
+    )
+    add(
+        "--difficulty",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="factor of all that makes the domain hard: cameras, views, look-alikes, occlusion (default: 1)",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for the domains' folders (default: NPLP_CACHE, else ~/.cache/nplp)",
+    )
+    add("--workers", type=int, metavar="N", help="processes (default: one for each processor)")
+    add(
+        "--sheet",
+        type=Path,
+        metavar="FILE.png",
+        help="also draw a contact sheet: a row a person, a column a camera; "
+        "with --domain both the domain's name is added to each file's",
+    )
+    add("--sheet-only", action="store_true", help="draw the contact sheet and render nothing else")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    """Render what was asked for and print the folders' and files' paths.
+
+    Raises:
+        ValueError: If an option is out of its range or a folder or file cannot be written.
+    """
+    from nplp.data.synthetic import DOMAINS, DomainSpec, default_cache_root, ensure_domain
+
+    if args.sheet_only and args.sheet is None:
+        raise ValueError("--sheet-only needs --sheet FILE.png")
+    if args.workers is not None and args.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {args.workers}")
+    names = tuple(DOMAINS) if args.domain == "both" else (args.domain,)
+    specs = [
+        DomainSpec(
+            name=name,
+            train_identities=args.identities,
+            test_identities=args.identities,
+            images_per_identity=args.images_per_identity,
+            cameras=args.cameras,
+            image_size=args.size,
+            distractors=args.distractors,
+            junk=args.junk,
+            seed=args.seed,
+            style=DOMAINS[name].scaled(args.difficulty),
+        )
+        for name in names
+    ]
+    for spec in specs:
+        if not args.sheet_only:
+            folder = ensure_domain(spec, args.output or default_cache_root(), True, args.workers)
+            sys.stdout.write(f"{folder}\n")
+        if args.sheet is not None:
+            path = args.sheet
+            if len(specs) > 1:
+                path = path.with_name(f"{path.stem}-{spec.name}{path.suffix}")
+            write_sheet(spec, path)
+            sys.stdout.write(f"{path}\n")
+
+
+def write_sheet(spec: "DomainSpec", path: Path) -> None:  # noqa: F821
+    """Draw the contact sheet of a domain's first people.
+
+    Raises:
+        ValueError: If the file cannot be written or its name says no format.
+    """
+    from nplp.data.synthetic import contact_sheet
+
+    people = range(1, min(SHEET_ROWS, spec.identities) + 1)
+    try:
+        contact_sheet(spec, people, images_per_cell=2).save(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot write the contact sheet {path}: {error}") from error
+
+
+def command_line() -> None:
+    """Parse the command line; a mistake is one line and exit code 2."""
+    parser = build_parser()
+    args = parser.parse_args()
+    try:
+        main(args)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    command_line()
