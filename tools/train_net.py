@@ -77,6 +77,10 @@ def main(args: argparse.Namespace) -> None:
         if comm.is_main_process():
             sys.stderr.write(f"train_net: {error}\n")
         sys.exit(2)
+    except KeyboardInterrupt:
+        if comm.is_main_process():
+            sys.stderr.write("\ntrain_net: stopped; add --resume to go on with the last finished epoch\n")
+        sys.exit(130)
 
 
 def command_line() -> None:

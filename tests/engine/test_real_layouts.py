@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from nplp.data.synthetic import DomainSpec, write_duke, write_market, write_msmt17
 from nplp.engine.pipeline import run
@@ -73,8 +75,6 @@ def test_the_source_configurations_stop_after_the_direct_transfer(root, tmp_path
 
 def test_an_unreadable_target_image_stops_before_training(root, tmp_path, monkeypatch):
     """The message names the file; the folder is copied, so that other tests keep theirs."""
-    import shutil
-
     broken = tmp_path / "datasets"
     shutil.copytree(root, broken)
     victim = next((broken / "Market-1501-v15.09.15" / "bounding_box_train").glob("*.jpg"))
@@ -96,3 +96,71 @@ def test_without_imagenet_weights_the_message_says_where_to_put_them(root, tmp_p
     with pytest.raises(UserError, match="MODEL.BACKBONE.PRETRAIN_PATH") as caught:
         run(cfg, cfg, resume=False)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def narrowed(root, tmp_path, monkeypatch):
+    """A copy of Market-1501's folder whose training, query or gallery images are reduced by a rule."""
+
+    def build(keep, subfolders):
+        folder = tmp_path / "datasets"
+        shutil.copytree(root, folder)
+        for subfolder in subfolders:
+            for path in (folder / "Market-1501-v15.09.15" / subfolder).glob("*.jpg"):
+                if not keep(path.name):
+                    path.unlink()
+        monkeypatch.setenv("FASTREID_DATASETS", str(folder))
+        return folder
+
+    return build
+
+
+def first_identity(folder):
+    return min(path.name for path in (folder / "Market-1501-v15.09.15" / "bounding_box_train").glob("*.jpg"))[
+        :4
+    ]
+
+
+@pytest.mark.parametrize("case", ["one camera", "one identity"])
+def test_a_target_of_one_camera_or_one_identity_is_adapted_to(root, tmp_path, narrowed, case):
+    person = first_identity(root)
+    narrowed(
+        (lambda name: "_c1" in name) if case == "one camera" else (lambda name: name.startswith(person)),
+        ["bounding_box_train"],
+    )
+    cfg = load("d2m", tmp_path / "run", **{"NPLP.ALPHA": 0.3})
+    prepare_output(cfg)
+    if case == "one camera":
+        with pytest.warns(UserWarning, match="camera"):
+            results = run(cfg, cfg, resume=False)
+    else:
+        results = run(cfg, cfg, resume=False)
+    assert "final" in results
+
+
+def test_a_source_of_one_identity_is_refused(root, tmp_path, narrowed):
+    person = first_identity(root)
+    narrowed(lambda name: name.startswith(person), ["bounding_box_train"])
+    cfg = load("m2d", tmp_path / "run")
+    prepare_output(cfg)
+    with pytest.raises(UserError, match="at least 2"):
+        run(cfg, cfg, resume=False)
+
+
+def test_a_test_set_of_one_camera_is_refused_before_training(tmp_path, narrowed):
+    narrowed(lambda name: "_c1" in name, ["query", "bounding_box_test"])
+    cfg = load("d2m", tmp_path / "run")
+    prepare_output(cfg)
+    with pytest.raises(UserError, match="in another camera of the gallery"):
+        run(cfg, cfg, resume=False)
+    assert not (tmp_path / "run" / "source").exists()
+
+
+def test_an_image_of_one_pixel_is_an_image(tmp_path, narrowed):
+    folder = narrowed(lambda _: True, [])
+    Image.new("RGB", (1, 1)).save(
+        next((folder / "Market-1501-v15.09.15" / "bounding_box_train").glob("*.jpg"))
+    )
+    cfg = load("d2m", tmp_path / "run")
+    prepare_output(cfg)
+    assert "final" in run(cfg, cfg, resume=False)

@@ -27,6 +27,7 @@ __all__ = [
     "SynthStation",
     "index_cameras",
     "load_dataset",
+    "load_test_sets",
     "load_training_items",
 ]
 
@@ -139,6 +140,25 @@ def _read_folders(factory: Any, name: str, root: str) -> dict[str, list[Item]]:
             f"{name}: a file name or list line under {root!r} does not follow the data set's naming "
             f"({error}): see datasets/README.md for the layout"
         ) from error
+
+
+def load_test_sets(cfg: CfgNode) -> list[ReidData]:
+    """Return the data sets of ``DATASETS.TESTS``, each of which can be evaluated.
+
+    Raises:
+        UserError: as :func:`load_dataset`, or if no query of a set has a match in another camera.
+    """
+    test_sets = [load_dataset(cfg, name) for name in cfg.DATASETS.TESTS]
+    for data in test_sets:
+        seen: dict[Any, set[Any]] = {}
+        for _, identity, camera in data.gallery:
+            seen.setdefault(identity, set()).add(camera)
+        if not any(seen.get(identity, set()) - {camera} for _, identity, camera in data.query):
+            raise UserError(
+                f"{data.name}: none of the {len(data.query)} queries has an image of its identity in another "
+                "camera of the gallery, so nothing can be evaluated: use another set in DATASETS.TESTS"
+            )
+    return test_sets
 
 
 def load_training_items(cfg: CfgNode) -> list[Item]:

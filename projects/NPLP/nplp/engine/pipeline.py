@@ -7,7 +7,7 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 
 from nplp.config import source_config
-from nplp.data.datasets import ReidData, load_dataset, load_training_items
+from nplp.data.datasets import ReidData, load_test_sets, load_training_items
 from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.checkpoint import load_weights
 from nplp.engine.evaluation import evaluate
@@ -36,7 +36,7 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, flo
     Raises:
         UserError: for whatever a user can set right.
     """
-    test_sets = [load_dataset(cfg, name) for name in cfg.DATASETS.TESTS]
+    test_sets = load_test_sets(cfg)
     if cfg.MODEL.META_ARCHITECTURE != "NPLP":
         return _train_stock(cfg, base, test_sets, resume)
     # Looked at before the source model is trained, as it is what fails late otherwise.
@@ -56,7 +56,7 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, flo
 def evaluate_only(cfg: CfgNode) -> dict[str, float]:
     """Evaluate ``MODEL.WEIGHTS``, by default the run's final model, on ``DATASETS.TESTS``."""
     path = cfg.MODEL.WEIGHTS or str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
-    test_sets = [load_dataset(cfg, name) for name in cfg.DATASETS.TESTS]
+    test_sets = load_test_sets(cfg)
     model = SupervisedTrainer.build_model(_without_pretraining(cfg))
     load_weights(model, path, optional=CLASSIFIER)
     metrics = evaluate(cfg, model, test_sets)
