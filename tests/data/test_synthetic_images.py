@@ -9,6 +9,7 @@ import pytest
 
 from nplp.data.synthetic import DomainSpec, DomainStyle, contact_sheet, iter_images, render_image
 from nplp.data.synthetic.camera import camera_of
+from nplp.data.synthetic.cast import Cast
 from nplp.data.synthetic.records import DISTRACTOR, JUNK, extra_records, identity_records
 from nplp.data.synthetic.scenes import backdrop
 
@@ -16,7 +17,7 @@ EASY = DomainStyle(**dict.fromkeys(DomainStyle.__dataclass_fields__, 0.0))
 DIGEST = """
 import hashlib
 from nplp.data.synthetic import DomainSpec, iter_images, render_image
-spec = DomainSpec(name="station", train_identities=2, test_identities=2, distractors=2, junk=2, image_size=(64, 32))
+spec = DomainSpec("station", 2, 2, image_size=(64, 32), distractors=2, junk=2)
 print(hashlib.sha256(b"".join(render_image(spec, r).tobytes() for r in iter_images(spec))).hexdigest())
 """
 
@@ -31,9 +32,7 @@ def forget():
 
 
 def test_the_same_record_gives_the_same_pixels_in_another_process_and_order():
-    spec = DomainSpec(
-        name="station", train_identities=2, test_identities=2, distractors=2, junk=2, image_size=(64, 32)
-    )
+    spec = DomainSpec("station", 2, 2, image_size=(64, 32), distractors=2, junk=2)
     records = list(iter_images(spec))
     forget()
     backwards = [render_image(spec, record).tobytes() for record in reversed(records)]
@@ -136,8 +135,6 @@ def test_people_are_recognisable_across_cameras_and_less_so_when_it_is_made_hard
 
 
 def test_a_hand_drawn_box_fits_better_than_a_detectors():
-    from nplp.data.synthetic.cast import Cast
-
     spec = DomainSpec(style=DomainStyle(box_jitter=2))
     cast = Cast(spec, None, camera_of(spec, 1), np.random.default_rng(0))
     loose = np.array([cast._detector_box(1.0).centre for _ in range(400)])
@@ -147,8 +144,6 @@ def test_a_hand_drawn_box_fits_better_than_a_detectors():
 
 @pytest.mark.parametrize("setting", ["occlusion_rate", "bystander_rate"])
 def test_occluders_and_bystanders_come_at_the_rate_asked_for(setting, monkeypatch):
-    from nplp.data.synthetic.cast import Cast
-
     painted = []
     method = {"occlusion_rate": "occlude", "bystander_rate": "bystander_behind"}[setting]
     monkeypatch.setattr(Cast, method, lambda self: painted.append(1))

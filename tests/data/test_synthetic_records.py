@@ -1,6 +1,7 @@
 """Which images a synthetic domain has."""
 
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,7 +70,7 @@ def test_a_person_is_seen_by_several_cameras_in_visits_of_close_frames():
             visits[record.camera, record.sequence].append(record.frame)
         visits_of_a_camera.update(camera for camera, _ in visits)
         for frames in visits.values():
-            gaps = [later - earlier for earlier, later in zip(frames, frames[1:], strict=False)]
+            gaps = [later - earlier for earlier, later in pairwise(frames)]
             assert all(8 <= gap < 30 for gap in gaps)
     assert max(visits_of_a_camera.values()) > 20
 

@@ -1,0 +1,111 @@
+"""The command line of the synthetic domains: help, results, and one line with exit code 2 for mistakes."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+SMALL = "--identities 2 --images-per-identity 4 --cameras 2 --size 32x32 --distractors 1 --junk 1 --workers 1"
+
+
+@pytest.fixture(scope="module")
+def tool():
+    path = Path(__file__).parents[2] / "tools" / "make_synthetic.py"
+    spec = importlib.util.spec_from_file_location("make_synthetic", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def call(tool, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("NPLP_CACHE", str(tmp_path / "cache"))
+
+    def run(*arguments):
+        words = [word for argument in arguments for word in str(argument).split()]
+        monkeypatch.setattr(sys, "argv", ["make_synthetic.py", *words])
+        code = 0
+        try:
+            tool.command_line()
+        except SystemExit as end:
+            code = end.code
+        return code, capsys.readouterr()
+
+    return run
+
+
+def test_help_suffices(call, tool):
+    code, shown = call("--help")
+    assert code == 0
+    options = [option for action in tool.build_parser()._actions for option in action.option_strings]
+    for word in (*options, "examples", "NPLP_CACHE", "manifest.json"):
+        assert word in shown.out
+
+
+def test_both_domains_are_rendered_into_the_cache_and_their_folders_printed(call, tmp_path):
+    code, shown = call(SMALL)
+    folders = [Path(line) for line in shown.out.splitlines()]
+    assert code == 0
+    assert shown.err == ""
+    assert [folder.name.split("-")[0] for folder in folders] == ["plaza", "station"]
+    for folder in folders:
+        assert folder.parent == tmp_path / "cache"
+        assert (folder / "manifest.json").is_file()
+        assert len(list(folder.rglob("*.jpg"))) == 4 * 4 + 2
+    assert call(SMALL) == (0, shown)
+
+
+def test_output_seed_and_difficulty_are_passed_on(call, tmp_path):
+    folders = set()
+    for option in ("", "--seed 1", "--difficulty 0.5", "--size 40x32"):
+        code, shown = call(SMALL, "--domain station --output", tmp_path / "own", option)
+        assert code == 0
+        folders.add(Path(shown.out.strip()))
+    assert len(folders) == 4
+    assert {folder.parent for folder in folders} == {tmp_path / "own"}
+
+
+def test_a_sheet_has_a_row_a_person_and_a_column_a_camera(call, tmp_path):
+    code, shown = call(SMALL, "--domain plaza --sheet-only --sheet", tmp_path / "look.png")
+    assert (code, shown.out.strip()) == (0, str(tmp_path / "look.png"))
+    with Image.open(tmp_path / "look.png") as sheet:
+        assert sheet.size == (2 * (2 * 32 + 2) + 2, 4 * (32 + 2) + 2)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_two_domains_have_two_sheets(call, tmp_path):
+    code, shown = call(SMALL, "--sheet", tmp_path / "look.png")
+    assert code == 0
+    assert shown.out.splitlines()[1::2] == [
+        str(tmp_path / f"look-{name}.png") for name in ("plaza", "station")
+    ]
+
+
+MISTAKES = {
+    "--domain mall": "invalid choice: 'mall'",
+    "--size 128": "must be HEIGHTxWIDTH, such as 128x64, got '128'",
+    "--size 128x8": "image_size width must be an integer in [32, 1024], got 8",
+    "--cameras 1": "cameras must be an integer in [2, 99], got 1",
+    "--cameras two": "invalid int value: 'two'",
+    "--identities 0": "train_identities must be an integer in [1, 99999], got 0",
+    "--images-per-identity 2": "images_per_identity must be an integer in [4, 1000], got 2",
+    "--seed -1": "seed must be an integer in [0, 4294967295], got -1",
+    "--difficulty 50": "difficulty 50 takes a setting out of its range",
+    "--workers 0": "--workers must be at least 1, got 0",
+    "--sheet-only": "--sheet-only needs --sheet FILE.png",
+    "--sheet-only --sheet look.unknown": "cannot write the contact sheet look-plaza.unknown",
+    "--colour red": "unrecognized arguments",
+    f"{SMALL} --output {Path(__file__)}": "cannot write the synthetic domain to",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(call, mistake):
+    code, shown = call(mistake)
+    assert code == 2
+    assert shown.out == ""
+    assert shown.err.startswith("make_synthetic: ")
+    assert shown.err.count("\n") == 1
+    assert MISTAKES[mistake] in shown.err
