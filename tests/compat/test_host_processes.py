@@ -79,6 +79,8 @@ def test_two_processes_gather_and_a_mistake_comes_back_as_one_line(worker, tmp_p
     assert printed.splitlines() == ["UserError: NPLP.ALPHA must be in (0, 1], got 1.2", "left"], errors
 
 
+# The evaluator's distributed test joins this way in every run.
+@pytest.mark.long
 def test_torchrun_workers_join(worker, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

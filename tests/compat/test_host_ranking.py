@@ -115,6 +115,7 @@ def test_the_toolbox_evaluator_works_where_nothing_can_be_built(run_script, tmp_
     assert printed.splitlines()[-1] == "False 100.000 100.000 100.000"
 
 
+@pytest.mark.long
 def test_the_toolbox_evaluator_works_compiled(run_script, request):
     printed = run_script(EVALUATION, XDG_CACHE_HOME=str(request.config.cache.mkdir("rankings")))
     # False where there is no compiler.

@@ -79,6 +79,25 @@ def test_what_is_built_is_kept_and_the_sources_are_not_touched(build, tmp_path, 
     assert not [record for record in caplog.records if "not available" in record.message]
 
 
+def test_a_build_that_another_process_finished_first_is_used(build, monkeypatch):
+    build_names = []
+
+    def build_slowly(sources, place):
+        build_names.append("ours" if not build_names else "theirs")
+        name = build_names[-1]
+        if name == "ours":
+            # While this build is under way, another one starts and ends.
+            compiled._built_folder(sources)
+        (place / LIBRARY).write_text(name, encoding="utf-8")
+
+    monkeypatch.setattr(compiled, "_build", build_slowly)
+    build()
+    [folder] = cache_folder().iterdir()
+    assert build_names == ["ours", "theirs"]
+    assert (folder / LIBRARY).read_text(encoding="utf-8") == "theirs"
+
+
+@pytest.mark.long
 @pytest.mark.usefixtures("_compiler")
 def test_two_processes_may_build_at_once(build, tmp_path):
     sources = tmp_path / "sources"
