@@ -89,11 +89,15 @@ def command_line() -> None:
     args = parser.parse_args()
     try:
         from nplp.compat import launch, require_fastreid
+        from nplp.errors import UserError
 
         require_fastreid()
     except ImportError as error:
         parser.exit(2, f"train_net: {error}\n")
-    launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
+    try:
+        launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
+    except UserError as error:
+        parser.exit(2, f"train_net: {error}\n")
 
 
 if __name__ == "__main__":

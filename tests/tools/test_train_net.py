@@ -65,6 +65,7 @@ MISTAKES = {
     "odd pairs": (["--config-file", CONFIG, "NPLP.ALPHA"], "KEY VALUE"),
     "value of another type": (["--config-file", CONFIG, "NPLP.ITERATIONS", "many"], "NPLP.ITERATIONS"),
     "value out of range": (["--config-file", CONFIG, "NPLP.ALPHA", "1.2"], "NPLP.ALPHA must be in (0, 1]"),
+    "machines that cannot meet": (["--config-file", CONFIG, "--num-machines", "2"], "dist_url"),
     "text for a number of processes": (["--config-file", CONFIG, "--num-gpus", "two"], "--num-gpus"),
     "unknown data set": (["--config-file", CONFIG, "DATASETS.TESTS", "('Nowhere',)"], "Nowhere"),
     "unwritable output": (["--config-file", CONFIG, "OUTPUT_DIR", "/proc/nplp"], "OUTPUT_DIR"),
