@@ -1,9 +1,12 @@
 """The configuration keys that NPLP adds to the toolbox's, and their validation."""
 
+from dataclasses import fields
+
 import torch
 from fastreid.config import CfgNode
 
 from nplp.data.samplers import SAMPLERS
+from nplp.data.synthetic import DomainStyle
 from nplp.errors import UserError
 
 __all__ = ["add_nplp_config", "source_config", "validate_config"]
@@ -53,8 +56,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATASETS.SYNTHETIC.CAMERAS = 6
     # Height and width of the rendered crops, in pixels.
     cfg.DATASETS.SYNTHETIC.IMAGE_SIZE = [128, 64]
-    # Multiplies the strength of cameras, views and clutter and the shares of look-alikes and occluders.
-    cfg.DATASETS.SYNTHETIC.DIFFICULTY = 1.0
+    # How hard they are, in both domains: the fields of nplp.data.synthetic.DomainStyle, explained there.
+    style = {field.name.upper(): getattr(DomainStyle(), field.name) for field in fields(DomainStyle)}
+    cfg.DATASETS.SYNTHETIC.STYLE = CfgNode(style)
     # Seed of the drawings; independent of SEED, so that seeds compare runs on the same pictures.
     cfg.DATASETS.SYNTHETIC.SEED = 0
     # Cache folder; empty: NPLP_CACHE from the environment, else ~/.cache/nplp.

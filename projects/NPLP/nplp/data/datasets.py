@@ -17,7 +17,7 @@ from fastreid.data.datasets.bases import ImageDataset
 from fastreid.utils import comm
 
 from nplp.data.checks import verify_images
-from nplp.data.synthetic import DOMAINS, DomainSpec, default_cache_root, ensure_domain
+from nplp.data.synthetic import DomainSpec, DomainStyle, default_cache_root, ensure_domain
 from nplp.errors import UserError
 
 __all__ = [
@@ -197,7 +197,7 @@ def _synthetic_spec(cfg: CfgNode, domain: str) -> DomainSpec:
             cameras=options.CAMERAS,
             image_size=tuple(options.IMAGE_SIZE),
             seed=options.SEED,
-            style=DOMAINS[domain].scaled(options.DIFFICULTY),
+            style=DomainStyle(**{key.lower(): value for key, value in options.STYLE.items()}),
         )
     except ValueError as error:
         raise UserError(f"DATASETS.SYNTHETIC: {error}") from error
