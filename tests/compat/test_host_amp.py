@@ -74,13 +74,25 @@ def test_the_scaler_does_nothing_on_the_cpu():
     assert trainer.grad_scaler.state_dict() == {}
 
 
+def test_gradients_of_one_step_do_not_reach_the_next():
+    model = Line()
+    trainer = make_trainer(model, [make_batch(), make_batch()])
+    trainer.optimizer.param_groups[0]["lr"] = 0.05
+    with EventStorage(0):
+        trainer.run_step()
+        trainer.run_step()
+    # The derivative is 10 times the weight, so each step halves it.
+    assert model.weight.item() == pytest.approx(0.5, abs=1e-2)
+
+
 def test_a_scaler_that_is_given_is_used():
-    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
     model = Line()
     trainer = make_trainer(model, [make_batch()], grad_scaler=scaler)
     with EventStorage(0):
         trainer.run_step()
     assert trainer.grad_scaler is scaler
+    assert scaler.get_scale() == 16.0
     assert model.weight.item() == pytest.approx(0.0, abs=1e-6)
 
 

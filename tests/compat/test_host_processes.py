@@ -6,11 +6,13 @@ import socket
 import subprocess
 import sys
 import textwrap
+import types
 
 import pytest
 import torch
 import torch.multiprocessing as mp
 from fastreid import engine
+from fastreid.utils import comm
 
 from nplp.compat import launch, processes
 from nplp.errors import UserError
@@ -135,6 +137,36 @@ def test_ranks_are_numbered_through_the_machines(monkeypatch):
     [(nprocs, (_, _, first_rank, size, per_machine, dist_url, _))] = calls
     assert (nprocs, first_rank, size, per_machine) == (2, 2, 6, 2)
     assert dist_url == "tcp://10.0.0.1:29500"
+
+
+def test_a_process_counts_from_the_first_rank_of_its_machine(monkeypatch):
+    calls = []
+    monkeypatch.setattr(processes, "_run_as_rank", lambda *args: calls.append(args[2:]))
+    processes._spawned(1, print, (), 4, 6, 2, "tcp://10.0.0.1:29500", "")
+    assert calls == [(5, 6, 1, "tcp://10.0.0.1:29500")]
+
+
+def test_each_machine_gets_its_group_and_all_is_left_tidy(monkeypatch):
+    events = []
+
+    def gather(found, own):
+        # Two machines of two processes, told apart by their first ranks.
+        found[:] = [0, 0, 2, 2]
+        assert own == 2
+
+    fake = types.SimpleNamespace(
+        init_process_group=lambda backend, **kwargs: events.append((backend, kwargs["rank"])),
+        all_gather_object=gather,
+        new_group=lambda ranks: events.append(ranks) or tuple(ranks),
+        destroy_process_group=lambda: events.append("left"),
+    )
+    monkeypatch.setattr(processes, "dist", fake)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    processes._run_as_rank(
+        lambda: events.append(comm._LOCAL_PROCESS_GROUP), (), rank=3, size=4, local_rank=1, dist_url="env://"
+    )
+    assert events == [("gloo", 3), [0, 1], [2, 3], (2, 3), "left"]
+    assert comm._LOCAL_PROCESS_GROUP is None
 
 
 def test_the_status_of_a_process_becomes_ours(monkeypatch):

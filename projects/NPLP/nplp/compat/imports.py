@@ -115,7 +115,8 @@ def bridge_numpy_bool() -> bool:
     stands for numpy's own scalar type, as in numpy 2, which has the name and is left alone: there a
     plain ``bool`` in its place breaks ``numpy.ma`` and SciPy.
     """
-    if hasattr(np, "bool"):
+    # Not hasattr: numpy 1.26 answers that with a warning.
+    if "bool" in vars(np):
         return False
     vars(np)["bool"] = np.bool_
     return True
