@@ -25,8 +25,6 @@ from torch.nn import functional as F
 __all__ = ["METRICS", "NoMatchError", "Ranking", "evaluate_features", "evaluate_rank"]
 
 METRICS = ("euclidean", "cosine")
-"""The distances :func:`evaluate_features` knows."""
-
 BLOCK_SIZE = 128
 
 
@@ -123,10 +121,10 @@ def evaluate_features(
     Args:
         query_features: ``[Q, D]`` floating point, on any device.
         gallery_features: ``[G, D]``, same dtype and device.
-        query_ids: ``[Q]`` integer identities.
-        gallery_ids: ``[G]`` integer identities.
-        query_cameras: ``[Q]`` integer camera ids.
-        gallery_cameras: ``[G]`` integer camera ids.
+        query_ids: ``[Q]`` integers, as the three that follow: see :func:`evaluate_rank`.
+        gallery_ids: ``[G]``.
+        query_cameras: ``[Q]``.
+        gallery_cameras: ``[G]``.
         metric: ``"euclidean"`` or ``"cosine"``.
         max_rank: length of the CMC curve, cut to G.
         block_size: queries ranked at a time, B.
@@ -226,12 +224,8 @@ def _check_labels(
     gallery_cameras: np.ndarray | torch.Tensor,
     max_rank: int,
 ) -> _Labels:
-    labels = _Labels(
-        *(
-            torch.as_tensor(values, dtype=torch.int64, device="cpu").numpy()
-            for values in (query_ids, gallery_ids, query_cameras, gallery_cameras)
-        )
-    )
+    given = (query_ids, gallery_ids, query_cameras, gallery_cameras)
+    labels = _Labels(*(torch.as_tensor(one, dtype=torch.int64, device="cpu").numpy() for one in given))
     for name, (ids, cameras) in {"query": labels[::2], "gallery": labels[1::2]}.items():
         if ids.ndim != 1 or ids.shape != cameras.shape:
             raise ValueError(
