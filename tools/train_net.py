@@ -57,12 +57,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Run one process of the training or of the evaluation; a user's mistake is one line and code 2."""
+    """Run one process of the training or of the evaluation."""
     from fastreid.utils import comm
 
     from nplp.engine.pipeline import evaluate_only, run
     from nplp.engine.setup import base_config, configure_logging, load_config, prepare_output
-    from nplp.errors import UserError
 
     try:
         cfg = load_config(args)
@@ -73,10 +72,6 @@ def main(args: argparse.Namespace) -> None:
             prepare_output(cfg)
             configure_logging(cfg)
             run(cfg, base_config(args.config_file), resume=args.resume)
-    except UserError as error:
-        if comm.is_main_process():
-            sys.stderr.write(f"train_net: {error}\n")
-        sys.exit(2)
     except KeyboardInterrupt:
         if comm.is_main_process():
             sys.stderr.write("\ntrain_net: stopped; add --resume to go on with the last finished epoch\n")
@@ -84,7 +79,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def command_line() -> None:
-    """Parse the command line and start the processes."""
+    """Parse the command line and start the processes; a user's mistake is one line and code 2."""
     parser = build_parser()
     args = parser.parse_args()
     try:

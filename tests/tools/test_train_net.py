@@ -71,6 +71,17 @@ MISTAKES = {
     "unwritable output": (["--config-file", CONFIG, "OUTPUT_DIR", "/proc/nplp"], "OUTPUT_DIR"),
     "missing weights": (["--config-file", CONFIG, "--eval-only", "MODEL.WEIGHTS", "no.pth"], "no.pth"),
     "unknown backbone": (["--config-file", CONFIG, "MODEL.BACKBONE.NAME", "build_nothing"], "build_nothing"),
+    "missing backbone weights": (
+        [
+            "--config-file",
+            CONFIG,
+            "MODEL.BACKBONE.PRETRAIN",
+            "True",
+            "MODEL.BACKBONE.PRETRAIN_PATH",
+            "no.pth",
+        ],
+        "PRETRAIN_PATH",
+    ),
     "unknown depth": (["--config-file", CONFIG, "MODEL.BACKBONE.DEPTH", "19x"], "19x"),
     "wrong feature width": (["--config-file", CONFIG, "MODEL.BACKBONE.FEAT_DIM", "2048"], "FEAT_DIM"),
     "more stripes than rows": (["--config-file", CONFIG, "MODEL.HEADS.PAP", "9"], "MODEL.HEADS.PAP"),

@@ -111,7 +111,8 @@ class ReidTrainer(DefaultTrainer):
         """Build the model and write its structure to the log.
 
         Raises:
-            UserError: if the toolbox knows no such architecture, backbone, depth or head.
+            UserError: if the toolbox knows no such architecture, backbone, depth or head, or the file of
+                pre-trained weights does not exist.
         """
         try:
             return super().build_model(cfg)
@@ -119,6 +120,11 @@ class ReidTrainer(DefaultTrainer):
             raise UserError(
                 f"the model cannot be built, as {error.args[0]} is unknown: check MODEL.META_ARCHITECTURE, "
                 "MODEL.BACKBONE.NAME, MODEL.BACKBONE.DEPTH and MODEL.HEADS.NAME"
+            ) from error
+        except FileNotFoundError as error:
+            raise UserError(
+                f"MODEL.BACKBONE.PRETRAIN_PATH {cfg.MODEL.BACKBONE.PRETRAIN_PATH!r} does not exist: "
+                "give the path of the backbone's weights"
             ) from error
 
     def reset_train_set(self, train_set: TrainSet, steps_per_epoch: int = 0) -> None:

@@ -26,6 +26,11 @@ _SCENES: Mapping[str, tuple[Callable[[Scenery], None], ...]] = MappingProxyType(
     {"plaza": (facade, park, shops, street), "station": (passage, platform, hall, gates)}
 )
 
+# The plain tone, red, green and blue, that a domain's backgrounds stray from.
+_TONES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
+    {"plaza": (158, 152, 142), "station": (128, 132, 132)}
+)
+
 
 @lru_cache(maxsize=64)
 def backdrop(spec: DomainSpec, camera: int) -> Image.Image:
@@ -51,8 +56,8 @@ def backdrop(spec: DomainSpec, camera: int) -> Image.Image:
     )
     picture = picture.filter(ImageFilter.GaussianBlur(height / 300))
     pixels = np.asarray(picture, np.float32) * _stains(rng, width, height)
-    mean = pixels.mean(axis=(0, 1), keepdims=True)
-    pixels = mean + (pixels - mean) * np.float32(spec.difficulty.clutter)
+    tone = np.float32(_TONES[spec.name])
+    pixels = tone + (pixels - tone) * np.float32(spec.difficulty.clutter)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 __all__ = ["DOMAINS", "GENERATOR_VERSION", "DomainSpec", "DomainStyle", "generator"]
 
 # Part of every cache key: it rises whenever the same specification would give other pixels.
-GENERATOR_VERSION = 4
+GENERATOR_VERSION = 5
 
 _SHARES = ("confusable_share", "occlusion_rate", "bystander_rate")
 _LIMITS = {
@@ -42,7 +42,8 @@ class DomainStyle:
         light_jitter: Changes of light from one tracklet and frame to the next within a camera.
         view_variation: Spread of the viewing angle, between the cameras and within one.
         box_jitter: How badly the bounding boxes fit: off-centre, cropped or too loose.
-        clutter: Contrast of the background's structure.
+        clutter: How far the backgrounds, their structure and their colours, stray from the domain's plain
+            tone. Raises fragmented noise: a model takes a camera's wall for a person's coat.
         confusable_share: Share of the groups of four consecutive identities that wear the same outfit and
             differ in a few attributes only. Raises mixed noise: a cluster holds several people.
         occlusion_rate: Share of the images in which something stands before the person.
