@@ -56,7 +56,7 @@ def backdrop(spec: DomainSpec, camera: int) -> Image.Image:
     )
     picture = picture.filter(ImageFilter.GaussianBlur(height / 300))
     pixels = np.asarray(picture, np.float32) * _stains(rng, width, height)
-    tone = np.float32(_TONES[spec.name])
+    tone = np.asarray(_TONES[spec.name], np.float32)
     pixels = tone + (pixels - tone) * np.float32(spec.difficulty.clutter)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
