@@ -14,6 +14,7 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 from tabulate import tabulate
 
+import nplp
 from nplp.engine.checkpoint import write_atomically
 
 __all__ = ["METRICS", "RunRecord", "config_differences", "format_results"]
@@ -25,7 +26,7 @@ STAGES = {
     "final": "Final",
     "final_ema": "Final, averaged weights",
 }
-REPORTED_PACKAGES = ("nplp", "fastreid", "torch", "torchvision", "numpy", "scikit-learn")
+REPORTED_PACKAGES = ("fastreid", "torch", "torchvision", "numpy", "scikit-learn")
 
 
 @dataclass
@@ -74,13 +75,18 @@ class RunRecord:
             **self.results,
             "seed": cfg.SEED,
             "seconds": {key: round(value, 2) for key, value in self.seconds.items()},
-            "versions": {"python": platform.python_version(), **{p: version(p) for p in REPORTED_PACKAGES}},
+            "versions": _versions(),
             "config": config_differences(cfg, base),
         }
         folder = Path(cfg.OUTPUT_DIR)
         write_atomically(folder / "results.json", json.dumps(content, indent=2) + "\n")
         lines = "".join(json.dumps(line) + "\n" for line in self.history)
         write_atomically(folder / "pseudo_labels.jsonl", lines)
+
+
+def _versions() -> dict[str, str]:
+    own = {"nplp": nplp.__version__, "python": platform.python_version()}
+    return {**own, **{package: version(package) for package in REPORTED_PACKAGES}}
 
 
 def config_differences(cfg: CfgNode, base: CfgNode, prefix: str = "") -> dict[str, Any]:
