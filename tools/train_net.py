@@ -58,24 +58,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Run one process of the training or of the evaluation."""
-    from fastreid.utils import comm
-
     from nplp.engine.pipeline import evaluate_only, run
     from nplp.engine.setup import base_config, configure_logging, load_config, prepare_output
 
-    try:
-        cfg = load_config(args)
-        if args.eval_only:
-            configure_logging(cfg, to_file=False)
-            evaluate_only(cfg)
-        else:
-            prepare_output(cfg)
-            configure_logging(cfg)
-            run(cfg, base_config(args.config_file), resume=args.resume)
-    except KeyboardInterrupt:
-        if comm.is_main_process():
-            sys.stderr.write("\ntrain_net: stopped; add --resume to go on with the last finished epoch\n")
-        sys.exit(130)
+    cfg = load_config(args)
+    if args.eval_only:
+        configure_logging(cfg, to_file=False)
+        evaluate_only(cfg)
+        return
+    prepare_output(cfg)
+    configure_logging(cfg)
+    run(cfg, base_config(args.config_file), resume=args.resume)
 
 
 def command_line() -> None:
@@ -93,6 +86,8 @@ def command_line() -> None:
         launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
     except UserError as error:
         parser.exit(2, f"train_net: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "\ntrain_net: stopped; add --resume to go on after the last finished epoch\n")
 
 
 if __name__ == "__main__":

@@ -132,6 +132,17 @@ def test_training_evaluating_and_resuming_from_the_command_line(call, synthetic_
     assert "cannot be read as weights" in shown.err
 
 
+def test_an_interrupted_run_says_how_to_go_on(call, monkeypatch, synthetic_root, tmp_path):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nplp.engine.pipeline.run", interrupt)
+    code, shown = call("--config-file", CONFIG, *tiny_options(synthetic_root, tmp_path / "run"))
+    assert code == 130
+    assert "--resume" in shown.err
+    assert "Traceback" not in shown.err
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_training_on_a_gpu(call, synthetic_root, tmp_path):
