@@ -2,7 +2,6 @@
 """Train, resume or evaluate an NPLP model, or any stock model of the toolbox."""
 
 import argparse
-import sys
 
 EPILOG = """\
 examples:
