@@ -40,7 +40,8 @@ def test_an_image_of_one_pixel_is_an_image(folder):
         (bytes(range(256)) * 4, "not an image"),
         (b"this is a text\n", "not an image"),
         ("truncated", "damaged"),
-        ("half", "damaged"),
+        # Which of the two depends on the version of Pillow.
+        ("half", "damaged|not an image"),
     ],
 )
 def test_what_cannot_be_read_is_named(folder, content, fault):
