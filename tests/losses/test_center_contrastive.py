@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lookup_tables import build, example, naive_update
 from nplp.losses import CenterContrastiveLoss
 
 
@@ -20,28 +21,8 @@ def naive_loss(V: torch.Tensor, features: torch.Tensor, labels: torch.Tensor, te
     return -total / len(features)
 
 
-def naive_update(V: torch.Tensor, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    V = V.clone()
-    for x, i in zip(features, labels.tolist(), strict=True):
-        V[i] = (V[i] + x) / 2
-    return V
-
-
 def unit(rows: torch.Tensor) -> torch.Tensor:
     return rows / rows.norm(dim=1, keepdim=True)
-
-
-def example(seed: int = 0, batch: int = 6, clusters: int = 4) -> tuple[torch.Tensor, ...]:
-    generator = torch.Generator().manual_seed(seed)
-    V = torch.randn(clusters, 5, generator=generator, dtype=torch.float64)
-    features = torch.randn(batch, 5, generator=generator, dtype=torch.float64).requires_grad_()
-    return V, features, torch.randint(clusters, (batch,), generator=generator)
-
-
-def build(V: torch.Tensor, **options: object) -> CenterContrastiveLoss:
-    loss = CenterContrastiveLoss(**options).to(V.dtype)
-    loss.reset(V)
-    return loss
 
 
 @settings(max_examples=25, deadline=None)

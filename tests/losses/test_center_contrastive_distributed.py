@@ -1,9 +1,6 @@
 """Lookup tables of two gloo processes stay equal to the bit, and equal to a single process's."""
 
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -11,9 +8,9 @@ import pytest
 import torch
 
 from nplp.losses import CenterContrastiveLoss
+from ranks import WORLD_SIZE, run_ranks
 
 SCRIPT = Path(__file__).with_name("lookup_table_process.py")
-WORLD_SIZE = 2
 
 
 def load_script() -> ModuleType:
@@ -25,24 +22,7 @@ def load_script() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tensor]]:
-    folder = tmp_path_factory.mktemp("gloo")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(rank), str(WORLD_SIZE), str(folder)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(WORLD_SIZE)
-    ]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
-    finally:
-        for process in processes:
-            process.kill()
-    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD_SIZE)]
+    return run_ranks(SCRIPT, tmp_path_factory.mktemp("gloo"))
 
 
 def test_tables_are_equal_to_the_bit(results: list[dict[str, torch.Tensor]]) -> None:

@@ -1,0 +1,32 @@
+"""Runs a script once for each rank of a gloo group, for the tests of distributed training."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+WORLD_SIZE = 2
+
+
+def run_ranks(script: Path, folder: Path) -> list[Any]:
+    """Run ``script RANK WORLD_SIZE FOLDER`` for each rank and return what each saved as ``RANK.pt``."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(rank), str(WORLD_SIZE), str(folder)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(WORLD_SIZE)
+    ]
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes:
+            process.kill()
+    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD_SIZE)]
