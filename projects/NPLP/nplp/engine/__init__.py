@@ -1,1 +1,5 @@
-"""Training: the trainer, the pseudo-label hook and the whole of Algorithm 1."""
+"""Training: the trainer, the pseudo-label hook and the whole of Algorithm 1. It needs the toolbox."""
+
+from nplp.compat import require_fastreid
+
+require_fastreid()

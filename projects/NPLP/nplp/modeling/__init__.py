@@ -1,7 +1,11 @@
 """The registered head and meta-architecture: section III-D on the toolbox's backbones."""
 
-from .feature_map import check_feature_map
-from .heads import HeadOutput, PAPHead
-from .meta_arch import NPLP
+from nplp.compat import require_fastreid
+
+require_fastreid()
+
+from .feature_map import check_feature_map  # noqa: E402
+from .heads import HeadOutput, PAPHead  # noqa: E402
+from .meta_arch import NPLP  # noqa: E402
 
 __all__ = ["NPLP", "HeadOutput", "PAPHead", "check_feature_map"]
