@@ -17,15 +17,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from nplp.engine.records import METRICS, STAGES
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ("quickstart", "quickstart-plus")
-STAGES = {
-    "direct_transfer": "direct transfer",
-    "startup": "end of startup",
-    "final": "final",
-    "final_ema": "final, averaged weights",
-}
-METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
 
 
 def run(config: str, seed: int, folder: Path, source: Path | None) -> dict:

@@ -1,7 +1,5 @@
 """The command line of the synthetic domains: help, results, and one line with exit code 2 for mistakes."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,30 +8,15 @@ from PIL import Image
 SMALL = "--identities 2 --images-per-identity 4 --cameras 2 --size 32x32 --distractors 1 --junk 1 --workers 1"
 
 
-@pytest.fixture(scope="module")
-def tool():
-    path = Path(__file__).parents[2] / "tools" / "make_synthetic.py"
-    spec = importlib.util.spec_from_file_location("make_synthetic", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def tool(load_tool):
+    return load_tool("make_synthetic")
 
 
 @pytest.fixture
-def call(tool, monkeypatch, capsys, tmp_path):
+def call(tool, call_tool, monkeypatch, tmp_path):
     monkeypatch.setenv("NPLP_CACHE", str(tmp_path / "cache"))
-
-    def run(*arguments):
-        words = [word for argument in arguments for word in str(argument).split()]
-        monkeypatch.setattr(sys, "argv", ["make_synthetic.py", *words])
-        code = 0
-        try:
-            tool.command_line()
-        except SystemExit as end:
-            code = end.code
-        return code, capsys.readouterr()
-
-    return run
+    return lambda *arguments: call_tool(tool, [word for text in arguments for word in str(text).split()])
 
 
 def test_help_suffices(call, tool):

@@ -1,7 +1,5 @@
 """The command line of training: help, and one line with exit code 2 for every mistake."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,26 +11,10 @@ ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs" / "NPLP" / "quickstart.yml")
 
 
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("train_net", ROOT / "tools" / "train_net.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def call(tool, monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["train_net.py", *map(str, arguments)])
-        code = 0
-        try:
-            tool.command_line()
-        except SystemExit as end:
-            code = end.code
-        return code, capsys.readouterr()
-
-    return run
+def call(load_tool, call_tool):
+    tool = load_tool("train_net")
+    return lambda *arguments: call_tool(tool, [str(argument) for argument in arguments])
 
 
 def test_help_suffices(call):

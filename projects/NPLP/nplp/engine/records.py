@@ -17,7 +17,7 @@ from tabulate import tabulate
 import nplp
 from nplp.engine.checkpoint import write_atomically
 
-__all__ = ["METRICS", "RunRecord", "config_differences", "format_results"]
+__all__ = ["METRICS", "STAGES", "RunRecord", "config_differences", "format_results"]
 
 METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
 STAGES = {
