@@ -29,7 +29,7 @@ quickstart: $(READY)  ## Pre-train, adapt and evaluate on the built-in synthetic
 quickstart-plus: $(READY)  ## The same with camera centring and averaged weights.
 	@$(BIN)/python tools/train_net.py --config-file configs/NPLP/quickstart-plus.yml $(ARGS)
 
-test: $(READY)  ## Run the tests (about ten minutes on two cores).
+test: $(READY)  ## Run the tests (about four minutes on two cores).
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
 
 lint: $(READY)  ## Check style and types.
