@@ -11,7 +11,6 @@ from fastreid.config import CfgNode
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from tabulate import tabulate
-from torch import nn
 from torch.nn import functional as F
 
 from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
@@ -42,7 +41,6 @@ class _Trainer(Protocol):
     """What the hook needs of a trainer."""
 
     epoch: int
-    bare_model: nn.Module
 
     def reset_train_set(self, train_set: TrainSet, steps_per_epoch: int = 0) -> None: ...
 
@@ -150,23 +148,33 @@ class PseudoLabelHook(HookBase):
                 self._cfg, self._model, self._items, f"Features, iteration {iteration}"
             )
         with self._record.timed("estimation"):
-            outcome: list[Any] = [None, None]
+            found: PseudoLabels | None = None
+            shared: PseudoLabelState | UserError = self.state
             if comm.is_main_process():
-                outcome = self._estimate(iteration, features)
-            self.state = _broadcast(outcome[0])
-        if isinstance(self.state, UserError):
-            raise self.state
-        if outcome[1] is not None:
-            self._report(iteration, outcome[1])
+                try:
+                    shared, found = self._estimate(iteration, features)
+                except UserError as error:
+                    # Handed on like a state, so that the other processes stop instead of waiting.
+                    shared = error
+            shared = _broadcast(shared)
+        if isinstance(shared, UserError):
+            raise shared
+        self.state = shared
+        if found is not None:
+            self._report(iteration, found)
         self._loss.reset(self.state.table)
         self._install()
 
-    def _estimate(self, iteration: int, features: torch.Tensor) -> list[Any]:
-        """Return the new state, or a UserError to raise on every rank, and the labels found."""
+    def _estimate(self, iteration: int, features: torch.Tensor) -> tuple[PseudoLabelState, PseudoLabels]:
+        """Return the new state and the labels found.
+
+        Raises:
+            UserError: if a feature is not finite, or no cluster is found.
+        """
         options = self._cfg.NPLP
         if not bool(torch.isfinite(features).all()):
             bad = int((~torch.isfinite(features).all(dim=1)).sum())
-            return [UserError(f"iteration {iteration}: the features of {bad} images are not finite"), None]
+            raise UserError(f"iteration {iteration}: the features of {bad} images are not finite")
         frozen = self.state.first_epsilon if options.EPSILON_UPDATE == "first" and iteration > 1 else None
         found = estimate_pseudo_labels(
             F.normalize(features) if options.NORMALIZE else features,
@@ -187,14 +195,13 @@ class PseudoLabelHook(HookBase):
         labels = torch.from_numpy(found.labels)
         clusters = found.num_clusters
         if clusters == 0:
-            message = (
+            raise UserError(
                 f"iteration {iteration}: no {options.MIN_SAMPLES} of {len(labels)} images lie within epsilon "
                 f"{found.epsilon_e:.4g} of each other: raise NPLP.ALPHA or lower NPLP.MIN_SAMPLES"
             )
-            return [UserError(message), None]
         table = cluster_centroids(self._neck_features(features), labels, clusters)
         first = self.state.first_epsilon or found.epsilon_e
-        return [PseudoLabelState(iteration, labels, table, first), found]
+        return PseudoLabelState(iteration, labels, table, first), found
 
     @torch.no_grad()
     def _neck_features(self, features: torch.Tensor) -> torch.Tensor:
