@@ -1,16 +1,21 @@
-"""The pseudo-label stage from its equations: float64, full matrices, loops, scikit-learn's DBSCAN."""
+"""The pseudo-label stage from its equations: float64, full matrices, plain sets, scikit-learn's DBSCAN."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn import config_context
 from sklearn.cluster import DBSCAN
 
 
-def euclidean_matrix(features: np.ndarray) -> np.ndarray:
+def squared_matrix(features: np.ndarray) -> np.ndarray:
     x = features.astype(np.float64)
-    return np.array([[np.sqrt(((a - b) ** 2).sum()) for b in x] for a in x])
+    return np.array([((x - row) ** 2).sum(axis=1) for row in x])
+
+
+def euclidean_matrix(features: np.ndarray) -> np.ndarray:
+    return np.sqrt(squared_matrix(features))
 
 
 def centred(features: np.ndarray, camera_ids: np.ndarray) -> np.ndarray:
@@ -24,28 +29,37 @@ def centred(features: np.ndarray, camera_ids: np.ndarray) -> np.ndarray:
 
 
 def neighbour_ranks(features: np.ndarray, k: int) -> np.ndarray:
-    matrix = euclidean_matrix(features)
-    return np.array([np.lexsort((np.arange(len(row)), row))[:k] for row in matrix])
+    # A stable sort leaves equal distances in the order of samples.
+    return np.argsort(squared_matrix(features), axis=1, kind="stable")[:, :k]
 
 
-def reciprocal(ranks: np.ndarray, i: int) -> set[int]:
-    return {int(j) for j in ranks[i] if i in ranks[j]}
+def half_of(k1: int) -> int:
+    return int(np.around(k1 / 2)) + 1
+
+
+def reciprocal_sets(ranks: np.ndarray) -> list[set[int]]:
+    near = [set(row) for row in ranks.tolist()]
+    return [{j for j in near[i] if i in near[j]} for i in range(len(near))]
+
+
+def expanded_sets(ranks: np.ndarray, k1: int) -> list[list[int]]:
+    whole, half = reciprocal_sets(ranks), reciprocal_sets(ranks[:, : half_of(k1)])
+    result = []
+    for base in whole:
+        expanded = set(base)
+        for candidate in base:
+            others = half[candidate]
+            if 3 * len(others & base) > 2 * len(others):
+                expanded |= others
+        result.append(sorted(expanded))
+    return result
 
 
 def jaccard_weights(features: np.ndarray, k1: int, k2: int) -> np.ndarray:
-    count = len(features)
-    squared = euclidean_matrix(features) ** 2
+    squared = squared_matrix(features)
     ranks = neighbour_ranks(features, k1)
-    half = ranks[:, : int(np.around(k1 / 2)) + 1]
-    weights = np.zeros((count, count))
-    for i in range(count):
-        base = reciprocal(ranks, i)
-        expanded = set(base)
-        for candidate in base:
-            others = reciprocal(half, candidate)
-            if 3 * len(others & base) > 2 * len(others):
-                expanded |= others
-        chosen = sorted(expanded)
+    weights = np.zeros(squared.shape)
+    for i, chosen in enumerate(expanded_sets(ranks, k1)):
         if chosen:
             near = np.exp(-(squared[i, chosen] - squared[i, chosen].min()))
             weights[i, chosen] = near / near.sum()
@@ -54,35 +68,70 @@ def jaccard_weights(features: np.ndarray, k1: int, k2: int) -> np.ndarray:
     return np.array([weights[row[:k2]].mean(axis=0) for row in ranks])
 
 
-def jaccard_matrix(features: np.ndarray, k1: int = 20, k2: int = 6) -> np.ndarray:
+def unrounded_jaccard_matrix(features: np.ndarray, k1: int, k2: int) -> np.ndarray:
     weights = jaccard_weights(features, k1, k2)
-    shared = np.minimum(weights[:, None], weights[None]).sum(axis=2)
+    shared = np.zeros(weights.shape)
+    for i, row in enumerate(weights):
+        held = row > 0
+        shared[i, i:] = np.minimum(weights[i:, held], row[held]).sum(axis=1)
+    shared = np.triu(shared) + np.triu(shared, 1).T
     matrix = np.maximum(1 - shared / (2 - shared), 0)
     np.fill_diagonal(matrix, 0)
+    return matrix
+
+
+def jaccard_matrix(features: np.ndarray, k1: int = 20, k2: int = 6) -> np.ndarray:
     # Distances that are equal but for the rounding of sums must be equal here too.
-    return np.round(matrix, 12)
+    return np.round(unrounded_jaccard_matrix(features, k1, k2), 12)
 
 
 def distance_matrix(features: np.ndarray, distance: str, k1: int = 20, k2: int = 6) -> np.ndarray:
     return euclidean_matrix(features) if distance == "euclidean" else jaccard_matrix(features, k1, k2)
 
 
+def half_up(value: float) -> int:
+    return int(np.floor(value + 0.5))
+
+
+def compared_pairs(count: int, camera_ids: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs i < j of eq. 4."""
+    first, second = np.triu_indices(count, 1)
+    if camera_ids is None or (camera_ids == camera_ids[0]).all():
+        return first, second
+    across = camera_ids[first] != camera_ids[second]
+    return first[across], second[across]
+
+
+def averaged_pairs(alpha: float, pairs: int) -> int:
+    return max(1, half_up(alpha * pairs))
+
+
 def smallest_mean(matrix: np.ndarray, camera_ids: np.ndarray | None, alpha: float) -> float:
-    count = len(matrix)
-    pairs = [
-        matrix[i, j]
-        for i in range(count)
-        for j in range(i + 1, count)
-        if camera_ids is None or len(set(camera_ids.tolist())) < 2 or camera_ids[i] != camera_ids[j]
-    ]
-    chosen = sorted(pairs)[: max(1, int(np.floor(alpha * len(pairs) + 0.5)))]
+    values = np.sort(matrix[compared_pairs(len(matrix), camera_ids)])
+    chosen = values[: averaged_pairs(alpha, len(values))]
     return float(np.clip(np.mean(chosen), chosen[0], chosen[-1]))
 
 
 def dbscan_labels(matrix: np.ndarray, epsilon: float, min_samples: int) -> np.ndarray:
     # scikit-learn refuses a radius of 0; the least positive one tells equal samples from others alike.
-    model = DBSCAN(eps=max(epsilon, 5e-324), min_samples=min_samples, metric="precomputed")
-    return model.fit_predict(matrix)
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        model = DBSCAN(eps=max(epsilon, 5e-324), min_samples=min_samples, metric="precomputed")
+        return model.fit_predict(matrix)
+
+
+def sample_scores(own: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return (b - a) / max(a, b) of the samples of a cluster, a and b being their mean distances.
+
+    Args:
+        own: [M, M] distances within the cluster.
+        others: [M, ...] distances to the clustered samples outside it.
+    """
+    size = len(own)
+    if size == 1 or not others.shape[1]:
+        return np.zeros(size)
+    a, b = own.sum(axis=1) / (size - 1), others.mean(axis=1)
+    greater = np.maximum(a, b)
+    return np.divide(b - a, greater, out=np.zeros(size), where=greater > 0)
 
 
 def scores(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -90,25 +139,29 @@ def scores(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
     for label in range(labels.max() + 1):
         members = np.flatnonzero(labels == label)
         others = np.flatnonzero((labels != label) & (labels != -1))
-        values = []
-        for i in members:
-            own = [matrix[i, j] for j in members if j != i]
-            if not own or not len(others):
-                values.append(0.0)
-                continue
-            a, b = np.mean(own), np.mean(matrix[i, others])
-            values.append((b - a) / max(a, b) if max(a, b) > 0 else 0.0)
-        result.append(np.mean(values))
+        rows = matrix[members]
+        result.append(np.mean(sample_scores(rows[:, members], rows[:, others])))
     return np.array(result)
+
+
+def lowest_scores(score: np.ndarray, noisy_fraction: float) -> np.ndarray:
+    noisy = half_up(noisy_fraction * len(score))
+    if len(score) >= 2:
+        noisy = max(1, noisy)
+    order = sorted(range(len(score)), key=lambda k: (round(score[k], 9), k))
+    return np.array(order[:noisy], dtype=int)
 
 
 def correct(
     matrix: np.ndarray, labels: np.ndarray, noisy: np.ndarray, epsilon: float, min_samples: int, keep: bool
-) -> np.ndarray:
-    parts = {}
+) -> tuple[np.ndarray, list[int]]:
+    """Return the corrected labels and the clusters that dissolved."""
+    parts, dissolved = {}, []
     for index in sorted(noisy.tolist()):
         members = np.flatnonzero(labels == index)
         part = dbscan_labels(matrix[np.ix_(members, members)], epsilon, min_samples)
+        if part.max() < 0:
+            dissolved.append(index)
         if part.max() >= 0 or not keep:
             parts[index] = (members, part)
     result = np.full(len(labels), -1)
@@ -121,7 +174,7 @@ def correct(
         for sub in range(part.max() + 1):
             result[members[part == sub]] = following
             following += 1
-    return result
+    return result, dissolved
 
 
 @dataclass(frozen=True)
@@ -133,6 +186,7 @@ class Expected:
     scores: np.ndarray
     noisy: np.ndarray
     labels: np.ndarray
+    dissolved: list[int]
 
 
 def estimate(
@@ -145,13 +199,12 @@ def estimate(
     noisy_fraction: float = 0.1,
     assessed: np.ndarray | None = None,
     keep: bool = False,
+    epsilon: float | None = None,
 ) -> Expected:
-    epsilon = smallest_mean(matrix, camera_ids, alpha)
+    if epsilon is None:
+        epsilon = smallest_mean(matrix, camera_ids, alpha)
     startup = dbscan_labels(matrix, epsilon, min_samples)
     score = scores(matrix if assessed is None else assessed, startup)
-    noisy = int(np.floor(noisy_fraction * len(score) + 0.5))
-    if len(score) >= 2:
-        noisy = max(1, noisy)
-    order = sorted(range(len(score)), key=lambda k: (round(score[k], 9), k))[:noisy]
-    labels = correct(matrix, startup, np.array(order, dtype=int), beta * epsilon, min_samples, keep)
-    return Expected(epsilon, startup, score, np.array(order, dtype=int), labels)
+    noisy = lowest_scores(score, noisy_fraction)
+    labels, dissolved = correct(matrix, startup, noisy, beta * epsilon, min_samples, keep)
+    return Expected(epsilon, startup, score, noisy, labels, dissolved)
