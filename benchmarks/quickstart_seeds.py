@@ -7,14 +7,12 @@ start from the same source model.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 
+from circumstances import circumstances
 from tabulate import tabulate
 
 from nplp.engine.records import METRICS, STAGES
@@ -47,17 +45,6 @@ def row(config: str, stage: str, runs: list[dict]) -> list[str]:
     return [config, STAGES[stage], *cells]
 
 
-def processor() -> str:
-    """Return the processor's name."""
-    lines = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if os.path.exists("/proc/cpuinfo")
-        else []
-    )
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def main() -> None:
     """Run what is missing and print the table and its circumstances."""
     parser = argparse.ArgumentParser(
@@ -83,19 +70,17 @@ def main() -> None:
     seconds = {
         config: [round(sum(result["seconds"].values())) for result in runs] for config, runs in found.items()
     }
-    circumstances = {
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "processor": processor(),
-        "cores": os.cpu_count(),
+    figures = {
+        **circumstances(),
         "versions": found[CONFIGS[0]][0]["versions"],
         "seeds": args.seeds,
         "rank1_gain_over_direct_transfer": gains,
         "seconds": seconds,
     }
-    sys.stdout.write(f"{table}\n\n{json.dumps(circumstances, indent=2)}\n")
+    sys.stdout.write(f"{table}\n\n{json.dumps(figures, indent=2)}\n")
     if args.output is not None:
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        content = {**circumstances, "runs": found}
+        content = {**figures, "runs": found}
         args.output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
