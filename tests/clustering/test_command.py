@@ -1,0 +1,183 @@
+"""The command line of the pseudo-label stage: its options, what it writes and what it says."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import ALPHA, COUNT, USUAL, FakeEstimate, command, saved, write_data
+
+from nplp.clustering import PseudoLabels, __main__, estimate_pseudo_labels, label_quality
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "pseudo_labels.md"
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """The arrays, which are also .npy files in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return write_data()
+
+
+def test_everything_of_the_result_is_saved_with_its_settings(data: dict) -> None:
+    assert command(*USUAL, "--noisy-fraction", "0.3") == 0
+    content = saved()
+    settings = json.loads(str(content.pop("settings")))
+    assert settings["noisy_fraction"] == 0.3
+    again = estimate_pseudo_labels(data["features"], data["cameras"], **settings)
+    assert again.num_clusters > 5
+    assert set(content) == {field.name for field in fields(PseudoLabels)}
+    for name, array in content.items():
+        np.testing.assert_array_equal(array, getattr(again, name), strict=True)
+    assert content["labels"].dtype == np.int64
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    assert command(*USUAL) == 0
+    first = Path("labels.npz").read_bytes()
+    assert command(*USUAL, "--force", "--quiet") == 0
+    assert Path("labels.npz").read_bytes() == first
+
+
+def test_every_setting_has_an_option_with_the_librarys_default() -> None:
+    parameters = inspect.signature(estimate_pseudo_labels).parameters.values()
+    args = __main__.build_parser().parse_args(USUAL[:5])
+    settings = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "progress"}
+    assert settings.items() <= vars(args).items()
+    text = __main__.build_parser().format_help()
+    for name in settings:
+        option = "--no-correct" if name == "correct" else f"--{name.replace('_', '-')}"
+        assert f"\n  {option} " in text or f"\n  {option}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "value"),
+    [
+        ("--alpha 0.25", "alpha", 0.25),
+        ("--beta 0.75", "beta", 0.75),
+        ("--min-samples 3", "min_samples", 3),
+        ("--noisy-fraction 0.2", "noisy_fraction", 0.2),
+        ("--no-correct", "correct", False),
+        ("--distance euclidean", "distance", "euclidean"),
+        ("--assessment-distance euclidean", "assessment_distance", "euclidean"),
+        ("--k1 7", "k1", 7),
+        ("--k2 2", "k2", 2),
+        ("--camera-centering", "camera_centering", True),
+        ("--dissolved keep", "dissolved", "keep"),
+        ("--epsilon 0.5", "epsilon", 0.5),
+        ("--quiet", "progress", False),
+        ("", "progress", True),
+    ],
+)
+def test_each_option_reaches_the_estimate(
+    given: str, name: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimate = FakeEstimate()
+    monkeypatch.setattr(__main__, "estimate_pseudo_labels", estimate)
+    assert command("features.npy", "--out", "labels.npz", *given.split()) == 0
+    assert estimate.settings[name] == value
+    assert type(estimate.settings[name]) is type(value)
+
+
+def test_without_cameras_one_line_warns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("features.npy", "--out", "labels.npz", "--quiet") == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("nplp.clustering: warning: ")
+    assert "all images" in err
+
+
+def test_the_summary_tells_what_was_found(data: dict, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["--noisy-fraction", "1", "--beta", "0.6"]
+    assert command(*USUAL, *settings, "--identities", "identities.npy") == 0
+    out, err = capsys.readouterr()
+    rows = dict(re.split(r"  +", line, maxsplit=1) for line in out.splitlines())
+    result = estimate_pseudo_labels(
+        data["features"], data["cameras"], alpha=ALPHA, noisy_fraction=1, beta=0.6
+    )
+    quality = label_quality(result.labels, data["identities"], data["cameras"])
+    noisy, gone = len(result.noisy_clusters), len(result.dissolved_clusters)
+    assert noisy > gone > 0
+    assert err == ""
+    assert rows["images"] == "120 of 8 dimensions"
+    assert rows["cameras"] == "4"
+    assert rows["epsilon_e"].startswith(f"{result.epsilon_e:.6g}, the mean of {result.averaged_pairs} of ")
+    assert rows["epsilon_c"] == f"{result.epsilon_c:.6g}"
+    assert rows["clusters"] == f"{result.num_clusters}, {result.num_startup_clusters} before correction"
+    assert rows["outliers"] == f"{result.num_outliers} ({result.num_outliers / COUNT:.1%} of the images)"
+    assert rows["largest cluster"].startswith(f"{result.largest_cluster_share:.1%} ")
+    assert rows["noisy clusters"] == f"{noisy}, of which {gone} dissolved"
+    assert rows["lowest scores"].split(", ")[0] == f"{result.self_assessment.min():.3f}"
+    assert rows["cross-camera recall"] == f"{quality.cross_camera_recall:.1%}"
+    assert rows["F1"] == f"{quality.f1:.1%}"
+    assert rows["time"].endswith(" s")
+
+
+def test_the_summary_says_nothing_of_what_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("features.npy", "--out", "labels.npz", "--epsilon", "0.5", "--no-correct") == 0
+    out = capsys.readouterr().out
+    assert "unknown" in out
+    assert not any(word in out for word in ("pairs", "noisy", "recall", "nan"))
+
+
+def test_interrupting_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(__main__, "estimate_pseudo_labels", FakeEstimate(KeyboardInterrupt()))
+    assert command(*USUAL) == 130
+    assert capsys.readouterr() == ("", "nplp.clustering: stopped\n")
+    assert sorted(os.listdir()) == ["cameras.npy", "features.npy", "identities.npy"]
+
+
+WITHOUT_TOOLBOX = """
+import importlib.util, runpy, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name.split(".")[0] == "fastreid" else find(name, *rest)
+sys.modules["fastreid"] = None
+runpy.run_module("nplp.clustering", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("how", [["-m", "nplp.clustering"], ["-c", WITHOUT_TOOLBOX]])
+def test_it_runs_by_itself_with_the_toolbox_and_without(how: list[str], data: dict) -> None:
+    done = subprocess.run(
+        [sys.executable, *how, *USUAL],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.startswith("images ")
+    expected = estimate_pseudo_labels(data["features"], data["cameras"], alpha=ALPHA)
+    np.testing.assert_array_equal(saved()["labels"], expected.labels)
+
+
+@pytest.mark.parametrize("text", [__main__._EPILOG, PAGE.read_text(encoding="utf-8")], ids=["help", "page"])
+def test_the_commands_that_are_shown_are_understood(text: str) -> None:
+    shown = re.findall(r"python -m nplp\.clustering ((?:[^\n]*\\\n)*[^\n`]*)", text)
+    assert len(shown) >= 2
+    for line in shown:
+        __main__.build_parser().parse_args(shlex.split(line.replace("\\\n", " ")))
+
+
+def test_the_python_of_the_page_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks[0].splitlines()) <= 14
+    names: dict = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["result"].num_clusters > 0
