@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,8 +11,6 @@ import pytest
 from hypothesis import strategies as st
 
 from nplp.clustering import dbscan, euclidean, features, jaccard, neighbours
-
-KINDS = ("blobs", "grid", "duplicates", "uniform", "equal")
 
 
 @dataclass(frozen=True)
@@ -23,22 +21,74 @@ class Case:
     camera_ids: np.ndarray
 
 
+def blobs(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    centres = 3 * rng.normal(size=(max(1, count // 8), dimension))
+    return centres[rng.integers(len(centres), size=count)] + 0.3 * rng.normal(size=(count, dimension))
+
+
+def grid(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    return rng.integers(0, 4, size=(count, dimension)).astype(float)
+
+
+def duplicates(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    x = rng.normal(size=(max(1, count // 3), dimension))
+    return x[rng.integers(len(x), size=count)]
+
+
+def uniform(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    return rng.random(size=(count, dimension))
+
+
+def equal(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    return np.ones((count, dimension))
+
+
+def far_groups(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    """Two tight groups whose distance is ten thousand times their size."""
+    return 1e-2 * rng.normal(size=(count, dimension)) + 100 * rng.integers(2, size=(count, 1))
+
+
+def near_duplicates(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    return duplicates(rng, count, dimension) + 1e-4 * rng.normal(size=(count, dimension))
+
+
+def mixed_norms(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    x = blobs(rng, count, dimension)
+    return x / np.linalg.norm(x, axis=1, keepdims=True) * 10 ** rng.uniform(-3, 3, size=(count, 1))
+
+
+def one_cluster(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    """One cluster and, about a fifth of the samples, outliers."""
+    spread = np.where(rng.random(size=(count, 1)) < 0.2, 5.0, 0.2)
+    return spread * rng.normal(size=(count, dimension))
+
+
+def unit_norm(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    x = blobs(rng, count, dimension)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def mirrored(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    """Clusters and their mirror images, which differ in no distance and so in no score."""
+    x = blobs(rng, (count + 1) // 2, dimension)
+    return rng.permutation(np.concatenate([x, -x]))[:count]
+
+
+DRAWN = (
+    *(blobs, grid, duplicates, uniform, equal, far_groups),
+    *(near_duplicates, mixed_norms, one_cluster, unit_norm, mirrored),
+)
+KINDS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
+    kind.__name__: kind for kind in DRAWN
+}
+USUAL_KINDS = ("blobs", "grid", "duplicates", "uniform", "equal")
+
+
 def make_case(
     seed: int, count: int, dimension: int, cameras: int, kind: str, offset: float = 0.0, scale: float = 1.0
 ) -> Case:
     rng = np.random.default_rng(seed)
-    if kind == "blobs":
-        centres = 3 * rng.normal(size=(max(1, count // 8), dimension))
-        x = centres[rng.integers(len(centres), size=count)] + 0.3 * rng.normal(size=(count, dimension))
-    elif kind == "grid":
-        x = rng.integers(0, 4, size=(count, dimension)).astype(float)
-    elif kind == "duplicates":
-        x = rng.normal(size=(max(1, count // 3), dimension))
-        x = x[rng.integers(len(x), size=count)]
-    elif kind == "equal":
-        x = np.ones((count, dimension))
-    else:
-        x = rng.random(size=(count, dimension))
+    x = KINDS[kind](rng, count, dimension)
     # Cameras of very different sizes, the first of them the largest.
     camera_ids = np.minimum(rng.geometric(0.4, size=count) - 1, cameras - 1)
     return Case((scale * x + offset).astype(np.float32), camera_ids.astype(np.int64))
@@ -51,7 +101,7 @@ def cases(draw: st.DrawFn, smallest: int = 2, largest: int = 60) -> Case:
         count=draw(st.integers(smallest, largest)),
         dimension=draw(st.sampled_from([1, 2, 3, 8, 65])),
         cameras=draw(st.integers(1, 6)),
-        kind=draw(st.sampled_from(KINDS)),
+        kind=draw(st.sampled_from(USUAL_KINDS)),
         offset=draw(st.sampled_from([0.0, 0.0, 1e3])),
         scale=draw(st.sampled_from([1.0, 1.0, 1e-3, 1e3])),
     )
