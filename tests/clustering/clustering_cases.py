@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from nplp.clustering import dbscan, euclidean, features, jaccard, neighbours
+from nplp.clustering import distances, euclidean, features, jaccard, neighbours, reciprocal, smallest, tiles
 
 
 @dataclass(frozen=True)
@@ -107,16 +107,23 @@ def cases(draw: st.DrawFn, smallest: int = 2, largest: int = 60) -> Case:
     )
 
 
+BLOCKS = {
+    tiles: {"_TILE_ROWS": 7, "_TILE_COLUMNS": 11, "_MIN_ROWS": 3},
+    features: {"_PAIR_BLOCK": 5, "_ROW_BLOCK": 6},
+    neighbours: {"_CANDIDATES": 2, "_MIN_CANDIDATES": 2, "_SEGMENT": 4},
+    reciprocal: {"_BLOCK_ENTRIES": 97, "_MOST_ROWS": 5},
+    jaccard: {"_BLOCK_ROWS": 5, "_MIN_BUFFER": 1},
+    distances: {"_MIN_PAIRS": 13, "_PAIRS_PER_SAMPLE": 0},
+    smallest: {"_BUDGET": 13, "_BINS": 5},
+    euclidean: {"_SAMPLED_PAIRS": 60, "_SMALL_CLUSTER": 4, "_MOST_HELD": 20},
+}
+
+
 @contextmanager
 def tiny_blocks(active: bool = True) -> Iterator[None]:
     """Shrink every block of the stage, so that small inputs are cut into many of them."""
     with pytest.MonkeyPatch.context() as patch:
-        if active:
-            patch.setattr(euclidean, "_TILE_ROWS", 7)
-            patch.setattr(euclidean, "_TILE_COLUMNS", 11)
-            patch.setattr(features, "_BLOCK_VALUES", 5)
-            patch.setattr(neighbours, "_BLOCK_VALUES", 97)
-            patch.setattr(jaccard, "_BLOCK_VALUES", 97)
-            patch.setattr(dbscan, "_MIN_EDGE_BUDGET", 13)
-            patch.setattr(dbscan, "_EDGES_PER_SAMPLE", 0)
+        for module, sizes in BLOCKS.items() if active else ():
+            for name, size in sizes.items():
+                patch.setattr(module, name, size)
         yield

@@ -11,9 +11,35 @@ from nplp.clustering.distances import Distances
 from nplp.clustering.epsilon import round_half_up
 from nplp.clustering.results import OUTLIER
 
-__all__ = ["noisy_clusters", "self_assessment"]
+__all__ = ["assess", "noisy_clusters", "self_assessment"]
 
 _TIE_DECIMALS = 9
+_SCORE_ERROR = 2e-5
+"""Scores from approximate sums are this near to each other at least where their order is not sure."""
+
+
+def assess(distances: Distances, labels: np.ndarray, noisy_fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores [c] of clusters (eq. 8) and the K noisy ones, lowest first.
+
+    Where sums of distances are approximate, clusters that they leave between noisy and not are assessed
+    again by exact ones, so that which clusters are noisy does not depend on how sums were made.
+
+    Args:
+        distances: among N samples.
+        labels: [N] int64, 0..c-1 without gaps, -1 for outliers.
+        noisy_fraction: in (0, 1]; see `noisy_clusters`.
+    """
+    scores = self_assessment(distances, labels)
+    noisy = noisy_clusters(scores, noisy_fraction)
+    if distances.sums_are_exact or not 0 < len(noisy) < len(scores):
+        return scores, noisy
+    left_open = np.flatnonzero(np.abs(scores - scores[noisy[-1]]) <= _SCORE_ERROR)
+    if len(left_open) < 2:
+        return scores, noisy
+    members = np.flatnonzero(np.isin(labels, left_open))
+    sums = distances.exact_cluster_sums(labels, members)
+    scores[left_open] = _mean_scores(labels, members, *sums)[left_open]
+    return scores, noisy_clusters(scores, noisy_fraction)
 
 
 def self_assessment(distances: Distances, labels: np.ndarray) -> np.ndarray:
@@ -34,18 +60,30 @@ def self_assessment(distances: Distances, labels: np.ndarray) -> np.ndarray:
     num_clusters = int(labels.max(initial=OUTLIER)) + 1
     if num_clusters < 2:
         return np.zeros(num_clusters)
-    own, total = distances.cluster_sums(labels)
     clustered = np.flatnonzero(labels != OUTLIER)
-    groups, own, total = labels[clustered], own[clustered], total[clustered]
-    sizes = np.bincount(groups, minlength=num_clusters)
+    own, total = distances.cluster_sums(labels)
+    return _mean_scores(labels, clustered, own[clustered], total[clustered])
+
+
+def _mean_scores(labels: np.ndarray, members: np.ndarray, own: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Return the mean score of each cluster [c] over its samples among `members` [M]; 0 without any.
+
+    Args:
+        labels: [N] int64.
+        members: [M] int64, clustered samples.
+        own: [M] float64, sums of distances to the own cluster.
+        total: [M] float64, sums of distances to all clustered samples.
+    """
+    sizes = np.bincount(labels[labels != OUTLIER])
+    groups = labels[members]
     size = sizes[groups]
     inner = own / np.maximum(size - 1, 1)
     # Sums over all minus sums over a part can fall below zero by rounding.
-    outer = np.maximum(total - own, 0) / (len(clustered) - size)
+    outer = np.maximum(total - own, 0) / (sizes.sum() - size)
     greater = np.maximum(inner, outer)
     defined = (size > 1) & (greater > 0)
-    score = np.divide(outer - inner, greater, out=np.zeros(len(clustered)), where=defined)
-    return np.bincount(groups, score, minlength=num_clusters) / sizes
+    score = np.divide(outer - inner, greater, out=np.zeros(len(members)), where=defined)
+    return np.bincount(groups, score, minlength=len(sizes)) / sizes
 
 
 def noisy_clusters(scores: np.ndarray, noisy_fraction: float) -> np.ndarray:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nplp.clustering.dbscan import cluster
-from nplp.clustering.distances import Distances
+from nplp.clustering.dbscan import dbscan
+from nplp.clustering.distances import Distances, EdgeVisitor
 from nplp.clustering.results import OUTLIER
 
 __all__ = ["correct_labels"]
@@ -36,22 +36,42 @@ def correct_labels(
     Returns:
         labels [N] int64, and the clusters without sub-clusters [at most K] int64, ascending.
     """
-    members_of = {int(index): np.flatnonzero(startup_labels == index) for index in np.sort(noisy)}
-    parts = {
-        index: cluster(distances.subset(members), epsilon_c, min_samples)
-        for index, members in members_of.items()
-    }
-    dissolved = [index for index, part in parts.items() if part.max(initial=OUTLIER) == OUTLIER]
-    split = [index for index in parts if not (keep_dissolved and index in dissolved)]
     num_clusters = int(startup_labels.max(initial=OUTLIER)) + 1
-    whole = np.setdiff1d(np.arange(num_clusters), split)
-    # One entry more than there are clusters, so that the label -1 finds OUTLIER at the end.
+    is_noisy = np.zeros(num_clusters + 1, dtype=bool)  # the last entry is that of outliers, label -1
+    is_noisy[noisy] = True
+    parts = _parts(distances, startup_labels, is_noisy[startup_labels], epsilon_c, min_samples)
+    found = parts != OUTLIER
+    has_parts = np.zeros(num_clusters + 1, dtype=bool)
+    has_parts[startup_labels[found]] = True
+    dissolved = np.flatnonzero(is_noisy & ~has_parts)
+    is_split = is_noisy & (has_parts | (not keep_dissolved))
+    whole = np.flatnonzero(~is_split[:-1])
     renumbered = np.full(num_clusters + 1, OUTLIER, dtype=np.int64)
     renumbered[whole] = np.arange(len(whole))
     labels = renumbered[startup_labels]
-    following = len(whole)
-    for index in split:
-        part = parts[index]
-        labels[members_of[index]] = np.where(part == OUTLIER, OUTLIER, part + following)
-        following += int(part.max(initial=OUTLIER)) + 1
-    return labels, np.array(dissolved, dtype=np.int64)
+    # Sub-clusters in the order of their startup cluster, and within it in the order of DBSCAN.
+    pairs = np.stack([startup_labels[found], parts[found]], axis=1)
+    if len(pairs):
+        labels[found] = len(whole) + np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+    return labels, dissolved.astype(np.int64)
+
+
+def _parts(
+    distances: Distances, labels: np.ndarray, chosen: np.ndarray, epsilon: float, min_samples: int
+) -> np.ndarray:
+    """Return labels [N] of DBSCAN over the pairs that are of one label, -1 for all samples not chosen.
+
+    Clusters share no pair, so that one pass over the edges clusters each of them by itself.
+    """
+    if distances.all_within(epsilon):
+        sizes = np.bincount(labels[chosen], minlength=1)
+        return np.where(chosen & (sizes[labels] >= min_samples), 0, OUTLIER)
+
+    def visit_edges(visit: EdgeVisitor) -> None:
+        def inner_edges(first: np.ndarray, second: np.ndarray) -> None:
+            inner = chosen[first] & (labels[first] == labels[second])
+            visit(first[inner], second[inner])
+
+        distances.visit_edges(epsilon, inner_edges)
+
+    return np.where(chosen, dbscan(len(labels), visit_edges, min_samples), OUTLIER)

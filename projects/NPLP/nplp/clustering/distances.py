@@ -1,16 +1,34 @@
-"""What the pseudo-label stage asks of a distance, whichever it is."""
+"""What the pseudo-label stage asks of a distance, whichever it is.
+
+Shapes: N samples, P pairs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Distances", "EdgeBlock", "SmallestValues", "clipped_mean", "cross_camera_mask", "upper_tiles"]
+__all__ = [
+    "Distances",
+    "EdgeVisitor",
+    "HeldPairs",
+    "PairSink",
+    "PairVisitor",
+    "PairsPassedOn",
+    "camera_groups",
+]
 
-EdgeBlock = tuple[np.ndarray, np.ndarray]
-"""Two int64 arrays of one length: the lower and the higher sample of each pair."""
+EdgeVisitor = Callable[[np.ndarray, np.ndarray], object]
+"""Takes the two samples of pairs: two integer arrays [P], the lower sample first."""
+
+PairVisitor = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
+"""Takes the same and the distances [P] float64."""
+
+_MIN_PAIRS = 1 << 22
+_PAIRS_PER_SAMPLE = 256
 
 
 class Distances(Protocol):
@@ -27,8 +45,11 @@ class Distances(Protocol):
             count: at least 1 and at most the number of such pairs.
         """
 
-    def edges_within(self, epsilon: float) -> Iterator[EdgeBlock]:
-        """Yield all pairs i < j at a distance of at most `epsilon`, each once, in blocks."""
+    def visit_edges(self, epsilon: float, visit: EdgeVisitor) -> None:
+        """Give all pairs i < j at a distance of at most `epsilon` to `visit`, each once, in blocks.
+
+        Blocks come in no particular order, but never two at a time.
+        """
 
     def all_within(self, epsilon: float) -> bool:
         """Tell whether all pairs are known to be within `epsilon` without looking at them."""
@@ -43,56 +64,97 @@ class Distances(Protocol):
             own, total: [N] float64 each, 0 for outliers.
         """
 
-    def subset(self, members: np.ndarray) -> Distances:
-        """Return the same distances among the samples `members` [M] int64, ascending."""
+    @property
+    def sums_are_exact(self) -> bool:
+        """Whether `cluster_sums` are exact but for float64 rounding; otherwise to about 1e-6 of a mean."""
+
+    def exact_cluster_sums(self, labels: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `cluster_sums` does, exact but for float64 rounding, for `members` [M] int64 only.
+
+        Returns:
+            own, total: [M] float64 each. Time: M N distances one by one.
+        """
 
 
-def clipped_mean(values: np.ndarray) -> float:
-    """Return the mean of values [P], kept within their range.
+def camera_groups(camera_ids: np.ndarray | None, count: int) -> np.ndarray:
+    """Return [N] int32 that differ for two samples whose pair counts in eq. 4: of different cameras, or any.
 
-    The rounding of a mean can put it one unit in the last place below equal values, and DBSCAN would then
-    not link the very pairs that were averaged. Sorting makes the sum independent of the order of the pairs.
+    Args:
+        camera_ids: [N] int64, or None for all pairs.
+        count: N.
     """
-    ordered = np.sort(values)
-    return float(np.clip(ordered.mean(), ordered[0], ordered[-1]))
-
-
-def cross_camera_mask(camera_ids: np.ndarray | None, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Tell which pairs [P] are of different cameras; all of them where `camera_ids` is None."""
     if camera_ids is None:
-        return np.ones(len(first), dtype=bool)
-    return camera_ids[first] != camera_ids[second]
+        return np.arange(count, dtype=np.int32)
+    return np.unique(camera_ids, return_inverse=True)[1].reshape(-1).astype(np.int32)
 
 
-def upper_tiles(count: int, rows: int, columns: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield tiles (row start, row stop, column start, column stop) that cover the pairs i <= j < count."""
-    for row in range(0, count, rows):
-        for column in range(row, count, columns):
-            yield row, min(row + rows, count), column, min(column + columns, count)
+class PairSink(Protocol):
+    """What takes the pairs that a sweep finds."""
+
+    @property
+    def bound(self) -> float:
+        """The distance up to which pairs are wanted."""
+
+    def add(self, first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> None:
+        """Take pairs [P] within the bound, from any thread."""
 
 
-class SmallestValues:
-    """The `count` smallest of the values added so far, in a buffer of at most twice as many and one block."""
+class PairsPassedOn:
+    """Passes the pairs of a sweep on, one block at a time."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._parts: list[np.ndarray] = []
+    def __init__(self, bound: float, visit: PairVisitor) -> None:
+        """Pass pairs at a distance of at most `bound` to `visit`."""
+        self.bound = bound
+        self._visit = visit
+        self._lock = Lock()
+
+    def add(self, first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> None:
+        """Take pairs [P] from any thread."""
+        with self._lock:
+            self._visit(first, second, distance)
+
+
+class HeldPairs:
+    """The pairs of a pass within a bound, kept for the steps that follow, if they are not too many.
+
+    Memory: 16 bytes a pair, at most 256 pairs a sample or 4 million pairs; beyond that nothing is held.
+    """
+
+    def __init__(self, count: int, bound: float) -> None:
+        """Begin to hold pairs among `count` samples at a distance of at most `bound`."""
+        self._bound = bound
+        self._budget = max(_MIN_PAIRS, _PAIRS_PER_SAMPLE * count)
+        self._blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._size = 0
-        self._bound = np.inf
+        self._lock = Lock()
 
-    def add(self, values: np.ndarray) -> None:
-        """Take values [P]; drop what cannot be among the smallest."""
-        near = values[values <= self._bound]
-        self._parts.append(near)
-        self._size += len(near)
-        if self._size > 2 * self._count:
-            self._parts = [self.smallest()]
-            self._size = len(self._parts[0])
-            self._bound = float(self._parts[0].max())
+    @property
+    def overflown(self) -> bool:
+        """Whether the pairs were too many to be held."""
+        return self._size > self._budget
 
-    def smallest(self) -> np.ndarray:
-        """Return the smallest values, `count` of them or all there are, in no particular order."""
-        values = np.concatenate([np.empty(0), *self._parts])
-        if len(values) <= self._count:
-            return values
-        return np.partition(values, self._count - 1)[: self._count]
+    @property
+    def bound(self) -> float:
+        """The distance up to which pairs are wanted, and are here unless `overflown`."""
+        return self._bound
+
+    def add(self, first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> None:
+        """Take pairs [P] with their distances, from any thread; the arrays are kept."""
+        with self._lock:
+            self._size += len(first)
+            if self.overflown:
+                self._blocks = []
+            elif len(first):
+                self._blocks.append(
+                    (first.astype(np.int32, copy=False), second.astype(np.int32, copy=False), distance)
+                )
+
+    def blocks(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return blocks of first sample [P] int32, second sample [P] int32 and distance [P] float64."""
+        return self._blocks
+
+    def visit(self, epsilon: float, visit: EdgeVisitor) -> None:
+        """Give the pairs within `epsilon`, which is at most `bound`, to `visit`."""
+        for first, second, distance in self._blocks:
+            within = distance <= epsilon
+            visit(first[within], second[within])

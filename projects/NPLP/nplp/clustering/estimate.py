@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from nplp.clustering.assessment import noisy_clusters, self_assessment
+from nplp.clustering.assessment import assess
 from nplp.clustering.correction import correct_labels
 from nplp.clustering.dbscan import cluster
 from nplp.clustering.distances import Distances
@@ -17,12 +16,11 @@ from nplp.clustering.euclidean import EuclideanDistances
 from nplp.clustering.features import FeatureRows
 from nplp.clustering.inputs import as_features, as_integer_ids
 from nplp.clustering.jaccard import JaccardDistances
+from nplp.clustering.parallel import Progress
 from nplp.clustering.results import PseudoLabels
 from nplp.clustering.settings import Settings
 
 __all__ = ["estimate_pseudo_labels"]
-
-_logger = logging.getLogger(__name__)
 
 
 def estimate_pseudo_labels(
@@ -61,7 +59,7 @@ def estimate_pseudo_labels(
             images keeps the global mean. Nothing changes where cameras are unknown.
         dissolved: whether a noisy cluster without sub-clusters is to "drop" into outliers or to "keep" whole.
         epsilon: epsilon_e from elsewhere in place of eq. 4; None computes it.
-        progress: log the steps at level INFO.
+        progress: show progress bars on the standard error where that is a terminal.
 
     Returns:
         Labels before and after correction, radii and scores.
@@ -78,44 +76,38 @@ def estimate_pseudo_labels(
     )  # fmt: skip
     values = as_features(features)
     cameras = None if camera_ids is None else as_integer_ids("camera_ids", camera_ids, len(values))
-    return _estimate(values, cameras, settings, logging.INFO if progress else logging.DEBUG)
+    return _estimate(values, cameras, settings, progress)
 
 
 def _estimate(
-    values: torch.Tensor, cameras: np.ndarray | None, settings: Settings, level: int
+    values: np.ndarray, cameras: np.ndarray | None, settings: Settings, progress: bool
 ) -> PseudoLabels:
-    """Run both stages on checked features [N, D] and camera ids [N], logging at `level`."""
-    rows = FeatureRows(values)
+    """Run both stages on checked features [N, D] and camera ids [N]."""
+    shown = Progress(progress)
+    rows = FeatureRows.plain(values)
     if settings.camera_centering and cameras is not None:
         rows = FeatureRows.centred_by_camera(values, cameras)
-    distances = _distances(settings.distance, rows, settings)
-    _logger.log(level, "%s distances of %d images are prepared", settings.distance, len(rows))
+    distances = _distances(settings.distance, rows, settings, shown)
     if settings.epsilon is None:
         epsilon, pairs, averaged = startup_epsilon(distances, cameras, settings.alpha)
     else:
         epsilon, pairs, averaged = float(settings.epsilon), 0, 0
-    _logger.log(level, "epsilon_e is %.6g, from %d of %d pairs", epsilon, averaged, pairs)
     startup_labels = cluster(distances, epsilon, settings.min_samples)
     epsilon_c = settings.beta * epsilon
     labels, scores = startup_labels.copy(), np.empty(0)
     noisy = gone = np.empty(0, dtype=np.int64)
     if settings.correct:
         same = settings.assessed_by == settings.distance
-        assessed = distances if same else _distances(settings.assessed_by, rows, settings)
-        scores = self_assessment(assessed, startup_labels)
-        noisy = noisy_clusters(scores, settings.noisy_fraction)
+        assessed = distances if same else _distances(settings.assessed_by, rows, settings, shown)
+        scores, noisy = assess(assessed, startup_labels, settings.noisy_fraction)
         keep = settings.dissolved == "keep"
         labels, gone = correct_labels(distances, startup_labels, noisy, epsilon_c, settings.min_samples, keep)
-    result = PseudoLabels(labels, startup_labels, epsilon, epsilon_c, scores, noisy, gone, pairs, averaged)
-    _logger.log(
-        level, "%d clusters, %d after correction, %d outliers",
-        result.num_startup_clusters, result.num_clusters, result.num_outliers,
-    )  # fmt: skip
-    return result
+    return PseudoLabels(labels, startup_labels, epsilon, epsilon_c, scores, noisy, gone, pairs, averaged)
 
 
-def _distances(name: str, features: FeatureRows, settings: Settings) -> Distances:
+def _distances(name: str, rows: FeatureRows, settings: Settings, progress: Progress) -> Distances:
     """Return the distances among features by the name that the settings give them."""
     if name == "jaccard":
-        return JaccardDistances.of_features(features, settings.k1, settings.k2)
-    return EuclideanDistances(features)
+        return JaccardDistances.of_features(rows, settings.k1, settings.k2, progress)
+    assessed = settings.correct and settings.assessed_by == settings.distance
+    return EuclideanDistances(rows, progress, keep_sums=assessed)

@@ -1,214 +1,229 @@
-"""Euclidean distances in blocks: a matrix product finds the pairs, differences settle the close calls.
+"""Euclidean distances: one sweep over products finds the pairs and the sums, differences settle them.
 
-Squared distances of a block come from one product of centred float64 rows. Its rounding error is bounded;
-whatever that bound leaves open (which pair is the last of the smallest, which is just within epsilon, what
-is left of two nearly equal samples) is decided by the differences of the features themselves.
-
-Shapes: N samples, D dimensions, P pairs.
+Shapes: N samples, P pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from functools import cached_property
 
 import numpy as np
-import torch
+from numba import njit
 
-from nplp.clustering.distances import EdgeBlock, clipped_mean, upper_tiles
-from nplp.clustering.features import FeatureRows
+from nplp.clustering.distances import EdgeVisitor, HeldPairs, PairSink, PairsPassedOn, camera_groups
+from nplp.clustering.euclidean_tiles import DistanceSums, PairSearch, TileReader
+from nplp.clustering.features import FeatureRows, squared_distance
+from nplp.clustering.parallel import Progress, run_blocks
 from nplp.clustering.results import OUTLIER
+from nplp.clustering.smallest import Bracket, MeanOfSmallest
+from nplp.clustering.tiles import TileSource, sweep
 
 __all__ = ["EuclideanDistances"]
 
-_TILE_ROWS = 512
-_TILE_COLUMNS = 2048
-_UNIT_ROUNDOFF = 2.0**-53
-_CANCELLED = 1e-7
-"""A squared distance below this share of the squared norms has lost too many digits to be averaged."""
+_SAMPLED_PAIRS = 1 << 18
+_SMALL_CLUSTER = 512
+_MOST_HELD = 1 << 23
 
 
 class EuclideanDistances:
     """Euclidean distances among the rows of features [N, D].
 
-    Memory: a few float64 tiles of 512 x 2048, and the rows of one tile in float64. It does not grow with N
-    but for the pairs that are averaged in eq. 4 (24 bytes each).
+    The sweep for eq. 4 keeps what the later steps need of it: the pairs within its guess of epsilon, and
+    with `keep_sums` the sum of all distances of each sample.
+
+    Memory: tiles of some 20 MB a thread, 8 bytes for each pair that may be averaged up to 16 million, and
+    what `HeldPairs` keeps.
     """
 
-    def __init__(self, features: FeatureRows) -> None:
+    def __init__(
+        self, features: FeatureRows, progress: Progress | None = None, keep_sums: bool = False
+    ) -> None:
+        """Prepare distances; the first that is asked for pays for the norms."""
         self._features = features
-        self._origin = features.mean()
-        self._norms = self._squared_norms()
-        self._margin = self._error_bound()
+        self._progress = progress or Progress()
+        self._keep_sums = keep_sums
+        self._held: HeldPairs | None = None
+        self._sums: DistanceSums | None = None
 
     def __len__(self) -> int:
         return len(self._features)
 
-    @property
-    def margin(self) -> float:
-        """Bound on the rounding error of a squared distance that a tile gives."""
-        return self._margin
+    @cached_property
+    def _source(self) -> TileSource:
+        return TileSource(self._features)
 
-    def subset(self, members: np.ndarray) -> EuclideanDistances:
-        """Return the distances among the samples `members` [M] int64."""
-        return EuclideanDistances(self._features.subset(members))
+    @cached_property
+    def _limit(self) -> float:
+        """A distance that no pair exceeds."""
+        return 2.01 * math.sqrt(float(self._source.norms.max())) / self._source.scale
+
+    @property
+    def sums_are_exact(self) -> bool:
+        """False: sums over many samples come from products."""
+        return False
 
     def all_within(self, epsilon: float) -> bool:
         """Return False: there is no greatest Euclidean distance."""
         del epsilon
         return False
 
-    def exact(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Return squared distances [P] of pairs from the differences of their features."""
-        return self._features.squared_distances(first, second)
-
-    def squared_tile(self, tile: tuple[int, int, int, int]) -> torch.Tensor:
-        """Return squared distances of a tile as float64 on the features' device, correct to `margin`."""
-        row, row_stop, column, column_stop = tile
-        rows = self._features.block(row, row_stop, self._origin)
-        columns = self._features.block(column, column_stop, self._origin)
-        squared = torch.addmm(self._norms[column:column_stop], rows, columns.T, alpha=-2)
-        return squared.add_(self._norms[row:row_stop, None])
-
     def mean_of_smallest(self, camera_ids: np.ndarray | None, count: int) -> float:
         """Return the mean of the `count` smallest distances; see `Distances.mean_of_smallest`."""
-        smallest = _SmallestPairs(count, self)
-        cameras = None if camera_ids is None else torch.from_numpy(camera_ids).to(self._norms.device)
-        for tile in upper_tiles(len(self), _TILE_ROWS, _TILE_COLUMNS):
-            squared = self.squared_tile(tile)
-            keep = (squared <= smallest.bound).logical_and_(_above_diagonal(tile, squared.device))
-            if cameras is not None:
-                keep &= cameras[tile[0] : tile[1], None] != cameras[tile[2] : tile[3]]
-            smallest.add(*_pairs_of(keep, tile), squared[keep].cpu().numpy())
-        return clipped_mean(smallest.distances())
+        groups = camera_groups(camera_ids, len(self))
+        bracket, near = self._guess(groups, count)
+        mean = None
+        while mean is None:
+            smallest = MeanOfSmallest(count, bracket, self._limit)
+            self._held = HeldPairs(len(self), near)
+            within, across = self._scaled(near), self._scaled(bracket.high)
+            self._search(PairSearch(groups, within, across, smallest, self._held))
+            mean = smallest.mean()
+            bracket = smallest.next_bracket() if mean is None else bracket
+        return mean
 
-    def edges_within(self, epsilon: float) -> Iterator[EdgeBlock]:
-        """Yield all pairs i < j within `epsilon` in blocks; see `Distances.edges_within`."""
-        limit = epsilon * epsilon
-        # The rounding of the square is relative to it; the margin is relative to the norms.
-        slack = self._margin + 8 * _UNIT_ROUNDOFF * limit
-        for tile in upper_tiles(len(self), _TILE_ROWS, _TILE_COLUMNS):
-            squared = self.squared_tile(tile)
-            keep = (squared <= limit + slack).logical_and_(_above_diagonal(tile, squared.device))
-            first, second = _pairs_of(keep, tile)
-            within = squared[keep].cpu().numpy() < limit - slack
-            open_pairs = np.flatnonzero(~within)
-            exact = self.exact(first[open_pairs], second[open_pairs])
-            within[open_pairs] = np.sqrt(exact) <= epsilon
-            yield first[within], second[within]
+    def visit_edges(self, epsilon: float, visit: EdgeVisitor) -> None:
+        """Give all pairs i < j within `epsilon` to `visit`; see `Distances.visit_edges`."""
+        if self._held is None or (self._held.bound < epsilon and not self._held.overflown):
+            self._held = HeldPairs(len(self), epsilon)
+            self._search(self._edge_search(epsilon, self._held))
+        if self._held.bound >= epsilon and not self._held.overflown:
+            self._held.visit(epsilon, visit)
+        else:
+            passed_on = PairsPassedOn(epsilon, lambda first, second, _: visit(first, second))
+            self._search(self._edge_search(epsilon, passed_on))
 
     def cluster_sums(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return sums to the own cluster and to all clustered samples; see `Distances.cluster_sums`."""
-        own = np.zeros(len(self))
+        clustered, outliers = np.flatnonzero(labels != OUTLIER), np.flatnonzero(labels == OUTLIER)
         total = np.zeros(len(self))
-        members = np.flatnonzero(labels != OUTLIER)
-        if len(members):
-            clustered = self.subset(members)
-            own[members], total[members] = clustered._sums(labels[members])
+        if self._sums is not None and 3 * len(outliers) <= len(self):
+            total[clustered] = self._sums.values()[clustered] - self._sums_between(clustered, outliers)
+        else:
+            total[clustered] = self._sums_among(clustered)
+        return self._own_sums(labels), total / self._source.scale
+
+    def exact_cluster_sums(self, labels: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return sums one distance by one; see `Distances.exact_cluster_sums`."""
+        own, total = np.empty(len(members)), np.empty(len(members))
+        clustered = np.flatnonzero(labels != OUTLIER)
+
+        def work(position: int) -> None:
+            own[position], total[position] = _sums_of(
+                *self._features.arrays, labels, clustered, members[position]
+            )
+
+        run_blocks(range(len(members)), lambda: work)
         return own, total
 
-    def _sums(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return sums of distances [N] to the samples of the same label and to all samples."""
-        groups = torch.from_numpy(labels).to(self._norms.device)
-        own, total = torch.zeros_like(self._norms), torch.zeros_like(self._norms)
-        for tile in upper_tiles(len(self), _TILE_ROWS, _TILE_COLUMNS):
-            row, row_stop, column, column_stop = tile
-            distance = self._distance_tile(tile).mul_(_above_diagonal(tile, groups.device))
-            same = distance * (groups[row:row_stop, None] == groups[column:column_stop])
-            for sums, values in ((total, distance), (own, same)):
-                sums[row:row_stop] += values.sum(dim=1)
-                sums[column:column_stop] += values.sum(dim=0)
-        return own.cpu().numpy(), total.cpu().numpy()
+    def _search(self, search: PairSearch) -> None:
+        """Sweep over all pairs, and take the sums with it where they are wanted and not there yet."""
+        sums = None
+        if self._keep_sums and self._sums is None:
+            sums = self._sums = DistanceSums(len(self), len(self))
+        everything = np.arange(len(self))
 
-    def _distance_tile(self, tile: tuple[int, int, int, int]) -> torch.Tensor:
-        """Return the distances of a tile, those of nearly equal samples from their differences."""
-        row, row_stop, column, column_stop = tile
-        squared = self.squared_tile(tile)
-        scale = self._norms[row:row_stop, None] + self._norms[column:column_stop]
-        lost = (squared <= _CANCELLED * scale).logical_and_(_above_diagonal(tile, squared.device))
-        if bool(lost.any()):
-            exact = self.exact(*_pairs_of(lost, tile))
-            squared[lost] = torch.from_numpy(exact).to(squared.device)
-        return squared.clamp_(min=0).sqrt_()
+        def reader() -> TileReader:
+            return TileReader(self._source, everything, everything, search, sums, sums)
 
-    def _squared_norms(self) -> torch.Tensor:
-        """Return the squared norms [N] float64 of the centred rows."""
-        starts = range(0, len(self), _TILE_ROWS)
-        blocks = (self._features.block(start, start + _TILE_ROWS, self._origin) for start in starts)
-        return torch.cat([block.square().sum(dim=1) for block in blocks])
+        sweep(self._source, everything, None, reader, self._progress, "Euclidean distances")
 
-    def _error_bound(self) -> float:
-        """Return a bound on |tile - exact| for squared distances.
+    def _edge_search(self, epsilon: float, sink: PairSink) -> PairSearch:
+        """Return the search for all pairs within epsilon."""
+        return PairSearch(np.zeros(len(self), dtype=np.int32), self._scaled(epsilon), held=sink)
 
-        The product and the norms err by at most about (D + 4) u (|x| + |y|)^2 for unit roundoff u. To
-        subtract the origin costs nothing more, being rounded relative to its result; but with an offset for
-        each camera the sum of the two is rounded first, relative to itself and by cameras differently.
+    def _scaled(self, distance: float) -> float:
+        """Return the scaled square of a distance, a little more than it; -1 for a negative one."""
+        return (distance * self._source.scale) ** 2 * (1 + 2.0**-20) if distance >= 0 else -1.0
+
+    def _guess(self, groups: np.ndarray, count: int) -> tuple[Bracket, float]:
+        """Return from a sample of pairs where the last of the smallest lies, and what exceeds their mean.
+
+        Both are five standard errors wide. A guess that fails costs a further sweep, nothing else.
         """
-        dimension = self._features.dimension
-        radius = float(self._norms.max().sqrt())
-        bound = 4 * (dimension + 8) * _UNIT_ROUNDOFF * radius**2
-        if self._features.offsets is None:
-            return bound
-        largest = float(np.abs(self._features.offsets).max()) + float(np.abs(self._origin).max())
-        shift = 4 * _UNIT_ROUNDOFF * dimension**0.5 * largest
-        return bound + 4 * radius * shift + shift**2
+        total = len(self) * (len(self) - 1) // 2
+        if total <= _SAMPLED_PAIRS:
+            return Bracket(0.0, self._limit), self._limit
+        sample = self._sampled_distances(groups)
+        crossing = total - int(sum(size * (size - 1) // 2 for size in np.bincount(groups).tolist()))
+        rank = count / crossing * len(sample)
+        spread = 5 * math.sqrt(rank) + 10
+        upper = math.ceil(rank + spread)
+        high = float(sample[upper]) if upper < len(sample) else self._limit
+        if count > _MOST_HELD:
+            lower = math.floor(rank - spread)
+            return Bracket(float(sample[lower]) if lower >= 0 else 0.0, high), -1.0
+        return Bracket(0.0, high), float(sample[: upper + 1].mean())
+
+    def _sampled_distances(self, groups: np.ndarray) -> np.ndarray:
+        """Return distances of random pairs of different groups, ascending."""
+        first, second = np.random.default_rng(0).integers(len(self), size=(2, _SAMPLED_PAIRS))
+        crossing = (groups[first] != groups[second]) & (first != second)
+        distances = np.sqrt(self._features.squared_distances(first[crossing], second[crossing]))
+        return np.sort(distances)
+
+    def _sums_among(self, members: np.ndarray) -> np.ndarray:
+        """Return sums [M] of scaled distances among the samples `members` [M]."""
+        sums = DistanceSums(len(members), len(members))
+        self._sum(members, None, sums, sums)
+        return sums.values()
+
+    def _sums_between(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return sums [R] of scaled distances of `rows` [R] to `columns` [C]."""
+        sums = DistanceSums(len(rows), len(columns))
+        if len(columns):
+            self._sum(rows, columns, sums, DistanceSums(len(columns), len(rows)))
+        return sums.values()
+
+    def _sum(
+        self, rows: np.ndarray, columns: np.ndarray | None, row_sums: DistanceSums, column_sums: DistanceSums
+    ) -> None:
+        """Sweep for sums only."""
+        partners = rows if columns is None else columns
+        search = PairSearch(np.zeros(len(self), dtype=np.int32))
+
+        def reader() -> TileReader:
+            return TileReader(self._source, rows, partners, search, row_sums, column_sums)
+
+        sweep(self._source, rows, columns, reader, self._progress, "sums of distances")
+
+    def _own_sums(self, labels: np.ndarray) -> np.ndarray:
+        """Return sums [N] of distances to the samples of the own cluster."""
+        own = np.zeros(len(self))
+        order = np.argsort(labels, kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+        clusters = [members for members in groups if labels[members[0]] != OUTLIER]
+        small = [members for members in clusters if len(members) <= _SMALL_CLUSTER]
+
+        def work(members: np.ndarray) -> None:
+            own[members] = _sums_within(*self._features.arrays, members)
+
+        run_blocks(small, lambda: work)
+        for members in clusters:
+            if len(members) > _SMALL_CLUSTER:
+                own[members] = self._sums_among(members) / self._source.scale
+        return own
 
 
-class _SmallestPairs:
-    """The `count` pairs of smallest distance among those added so far."""
-
-    def __init__(self, count: int, distances: EuclideanDistances) -> None:
-        self._count = count
-        self._distances = distances
-        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._size = 0
-        self.bound = np.inf
-
-    def add(self, first: np.ndarray, second: np.ndarray, squared: np.ndarray) -> None:
-        """Take pairs [P] with squared distances correct to the margin; drop what cannot be among them."""
-        self._parts.append((first, second, squared))
-        self._size += len(first)
-        if self._size > 2 * self._count:
-            self._trim()
-
-    def distances(self) -> np.ndarray:
-        """Return the `count` smallest distances [count] from the differences of the features."""
-        first, second, _ = self._joined()
-        exact = self._distances.exact(first, second)
-        return np.sqrt(np.partition(exact, self._count - 1)[: self._count])
-
-    def _joined(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        columns = [np.concatenate(column) for column in zip(*self._parts, strict=True)]
-        return columns[0], columns[1], columns[2]
-
-    def _trim(self) -> None:
-        """Keep the pairs that can still be among the smallest.
-
-        With errors of at most m on both sides, a pair beyond the approximate count-th smallest by more than
-        2 m cannot be. Where that leaves many (equal distances by the thousand), exact distances decide.
-        """
-        first, second, squared = self._joined()
-        bound = np.partition(squared, self._count - 1)[self._count - 1] + 2 * self._distances.margin
-        self.bound = min(self.bound, float(bound))
-        keep = np.flatnonzero(squared <= self.bound)
-        if len(keep) > 1.5 * self._count:
-            exact = self._distances.exact(first[keep], second[keep])
-            nearest = np.argpartition(exact, self._count - 1)[: self._count]
-            keep = keep[nearest]
-            squared[keep] = exact[nearest]
-        self._parts = [(first[keep], second[keep], squared[keep])]
-        self._size = len(keep)
+@njit(nogil=True, cache=True, error_model="numpy")
+def _sums_of(values, offsets, groups, labels, clustered, sample):  # type: ignore[no-untyped-def]
+    """Return the sums of distances of a sample to its own cluster and to all clustered samples."""
+    own, total = 0.0, 0.0
+    for other in clustered:
+        distance = np.sqrt(squared_distance(values, offsets, groups, sample, other))
+        total += distance
+        if labels[other] == labels[sample]:
+            own += distance
+    return own, total
 
 
-def _above_diagonal(tile: tuple[int, int, int, int], device: torch.device) -> torch.Tensor:
-    """Return which pairs of a tile are i < j, as booleans that broadcast to its shape."""
-    row, row_stop, column, column_stop = tile
-    if column >= row_stop:
-        return torch.ones(1, 1, dtype=torch.bool, device=device)
-    rows = torch.arange(row, row_stop, device=device)
-    return rows[:, None] < torch.arange(column, column_stop, device=device)
-
-
-def _pairs_of(keep: torch.Tensor, tile: tuple[int, int, int, int]) -> EdgeBlock:
-    """Return the samples of the pairs of a tile that are kept, in the order of boolean indexing."""
-    first, second = keep.nonzero(as_tuple=True)
-    return first.cpu().numpy() + tile[0], second.cpu().numpy() + tile[2]
+@njit(nogil=True, cache=True, error_model="numpy")
+def _sums_within(values, offsets, groups, members):  # type: ignore[no-untyped-def]
+    """Return the sums [M] of distances among the samples `members` [M]."""
+    sums = np.zeros(len(members))
+    for i in range(len(members)):
+        for j in range(i):
+            distance = np.sqrt(squared_distance(values, offsets, groups, members[i], members[j]))
+            sums[i] += distance
+            sums[j] += distance
+    return sums

@@ -1,6 +1,6 @@
-"""Features as the distances see them: rows in float64, camera-centred if asked, never all at once.
+"""Features as the distances see them: read in place, camera-centred if asked, never copied whole.
 
-Shapes: N samples, D dimensions, G groups (cameras) with a common offset.
+Shapes: N samples, D dimensions, G groups (cameras) with a common offset, P pairs.
 """
 
 from __future__ import annotations
@@ -8,32 +8,87 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from numba import njit
 
-__all__ = ["MIN_CAMERA_IMAGES", "FeatureRows", "camera_offsets", "group_mean"]
+from nplp.clustering.parallel import row_blocks, run_blocks
+
+__all__ = ["MIN_CAMERA_IMAGES", "FeatureRows", "camera_offsets", "centred_rows", "squared_distance"]
 
 MIN_CAMERA_IMAGES = 5
 """A camera with fewer images than this keeps the global mean: its own would be mostly noise."""
 
-_BLOCK_VALUES = 1 << 21
-"""Float64 values in a temporary block: 16 MB."""
+_PAIR_BLOCK = 1 << 14
+_ROW_BLOCK = 1024
 
 
-def group_mean(values: torch.Tensor, members: np.ndarray) -> np.ndarray:
-    """Return the float64 mean [D] of the rows `members` of values [N, D], summed in bounded blocks."""
-    total = torch.zeros(values.shape[1], dtype=torch.float64, device=values.device)
-    step = max(1, _BLOCK_VALUES // values.shape[1])
-    for start in range(0, len(members), step):
-        index = torch.from_numpy(members[start : start + step]).to(values.device)
-        total += values[index].to(torch.float64).sum(dim=0)
-    return (total / len(members)).cpu().numpy()
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def squared_distance(values, offsets, groups, i, j):  # type: ignore[no-untyped-def]
+    """Return the squared Euclidean distance of two rows from their differences, in float64.
+
+    This is the reference that near ties are settled by. It is the only code that sums such differences, so
+    that a pair has one value wherever it is asked for.
+    """
+    x, y = values[i], values[j]
+    total = 0.0
+    if groups[i] == groups[j]:
+        for d in range(values.shape[1]):
+            difference = np.float64(x[d]) - np.float64(y[d])
+            total += difference * difference
+        return total
+    shift_x, shift_y = offsets[groups[i]], offsets[groups[j]]
+    for d in range(values.shape[1]):
+        difference = (np.float64(x[d]) - np.float64(y[d])) - (shift_x[d] - shift_y[d])
+        total += difference * difference
+    return total
 
 
-def camera_offsets(values: torch.Tensor, camera_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+@njit(nogil=True, cache=True, error_model="numpy")
+def _squared_distances(values, offsets, groups, first, second, out):  # type: ignore[no-untyped-def]
+    for pair in range(len(first)):
+        out[pair] = squared_distance(values, offsets, groups, first[pair], second[pair])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def centred_rows(values, offsets, groups, origin, scale, members, out):  # type: ignore[no-untyped-def]
+    """Write scale (x - offset - origin) of the rows `members` [M] to out [M, D], subtracted in float64."""
+    for row in range(len(members)):
+        x, shift, y = values[members[row]], offsets[groups[members[row]]], out[row]
+        for d in range(values.shape[1]):
+            y[d] = ((np.float64(x[d]) - shift[d]) - origin[d]) * scale
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _group_sums(values, groups, sums):  # type: ignore[no-untyped-def]
+    for row in range(len(values)):
+        total, x = sums[groups[row]], values[row]
+        for d in range(values.shape[1]):
+            total[d] += x[d]
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def _squared_norms(values, offsets, groups, origin, start, stop, out):  # type: ignore[no-untyped-def]
+    for row in range(start, stop):
+        x, shift = values[row], offsets[groups[row]]
+        total = 0.0
+        for d in range(values.shape[1]):
+            centred = (np.float64(x[d]) - shift[d]) - origin[d]
+            total += centred * centred
+        out[row] = total
+
+
+def _group_means(values: np.ndarray, groups: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the float64 mean [count, D] of each group's rows and the groups' sizes [count]."""
+    sums = np.zeros((count, values.shape[1]))
+    _group_sums(values, groups, sums)
+    sizes = np.bincount(groups, minlength=count)
+    return sums / np.maximum(sizes, 1)[:, None], sizes
+
+
+def camera_offsets(values: np.ndarray, camera_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what camera centring subtracts from each sample.
 
     Args:
-        values: [N, D] features.
+        values: [N, D] features, float32 or float64.
         camera_ids: [N] int64.
 
     Returns:
@@ -41,32 +96,33 @@ def camera_offsets(values: torch.Tensor, camera_ids: np.ndarray) -> tuple[np.nda
             fewer than `MIN_CAMERA_IMAGES` images.
         groups: [N] int64, the row of `offsets` that belongs to each sample.
     """
-    cameras, groups = np.unique(camera_ids, return_inverse=True)
-    overall = group_mean(values, np.arange(len(values)))
-    offsets = np.tile(overall, (len(cameras), 1))
-    for group in range(len(cameras)):
-        members = np.flatnonzero(groups == group)
-        if len(members) >= MIN_CAMERA_IMAGES:
-            offsets[group] = group_mean(values, members)
-    return offsets, groups.reshape(-1).astype(np.int64)
+    groups = np.unique(camera_ids, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    means, sizes = _group_means(values, groups, int(groups.max()) + 1)
+    means[sizes < MIN_CAMERA_IMAGES] = sizes @ means / len(values)
+    return means, groups
 
 
 @dataclass(frozen=True)
 class FeatureRows:
-    """Features [N, D] with an optional offset a group, read in float64 blocks.
+    """Features [N, D] with an offset for each group of rows.
 
     Attributes:
-        values: [N, D] float32 or float64, as given, on any device.
-        offsets: [G, D] float64 subtracted from the rows of each group, or None for none.
-        groups: [N] int64, the group of each row, or None.
+        values: [N, D] float32 or float64 in C order, as given; it may be a memory-mapped file.
+        offsets: [G, D] float64 subtracted from the rows of each group; one row of zeros for none.
+        groups: [N] int64, the group of each row.
     """
 
-    values: torch.Tensor
-    offsets: np.ndarray | None = None
-    groups: np.ndarray | None = None
+    values: np.ndarray
+    offsets: np.ndarray
+    groups: np.ndarray
 
     @classmethod
-    def centred_by_camera(cls, values: torch.Tensor, camera_ids: np.ndarray) -> FeatureRows:
+    def plain(cls, values: np.ndarray) -> FeatureRows:
+        """Return features as they are."""
+        return cls(values, np.zeros((1, values.shape[1])), np.zeros(len(values), dtype=np.int64))
+
+    @classmethod
+    def centred_by_camera(cls, values: np.ndarray, camera_ids: np.ndarray) -> FeatureRows:
         """Return features with each camera's mean subtracted; see `camera_offsets`."""
         return cls(values, *camera_offsets(values, camera_ids))
 
@@ -78,53 +134,41 @@ class FeatureRows:
         """D."""
         return int(self.values.shape[1])
 
-    def subset(self, members: np.ndarray) -> FeatureRows:
-        """Return the rows `members` [M] int64, a copy of M x D values."""
-        values = self.values[torch.from_numpy(members).to(self.values.device)]
-        return FeatureRows(values, self.offsets, None if self.groups is None else self.groups[members])
-
-    def block(self, start: int, stop: int, origin: np.ndarray | None = None) -> torch.Tensor:
-        """Return rows start..stop-1 as float64 on the features' device, less `origin` [D] if given."""
-        rows = self.values[start:stop].to(torch.float64)
-        if self.offsets is not None and self.groups is not None:
-            shift = self.offsets if origin is None else self.offsets + origin
-            rows = rows - torch.from_numpy(shift[self.groups[start:stop]]).to(rows.device)
-        elif origin is not None:
-            rows = rows - torch.from_numpy(origin).to(rows.device)
-        return rows
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the compiled kernels take: values, offsets and groups."""
+        return self.values, self.offsets, self.groups
 
     def mean(self) -> np.ndarray:
         """Return the float64 mean [D] of all rows, offsets subtracted."""
-        mean = group_mean(self.values, np.arange(len(self)))
-        if self.offsets is not None and self.groups is not None:
-            share = np.bincount(self.groups, minlength=len(self.offsets)) / len(self)
-            mean = mean - share @ self.offsets
-        return mean
+        means, sizes = _group_means(self.values, self.groups, len(self.offsets))
+        return sizes @ (means - self.offsets) / len(self)
+
+    def squared_norms(self, origin: np.ndarray) -> np.ndarray:
+        """Return the squared norms [N] float64 of the rows less `origin` [D]."""
+        out = np.empty(len(self))
+
+        def work(block: tuple[int, int]) -> None:
+            _squared_norms(*self.arrays, origin, *block, out)
+
+        run_blocks(row_blocks(len(self), _ROW_BLOCK), lambda: work)
+        return out
 
     def squared_distances(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Return squared Euclidean distances of pairs from the differences themselves, in float64.
-
-        This is the reference that near ties are settled by. Every pair is summed by itself, on the CPU, so
-        that its value depends neither on the device nor on which other pairs are asked for.
+        """Return squared Euclidean distances of pairs from their differences; see `squared_distance`.
 
         Args:
-            first: [P] int64 rows.
-            second: [P] int64 rows.
+            first: [P] integers, rows.
+            second: [P] integers, rows.
 
         Returns:
-            [P] float64. Memory: two float64 blocks of 16 MB, or two rows where one is longer.
+            [P] float64.
         """
-        result = np.empty(len(first), dtype=np.float64)
-        step = max(1, _BLOCK_VALUES // self.dimension)
-        for start in range(0, len(first), step):
-            part = slice(start, start + step)
-            difference = self._gather(first[part]) - self._gather(second[part])
-            result[part] = np.einsum("pd,pd->p", difference, difference)
-        return result
+        out = np.empty(len(first))
 
-    def _gather(self, rows: np.ndarray) -> np.ndarray:
-        """Return rows [P] as a C-ordered float64 array [P, D] on the CPU."""
-        gathered = self.values[torch.from_numpy(rows).to(self.values.device)].cpu().numpy().astype(np.float64)
-        if self.offsets is not None and self.groups is not None:
-            gathered -= self.offsets[self.groups[rows]]
-        return gathered
+        def work(block: tuple[int, int]) -> None:
+            part = slice(*block)
+            _squared_distances(*self.arrays, first[part], second[part], out[part])
+
+        run_blocks(row_blocks(len(first), _PAIR_BLOCK), lambda: work)
+        return out

@@ -18,48 +18,51 @@ __all__ = [
     "check_fraction",
 ]
 
+_BLOCK_VALUES = 1 << 22
 
-def as_features(features: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """Return features as a detached [N, D] tensor of float32 or float64, on the device they were on.
+
+def as_features(features: torch.Tensor | np.ndarray) -> np.ndarray:
+    """Return features as a C-ordered [N, D] array of float32 or float64.
 
     Args:
         features: [N, D], a tensor on any device or an array, of any real type. Half precision becomes
-            float32 and integers become float64, both without loss; float32 and float64 are not copied.
+            float32 and integers become float64, both without loss; float32 and float64 in C order on the
+            CPU are not copied, so that a memory-mapped file stays one.
 
     Raises:
         ValueError: if the shape is not [N, D] with N >= 2 and D >= 1, the type is not real, or a value is
             NaN or infinite.
     """
-    tensor = features.detach() if isinstance(features, torch.Tensor) else _tensor_of_array(features)
-    if tensor.ndim != 2 or tensor.shape[1] < 1:
-        raise ValueError(f"features must be of shape [N, D] with D >= 1, got {list(tensor.shape)}")
-    if tensor.shape[0] < 2:
-        raise ValueError(f"features must hold at least 2 images, got {tensor.shape[0]}")
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise ValueError(f"features must be real numbers, got {tensor.dtype}")
-    if tensor.dtype not in (torch.float32, torch.float64):
-        tensor = tensor.to(torch.float32 if tensor.is_floating_point() else torch.float64)
-    bad_rows = (~torch.isfinite(tensor).all(dim=1)).nonzero().flatten()
-    if len(bad_rows):
-        raise ValueError(
-            f"features must be finite, got NaN or infinite values in {len(bad_rows)} of {len(tensor)} rows, "
-            f"the first of them row {int(bad_rows[0])}"
-        )
-    return tensor
-
-
-def _tensor_of_array(features: np.ndarray) -> torch.Tensor:
-    """Return an array as a tensor, without a copy where torch can share its memory."""
+    if isinstance(features, torch.Tensor):
+        tensor = features.detach().cpu()
+        # numpy has no bfloat16, and float32 holds all of its values.
+        features = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     array = np.asarray(features)
     if array.dtype.kind not in "fiu":
         raise ValueError(f"features must be real numbers, got {array.dtype}")
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        array = array.astype(np.float64)
-    elif array.dtype.itemsize < 4:
-        array = array.astype(np.float32)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    # torch warns of read-only memory and refuses negative strides; nothing here writes to the features.
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    if array.ndim != 2 or array.shape[1] < 1:
+        raise ValueError(f"features must be of shape [N, D] with D >= 1, got {list(array.shape)}")
+    if array.shape[0] < 2:
+        raise ValueError(f"features must hold at least 2 images, got {array.shape[0]}")
+    single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+    array = np.ascontiguousarray(array, dtype=np.float32 if single else np.float64)
+    _check_finite(array)
+    return array
+
+
+def _check_finite(array: np.ndarray) -> None:
+    """Check that values [N, D] are finite, in blocks."""
+    bad: list[int] = []
+    step = max(1, _BLOCK_VALUES // array.shape[1])
+    for start in range(0, len(array), step):
+        finite = np.isfinite(array[start : start + step])
+        if not finite.all():
+            bad.extend((start + np.flatnonzero(~finite.all(axis=1))).tolist())
+    if bad:
+        raise ValueError(
+            f"features must be finite, got NaN or infinite values in {len(bad)} of {len(array)} rows, "
+            f"the first of them row {bad[0]}"
+        )
 
 
 def as_integer_ids(name: str, ids: torch.Tensor | np.ndarray | Sequence[int], count: int) -> np.ndarray:

@@ -1,45 +1,239 @@
 """The k nearest neighbours of every sample, ties by index.
 
-Shapes: N samples, k neighbours.
+One symmetric sweep offers every pair to both of its samples. A sample keeps the candidates that the error of
+the products leaves possible, a few dozen of them, and settles them by their differences.
+
+Shapes: N samples, k neighbours, C candidates, R x C pairs of a tile.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import torch
+from contextlib import ExitStack
+from threading import Lock
 
-from nplp.clustering.euclidean import EuclideanDistances
+import numpy as np
+from numba import njit
+
+from nplp.clustering.features import FeatureRows, squared_distance
+from nplp.clustering.parallel import Progress, row_blocks, run_blocks
+from nplp.clustering.tiles import Tile, TileSource, half_precision_is_fast, sweep
 
 __all__ = ["nearest_neighbours"]
 
-_BLOCK_VALUES = 1 << 21
+_CANDIDATES = 4
+_MIN_CANDIDATES = 48
+_SEGMENT = 1024
+_MIN_HALF_DIMENSION = 64
 
 
-def nearest_neighbours(distances: EuclideanDistances, k: int) -> np.ndarray:
+def nearest_neighbours(
+    features: FeatureRows, k: int, progress: Progress | None = None, half: bool | None = None
+) -> np.ndarray:
     """Return the k nearest samples of each sample, itself among them, nearest first.
 
     Order is by the float64 distance of the features and, at equal distance, by index: a sample with exact
     duplicates of lower index is not the first of its own list, and may be missing from it.
 
     Args:
-        distances: among N samples.
+        features: N samples.
         k: at least 1; no more than N are returned.
+        progress: shows a bar.
+        half: multiply in bfloat16, which changes nothing but the time; None where that is faster.
 
     Returns:
-        [N, min(k, N)] int64. Memory: blocks of some 64 MB besides the result.
+        [N, min(k, N)] int32. Memory: 16 bytes for each of 4 k candidates a sample (at least 48) and tiles
+        of some 20 MB a thread.
     """
-    count = len(distances)
-    k = min(k, count)
-    result = np.empty((count, k), dtype=np.int64)
-    step = max(1, _BLOCK_VALUES // count)
-    for start in range(0, count, step):
-        stop = min(start + step, count)
-        squared = distances.squared_tile((start, stop, 0, count))
-        reach = torch.topk(squared, k, dim=1, largest=False).values[:, -1:] + 2 * distances.margin
-        row, neighbour = (squared <= reach).nonzero(as_tuple=True)
-        rows, neighbours = row.cpu().numpy(), neighbour.cpu().numpy()
-        exact = distances.exact(rows + start, neighbours)
-        order = np.lexsort((neighbours, exact, rows))
-        first_of_row = np.searchsorted(rows, np.arange(stop - start))
-        result[start:stop] = neighbours[order][first_of_row[:, None] + np.arange(k)]
-    return result
+    k = min(k, len(features))
+    if half is None:
+        half = half_precision_is_fast() and features.dimension >= _MIN_HALF_DIMENSION
+    candidates = _Candidates(TileSource(features, half), k)
+    everything = np.arange(len(features))
+    sweep(candidates.source, everything, None, lambda: candidates.offer, progress or Progress(), "neighbours")
+    return candidates.nearest()
+
+
+class _Candidates:
+    """The nearest neighbours that each sample may still have.
+
+    An entry is a pair of float64: first the scaled squared distance, or what it is at least, then the index
+    of the candidate; -1 less the index where the distance is settled. One array, because an entry that is
+    written somewhere among all samples costs a cache miss for each array that it touches.
+    """
+
+    def __init__(self, source: TileSource, k: int) -> None:
+        count = len(source)
+        size = min(max(_CANDIDATES * k, _MIN_CANDIDATES), count + 1)
+        self.source = source
+        self._k = k
+        self._entries = np.zeros((count, size, 2))
+        # Each sample is the first candidate of its own, at a distance that is settled.
+        self._entries[:, 0, 1] = -1 - np.arange(count)
+        self._number = np.ones(count, dtype=np.int32)
+        self._reach = np.full(count, np.inf, dtype=np.float32)
+        # What a product gives less its possible error: n_i + n_j - 2 p - slope (n_i + n_j) - floor.
+        self._lower_norms = ((1 - source.slope) * source.norms - source.floor / 2).astype(np.float32)
+        self._locks = [Lock() for _ in range(0, count, _SEGMENT)]
+
+    @property
+    def _state(self) -> tuple[np.ndarray, ...]:
+        return self._entries, self._number, self._reach
+
+    @property
+    def _truth(self) -> tuple[object, ...]:
+        """What settles a distance: the features, norms, squared scale, slope and floor."""
+        source = self.source
+        return *source.features.arrays, source.norms, source.scale**2, source.slope, source.floor
+
+    def offer(self, tile: Tile, product: np.ndarray) -> None:
+        """Offer the pairs of a tile to both of their samples."""
+        ranges = ((tile.row, tile.row_stop), (tile.column, tile.column_stop))
+        segments = {s for start, stop in ranges for s in range(start // _SEGMENT, (stop - 1) // _SEGMENT + 1)}
+        with ExitStack() as held:
+            # In one order for all threads, so that none waits for another in a circle.
+            for segment in sorted(segments):
+                held.enter_context(self._locks[segment])
+            _offer_tile(
+                product, tile.row, tile.column, tile.on_diagonal, self._lower_norms, self._k,
+                self._state, self._truth,
+            )  # fmt: skip
+
+    def nearest(self) -> np.ndarray:
+        """Return the nearest neighbours [N, k] int32 after all pairs were offered."""
+        result = np.empty((len(self._number), self._k), dtype=np.int32)
+
+        def work(block: tuple[int, int]) -> None:
+            _finish(*block, self._k, self._state, self._truth, result)
+
+        run_blocks(row_blocks(len(result), _SEGMENT), lambda: work)
+        return result
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _offer_tile(product, row_start, column_start, diagonal, lower_norms, k, state, truth):  # type: ignore[no-untyped-def]
+    entries, number, reach = state
+    height, width = product.shape
+    columns = slice(column_start, column_start + width)
+    column_norms, column_reach = lower_norms[columns], reach[columns]
+    for row in range(height):
+        i, cells = row_start + row, product[row]
+        norm, row_reach = lower_norms[i], reach[i]
+        for column in range(row + 1 if diagonal else 0, width):
+            lower = norm + column_norms[column] - np.float32(2) * cells[column]
+            if lower <= max(row_reach, column_reach[column]):
+                j = column_start + column
+                if lower <= row_reach and _append(i, j, lower, k, entries, number, reach):
+                    _make_room(i, k, state, truth)
+                    row_reach = reach[i]
+                if lower <= column_reach[column] and _append(j, i, lower, k, entries, number, reach):
+                    _make_room(j, k, state, truth)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _append(sample, other, lower, k, entries, number, reach):  # type: ignore[no-untyped-def]
+    """Add a candidate to those of a sample, and tell whether they are full."""
+    size = number[sample]
+    # Once k candidates are exact copies of the sample, only a lower index can still count.
+    if reach[sample] == 0 and size >= k:
+        last, code = entries[sample, k - 1]
+        if last == 0 and code < 0 and other > -1 - code:
+            return False
+    entries[sample, size, 0] = lower
+    entries[sample, size, 1] = other
+    number[sample] = size + 1
+    return size + 1 == entries.shape[1]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _make_room(sample, k, state, truth):  # type: ignore[no-untyped-def]
+    """Drop candidates of a sample; settle distances where products leave too many."""
+    entries, number, reach = state
+    _narrow(sample, k, state, truth)
+    if 2 * number[sample] > entries.shape[1] + k:
+        _settle(sample, k, state, truth)
+        reach[sample] = np.float32(entries[sample, k - 1, 0] * (1 + 2.0**-22))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _narrow(sample, k, state, truth):  # type: ignore[no-untyped-def]
+    """Drop the candidates that k others are surely nearer than."""
+    entries, number, reach = state
+    norms, slope, floor = truth[3], truth[5], truth[6]
+    size = number[sample]
+    upper = np.empty(size)
+    for place in range(size):
+        value, code = entries[sample, place]
+        if code >= 0:
+            value += 2 * (slope * (norms[sample] + norms[int(code)]) + floor)
+        upper[place] = value
+    limit = _kth_smallest(upper, k)
+    kept = 0
+    for place in range(size):
+        value, code = entries[sample, place]
+        if value <= limit:
+            entries[sample, kept, 0] = value
+            entries[sample, kept, 1] = code
+            kept += 1
+    number[sample] = kept
+    reach[sample] = np.float32(limit * (1 + 2.0**-22))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _kth_smallest(values, k):  # type: ignore[no-untyped-def]
+    """Return the k-th smallest of values, which are left in another order."""
+    low, high = 0, len(values) - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        left, right = low, high
+        while left <= right:
+            while values[left] < pivot:
+                left += 1
+            while values[right] > pivot:
+                right -= 1
+            if left <= right:
+                values[left], values[right] = values[right], values[left]
+                left += 1
+                right -= 1
+        if k - 1 <= right:
+            high = right
+        elif k - 1 >= left:
+            low = left
+        else:
+            break
+    return values[k - 1]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _settle(sample, k, state, truth):  # type: ignore[no-untyped-def]
+    """Keep the k nearest candidates by their exact distances, nearest first and ties by index."""
+    entries, number, _ = state
+    values, offsets, groups, squared_scale = truth[0], truth[1], truth[2], truth[4]
+    size = number[sample]
+    for place in range(size):
+        value, code = entries[sample, place]
+        if code >= 0:
+            value = squared_distance(values, offsets, groups, sample, int(code)) * squared_scale
+            code = -1 - code
+        # Insertion into the ones before; a greater code is a lower index.
+        before = place - 1
+        while before >= 0:
+            nearer, other = entries[sample, before]
+            if nearer < value or (nearer == value and other > code):
+                break
+            entries[sample, before + 1, 0] = nearer
+            entries[sample, before + 1, 1] = other
+            before -= 1
+        entries[sample, before + 1, 0] = value
+        entries[sample, before + 1, 1] = code
+    number[sample] = min(size, k)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _finish(start, stop, k, state, truth, result):  # type: ignore[no-untyped-def]
+    """Write the k nearest of samples start..stop-1."""
+    entries = state[0]
+    for sample in range(start, stop):
+        _narrow(sample, k, state, truth)
+        _settle(sample, k, state, truth)
+        for place in range(k):
+            result[sample, place] = -1 - int(entries[sample, place, 1])

@@ -1,0 +1,195 @@
+"""What is read off a tile of Euclidean distances: sums of all, and the pairs that may matter one by one.
+
+Shapes: N samples, R x C pairs of a tile, P pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+from numba import njit
+
+from nplp.clustering.distances import PairSink
+from nplp.clustering.smallest import MeanOfSmallest
+from nplp.clustering.tiles import Tile, TileSource
+
+__all__ = ["DistanceSums", "PairSearch", "TileReader"]
+
+_CANCELLED = 0.05
+"""A squared distance below this share of the squared norms has lost digits that a sum would miss."""
+_SUBROWS = 32
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def _sum_distances(product, row_norms, column_norms, diagonal, rows, columns):  # type: ignore[no-untyped-def]
+    """Turn products [R, C] into squared distances, and add distances up by rows [R] and columns [C]."""
+    height, width = product.shape
+    partial = np.zeros(width, dtype=np.float32)
+    for start in range(0, height, _SUBROWS):
+        partial[:] = 0
+        for row in range(start, min(start + _SUBROWS, height)):
+            cells, norm = product[row], row_norms[row]
+            total = np.float32(0)
+            for column in range(row + 1 if diagonal else 0, width):
+                squared = max(norm + column_norms[column] - np.float32(2) * cells[column], np.float32(0))
+                cells[column] = squared
+                distance = np.sqrt(squared)
+                total += distance
+                partial[column] += distance
+            rows[row] += total
+        for column in range(width):
+            columns[column] += partial[column]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _select(  # type: ignore[no-untyped-def]
+    cells, squared, row_norms, column_norms, row_groups, column_groups, bounds, error, diagonal, first, second
+):
+    """Write the positions of pairs that must be settled one by one, and sum up what is surely below.
+
+    `cells` [R, C] are products, or squared distances if `squared`. `bounds` are squared distances: up to
+    which pairs of one group are wanted, and pairs of two groups; under which the latter need no settling;
+    last the share of the norms under which every pair is settled. `error` is the slope and floor of
+    `TileSource`.
+
+    Returns:
+        How many pairs were written to `first` and `second` [R C], the number of pairs surely below and the
+        sum of their distances.
+    """
+    within, across, low, cancelled = bounds
+    slope, floor = error
+    found, below, total = 0, 0, 0.0
+    height, width = cells.shape
+    widest = max(within, across) + floor
+    steep = slope if widest > 0 else np.float32(0)
+    for row in range(height):
+        norm, group = row_norms[row], row_groups[row]
+        for column in range(row + 1 if diagonal else 0, width):
+            norms = norm + column_norms[column]
+            value = cells[row, column] if squared else norms - np.float32(2) * cells[row, column]
+            if value > widest + steep * norms and value > cancelled * norms:
+                continue
+            margin = slope * norms + floor
+            crossing = group != column_groups[column]
+            if value > cancelled * norms:
+                if value > (across if crossing else within) + margin:
+                    continue
+                if crossing and value < low - margin and value > within + margin:
+                    below += 1
+                    total += np.sqrt(value)
+                    continue
+            first[found] = row
+            second[found] = column
+            found += 1
+    return found, below, total
+
+
+class DistanceSums:
+    """Sums [N] of distances that come in parts, the same in whatever order they come.
+
+    They are kept as whole multiples of a unit of 2^-62 of the greatest possible sum.
+    """
+
+    def __init__(self, count: int, terms: int) -> None:
+        """Begin `count` sums of up to `terms` scaled distances each, none of which exceeds 2 by much."""
+        self._unit = 2.0 ** (np.ceil(np.log2(4 * max(terms, 1))) - 62)
+        self._sums = np.zeros(count, dtype=np.int64)
+        self._lock = Lock()
+
+    def add(self, start: int, values: np.ndarray) -> None:
+        """Add values [M] float64 to the sums of start..start+M-1."""
+        whole = np.rint(values / self._unit).astype(np.int64)
+        with self._lock:
+            self._sums[start : start + len(values)] += whole
+
+    def values(self) -> np.ndarray:
+        """Return the sums [N] float64."""
+        return self._sums * self._unit
+
+
+@dataclass(frozen=True)
+class PairSearch:
+    """What to look for among the pairs of a sweep; squared distances are scaled.
+
+    Attributes:
+        groups: [N] int32, the camera of each sample; see `camera_groups`.
+        within: squared distance up to which pairs of one group are wanted.
+        across: the same for pairs of different groups.
+        smallest: takes the distances of pairs of different groups, or None.
+        held: takes the pairs themselves, or None.
+    """
+
+    groups: np.ndarray
+    within: float = -1.0
+    across: float = -1.0
+    smallest: MeanOfSmallest | None = None
+    held: PairSink | None = None
+
+
+class TileReader:
+    """Reads the tiles of a sweep, in one thread."""
+
+    def __init__(
+        self,
+        source: TileSource,
+        rows: np.ndarray,
+        columns: np.ndarray,
+        search: PairSearch,
+        row_sums: DistanceSums | None = None,
+        column_sums: DistanceSums | None = None,
+    ) -> None:
+        """Prepare to read.
+
+        Args:
+            source: of the products.
+            rows: [R] int64, the samples of the sweep's rows.
+            columns: [C] int64, those of its columns.
+            search: the pairs to find.
+            row_sums: takes the sums [R] of distances by rows, or None.
+            column_sums: takes the sums [C] by columns, or None where `row_sums` is.
+        """
+        self._source = source
+        self._rows, self._columns = rows, columns
+        self._search = search
+        self._sums = None if row_sums is None or column_sums is None else (row_sums, column_sums)
+        low = 0.0 if search.smallest is None else search.smallest.bracket.low
+        scaled_low = (low * source.scale) ** 2
+        cancelled = -1.0 if self._sums is None and scaled_low == 0 else _CANCELLED
+        bounds = (search.within, search.across, scaled_low, cancelled)
+        self._bounds = tuple(np.float32(bound) for bound in bounds)
+        self._error = (np.float32(source.slope), np.float32(source.floor))
+        self._first = self._second = np.empty(0, dtype=np.int32)
+
+    def __call__(self, tile: Tile, product: np.ndarray) -> None:
+        """Take the products [R, C] float32 of a tile."""
+        if self._first.size < product.size:
+            self._first, self._second = (np.empty(product.size, dtype=np.int32) for _ in range(2))
+        rows = self._rows[tile.row : tile.row_stop]
+        columns = self._columns[tile.column : tile.column_stop]
+        norms = [self._source.norms[part].astype(np.float32) for part in (rows, columns)]
+        groups = [self._search.groups[part] for part in (rows, columns)]
+        sums = (np.zeros(len(rows)), np.zeros(len(columns)))
+        if self._sums is not None:
+            _sum_distances(product, *norms, tile.on_diagonal, *sums)
+        found, below, total = _select(
+            product, self._sums is not None, *norms, *groups, self._bounds, self._error, tile.on_diagonal,
+            self._first, self._second,
+        )  # fmt: skip
+        first, second = self._first[:found], self._second[:found]
+        exact = self._source.features.squared_distances(rows[first], columns[second])
+        distance = np.sqrt(exact)
+        if self._search.smallest is not None:
+            self._search.smallest.add_below(below, total / self._source.scale)
+            self._search.smallest.add(distance[groups[0][first] != groups[1][second]])
+        if self._search.held is not None:
+            near = distance <= self._search.held.bound
+            self._search.held.add(rows[first[near]], columns[second[near]], distance[near])
+        if self._sums is not None:
+            # What was summed up approximately is replaced by the settled distance.
+            change = distance * self._source.scale - np.sqrt(product[first, second].astype(np.float64))
+            for position, part, whole, start in zip(
+                (first, second), sums, self._sums, (tile.row, tile.column), strict=True
+            ):
+                whole.add(start, part + np.bincount(position, change, minlength=len(part)))

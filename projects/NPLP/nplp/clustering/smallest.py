@@ -1,0 +1,125 @@
+"""The mean of the smallest of a stream of values, in bounded memory.
+
+Only values within a bracket are held. Those below it are known by their number and sum, those above it by
+nothing. A bracket that holds too many is made narrower by a histogram, and the stream then runs again.
+"""
+
+from __future__ import annotations
+
+import math
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Bracket", "MeanOfSmallest", "clipped_mean"]
+
+_BUDGET = 1 << 24
+_BINS = 4096
+
+
+def clipped_mean(values: np.ndarray) -> float:
+    """Return the mean of values [P], kept within their range.
+
+    The rounding of a mean can put it one unit in the last place below equal values, and DBSCAN would then
+    not link the very pairs that were averaged. Sorting makes the sum independent of the order of the pairs.
+    """
+    ordered = np.sort(values)
+    return float(np.clip(ordered.mean(), ordered[0], ordered[-1]))
+
+
+class Bracket(NamedTuple):
+    """The range low <= value <= high in which the last of the smallest values is looked for."""
+
+    low: float
+    high: float
+
+
+class MeanOfSmallest:
+    """The mean of the `count` smallest of the values that a pass adds, in any order and by many threads.
+
+    Memory: 8 bytes a value in the bracket, at most 16 million of them and one block; 64 kB of bins beyond.
+    """
+
+    def __init__(self, count: int, bracket: Bracket, limit: float) -> None:
+        """Begin a pass.
+
+        Args:
+            count: how many values to average, at least 1.
+            bracket: where the last of them is looked for; a wrong guess costs another pass.
+            limit: no value is greater.
+        """
+        self._count = count
+        self.bracket = bracket
+        self._limit = limit
+        self._lock = Lock()
+        self._below = 0
+        self._sums: list[float] = []
+        self._inside = 0
+        self._held: list[np.ndarray] = []
+        self._overflown = False
+        self._bins = np.zeros(_BINS, dtype=np.int64)
+        self._least, self._most = math.inf, -math.inf
+
+    def add(self, values: np.ndarray) -> None:
+        """Take values [P] float64."""
+        low, high = self.bracket.low, self.bracket.high
+        below, inside = values[values < low], values[(values >= low) & (values <= high)]
+        self.add_below(len(below), float(below.sum()))
+        if len(inside):
+            with self._lock:
+                self._hold(inside)
+
+    def add_below(self, count: int, total: float) -> None:
+        """Take `count` values that are known to lie below the bracket by their sum."""
+        if count:
+            with self._lock:
+                self._below += count
+                self._sums.append(total)
+
+    def mean(self) -> float | None:
+        """Return the mean, or None if the bracket was wrong or held too many: see `next_bracket`."""
+        wanted = self._count - self._below
+        if wanted < 0 or wanted > self._inside:
+            return None
+        # math.fsum does not depend on the order that threads finish in.
+        below = math.fsum(self._sums)
+        if wanted == 0:
+            return below / self._below
+        if self._overflown:
+            if self._least < self._most:
+                return None
+            inside = self._least
+        else:
+            values = np.concatenate(self._held)
+            inside = clipped_mean(np.partition(values, wanted - 1)[:wanted])
+        return inside if not self._below else (below + wanted * inside) / self._count
+
+    def next_bracket(self) -> Bracket:
+        """Return the bracket of another pass after `mean` gave None."""
+        wanted = self._count - self._below
+        if wanted <= 0:
+            return Bracket(0.0, self.bracket.low)
+        if wanted > self._inside:
+            return Bracket(math.nextafter(self.bracket.high, math.inf), self._limit)
+        edges = self._edges()
+        chosen = int(np.searchsorted(np.cumsum(self._bins), wanted))
+        low, high = max(float(edges[chosen]), self._least), min(float(edges[chosen + 1]), self._most)
+        # Neighbouring floats cannot be told apart by bins: the lower one goes first.
+        return Bracket(low, high if (low, high) != self.bracket else low)
+
+    def _hold(self, values: np.ndarray) -> None:
+        """Keep values that are in the bracket, or count them where there are too many."""
+        self._inside += len(values)
+        self._least = min(self._least, float(values.min()))
+        self._most = max(self._most, float(values.max()))
+        self._held.append(values)
+        if not self._overflown and self._inside <= _BUDGET:
+            return
+        self._overflown = True
+        for part in self._held:
+            self._bins += np.histogram(part, self._edges())[0]
+        self._held = []
+
+    def _edges(self) -> np.ndarray:
+        return np.linspace(self.bracket.low, self.bracket.high, _BINS + 1)
