@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from nplp.clustering.features import FeatureRows
 from nplp.clustering.inputs import as_features, as_integer_ids
 from nplp.clustering.jaccard import JaccardDistances
 from nplp.clustering.parallel import Progress
+from nplp.clustering.reciprocal import reciprocal_encoding
 from nplp.clustering.results import PseudoLabels
 from nplp.clustering.settings import Settings
 
@@ -76,38 +78,46 @@ def estimate_pseudo_labels(
     )  # fmt: skip
     values = as_features(features)
     cameras = None if camera_ids is None else as_integer_ids("camera_ids", camera_ids, len(values))
-    return _estimate(values, cameras, settings, progress)
+    device = features.device if isinstance(features, torch.Tensor) and features.device.type != "cpu" else None
+    return _Stage(settings, Progress(progress), device).run(values, cameras)
 
 
-def _estimate(
-    values: np.ndarray, cameras: np.ndarray | None, settings: Settings, progress: bool
-) -> PseudoLabels:
-    """Run both stages on checked features [N, D] and camera ids [N]."""
-    shown = Progress(progress)
-    rows = FeatureRows.plain(values)
-    if settings.camera_centering and cameras is not None:
-        rows = FeatureRows.centred_by_camera(values, cameras)
-    distances = _distances(settings.distance, rows, settings, shown)
-    if settings.epsilon is None:
-        epsilon, pairs, averaged = startup_epsilon(distances, cameras, settings.alpha)
-    else:
-        epsilon, pairs, averaged = float(settings.epsilon), 0, 0
-    startup_labels = cluster(distances, epsilon, settings.min_samples)
-    epsilon_c = settings.beta * epsilon
-    labels, scores = startup_labels.copy(), np.empty(0)
-    noisy = gone = np.empty(0, dtype=np.int64)
-    if settings.correct:
-        same = settings.assessed_by == settings.distance
-        assessed = distances if same else _distances(settings.assessed_by, rows, settings, shown)
-        scores, noisy = assess(assessed, startup_labels, settings.noisy_fraction)
-        keep = settings.dissolved == "keep"
-        labels, gone = correct_labels(distances, startup_labels, noisy, epsilon_c, settings.min_samples, keep)
-    return PseudoLabels(labels, startup_labels, epsilon, epsilon_c, scores, noisy, gone, pairs, averaged)
+@dataclass(frozen=True)
+class _Stage:
+    """Both stages with their settings; `device` multiplies where it is not None."""
 
+    settings: Settings
+    progress: Progress
+    device: torch.device | None
 
-def _distances(name: str, rows: FeatureRows, settings: Settings, progress: Progress) -> Distances:
-    """Return the distances among features by the name that the settings give them."""
-    if name == "jaccard":
-        return JaccardDistances.of_features(rows, settings.k1, settings.k2, progress)
-    assessed = settings.correct and settings.assessed_by == settings.distance
-    return EuclideanDistances(rows, progress, keep_sums=assessed)
+    def run(self, values: np.ndarray, cameras: np.ndarray | None) -> PseudoLabels:
+        """Run on checked features [N, D] and camera ids [N]."""
+        settings = self.settings
+        rows = FeatureRows.plain(values)
+        if settings.camera_centering and cameras is not None:
+            rows = FeatureRows.centred_by_camera(values, cameras)
+        distances = self._distances(settings.distance, rows)
+        if settings.epsilon is None:
+            epsilon, pairs, averaged = startup_epsilon(distances, cameras, settings.alpha)
+        else:
+            epsilon, pairs, averaged = float(settings.epsilon), 0, 0
+        startup = cluster(distances, epsilon, settings.min_samples)
+        epsilon_c = settings.beta * epsilon
+        labels, scores = startup.copy(), np.empty(0)
+        noisy = gone = np.empty(0, dtype=np.int64)
+        if settings.correct:
+            same = settings.assessed_by == settings.distance
+            assessed = distances if same else self._distances(settings.assessed_by, rows)
+            scores, noisy = assess(assessed, startup, settings.noisy_fraction)
+            keep = settings.dissolved == "keep"
+            labels, gone = correct_labels(distances, startup, noisy, epsilon_c, settings.min_samples, keep)
+        return PseudoLabels(labels, startup, epsilon, epsilon_c, scores, noisy, gone, pairs, averaged)
+
+    def _distances(self, name: str, rows: FeatureRows) -> Distances:
+        """Return the distances among features by the name that the settings give them."""
+        settings = self.settings
+        if name == "jaccard":
+            weights = reciprocal_encoding(rows, settings.k1, settings.k2, self.progress, self.device)
+            return JaccardDistances(weights, self.progress)
+        assessed = settings.correct and settings.assessed_by == settings.distance
+        return EuclideanDistances(rows, self.progress, assessed, self.device)

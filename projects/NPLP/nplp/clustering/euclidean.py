@@ -9,6 +9,7 @@ import math
 from functools import cached_property
 
 import numpy as np
+import torch
 from numba import njit
 
 from nplp.clustering.distances import EdgeVisitor, HeldPairs, PairSink, PairsPassedOn, camera_groups
@@ -37,9 +38,21 @@ class EuclideanDistances:
     """
 
     def __init__(
-        self, features: FeatureRows, progress: Progress | None = None, keep_sums: bool = False
+        self,
+        features: FeatureRows,
+        progress: Progress | None = None,
+        keep_sums: bool = False,
+        device: torch.device | None = None,
     ) -> None:
-        """Prepare distances; the first that is asked for pays for the norms."""
+        """Prepare distances; the first that is asked for pays for the norms.
+
+        Args:
+            features: N samples.
+            progress: shows a bar for each sweep.
+            keep_sums: whether `cluster_sums` will be asked for.
+            device: where to multiply; see `TileSource`.
+        """
+        self._device = device
         self._features = features
         self._progress = progress or Progress()
         self._keep_sums = keep_sums
@@ -51,7 +64,7 @@ class EuclideanDistances:
 
     @cached_property
     def _source(self) -> TileSource:
-        return TileSource(self._features)
+        return TileSource(self._features, device=self._device)
 
     @cached_property
     def _limit(self) -> float:

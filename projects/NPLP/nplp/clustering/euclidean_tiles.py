@@ -11,9 +11,10 @@ from threading import Lock
 import numpy as np
 from numba import njit
 
+from nplp.clustering.device_tiles import Cells, Findings, read_tensor
 from nplp.clustering.distances import PairSink
 from nplp.clustering.smallest import MeanOfSmallest
-from nplp.clustering.tiles import Tile, TileSource
+from nplp.clustering.tiles import Product, Tile, TileSource
 
 __all__ = ["DistanceSums", "PairSearch", "TileReader"]
 
@@ -45,7 +46,7 @@ def _sum_distances(product, row_norms, column_norms, diagonal, rows, columns):  
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _select(  # type: ignore[no-untyped-def]
-    cells, squared, row_norms, column_norms, row_groups, column_groups, bounds, error, diagonal, first, second
+    cells, row_norms, column_norms, row_groups, column_groups, diagonal, squared, bounds, error, first, second
 ):
     """Write the positions of pairs that must be settled one by one, and sum up what is surely below.
 
@@ -158,38 +159,46 @@ class TileReader:
         scaled_low = (low * source.scale) ** 2
         cancelled = -1.0 if self._sums is None and scaled_low == 0 else _CANCELLED
         bounds = (search.within, search.across, scaled_low, cancelled)
-        self._bounds = tuple(np.float32(bound) for bound in bounds)
-        self._error = (np.float32(source.slope), np.float32(source.floor))
+        self._bounds = tuple(float(bound) for bound in bounds)
+        self._error = (source.slope, source.floor)
         self._first = self._second = np.empty(0, dtype=np.int32)
 
-    def __call__(self, tile: Tile, product: np.ndarray) -> None:
-        """Take the products [R, C] float32 of a tile."""
-        if self._first.size < product.size:
-            self._first, self._second = (np.empty(product.size, dtype=np.int32) for _ in range(2))
+    def __call__(self, tile: Tile, product: Product) -> None:
+        """Take the products [R, C] of a tile."""
         rows = self._rows[tile.row : tile.row_stop]
         columns = self._columns[tile.column : tile.column_stop]
         norms = [self._source.norms[part].astype(np.float32) for part in (rows, columns)]
         groups = [self._search.groups[part] for part in (rows, columns)]
-        sums = (np.zeros(len(rows)), np.zeros(len(columns)))
-        if self._sums is not None:
-            _sum_distances(product, *norms, tile.on_diagonal, *sums)
-        found, below, total = _select(
-            product, self._sums is not None, *norms, *groups, self._bounds, self._error, tile.on_diagonal,
-            self._first, self._second,
-        )  # fmt: skip
-        first, second = self._first[:found], self._second[:found]
-        exact = self._source.features.squared_distances(rows[first], columns[second])
-        distance = np.sqrt(exact)
+        read = self._read_array if isinstance(product, np.ndarray) else read_tensor
+        cells = Cells(product, norms[0], norms[1], groups[0], groups[1], tile.on_diagonal)
+        found = read(cells, self._bounds, self._error, self._sums is not None)
+        distance = np.sqrt(self._source.features.squared_distances(rows[found.first], columns[found.second]))
         if self._search.smallest is not None:
-            self._search.smallest.add_below(below, total / self._source.scale)
-            self._search.smallest.add(distance[groups[0][first] != groups[1][second]])
+            self._search.smallest.add_below(found.below, found.total / self._source.scale)
+            self._search.smallest.add(distance[groups[0][found.first] != groups[1][found.second]])
         if self._search.held is not None:
             near = distance <= self._search.held.bound
-            self._search.held.add(rows[first[near]], columns[second[near]], distance[near])
+            pairs = rows[found.first[near]], columns[found.second[near]]
+            self._search.held.add(*pairs, distance[near])
         if self._sums is not None:
             # What was summed up approximately is replaced by the settled distance.
-            change = distance * self._source.scale - np.sqrt(product[first, second].astype(np.float64))
+            change = distance * self._source.scale - np.sqrt(found.squared.astype(np.float64))
             for position, part, whole, start in zip(
-                (first, second), sums, self._sums, (tile.row, tile.column), strict=True
+                (found.first, found.second), found.sums, self._sums, (tile.row, tile.column), strict=True
             ):
                 whole.add(start, part + np.bincount(position, change, minlength=len(part)))
+
+    def _read_array(
+        self, cells: Cells, bounds: tuple[float, ...], error: tuple[float, float], summed: bool
+    ) -> Findings:
+        """Read products that lie in an array."""
+        product = cells.product
+        if self._first.size < product.size:
+            self._first, self._second = (np.empty(product.size, dtype=np.int32) for _ in range(2))
+        sums = (np.zeros(product.shape[0]), np.zeros(product.shape[1]))
+        if summed:
+            _sum_distances(product, cells.row_norms, cells.column_norms, cells.diagonal, *sums)
+        single = tuple(np.float32(bound) for bound in bounds), tuple(np.float32(part) for part in error)
+        found, below, total = _select(*cells, summed, *single, self._first, self._second)
+        first, second = self._first[:found], self._second[:found]
+        return Findings(first, second, product[first, second], below, total, sums)

@@ -18,9 +18,8 @@ from nplp.clustering.distances import (
     PairVisitor,
     camera_groups,
 )
-from nplp.clustering.features import FeatureRows
 from nplp.clustering.parallel import Progress, row_blocks, run_blocks
-from nplp.clustering.reciprocal import SparseRows, reciprocal_encoding
+from nplp.clustering.reciprocal import SparseRows
 from nplp.clustering.results import OUTLIER
 from nplp.clustering.smallest import Bracket, MeanOfSmallest
 
@@ -44,18 +43,11 @@ class JaccardDistances:
     """
 
     def __init__(self, rows: SparseRows, progress: Progress | None = None) -> None:
-        """Take the rows of weights."""
+        """Take the rows of weights of `reciprocal_encoding`."""
         self._rows = rows
         self._progress = progress or Progress()
         self._columns = _by_column(rows.starts, rows.columns, rows.weights)
         self._held: HeldPairs | None = None
-
-    @classmethod
-    def of_features(
-        cls, features: FeatureRows, k1: int, k2: int, progress: Progress | None = None
-    ) -> JaccardDistances:
-        """Return the distances among the rows of features; see `reciprocal_encoding`."""
-        return cls(reciprocal_encoding(features, k1, k2, progress), progress)
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -12,11 +12,13 @@ from contextlib import ExitStack
 from threading import Lock
 
 import numpy as np
+import torch
 from numba import njit
 
+from nplp.clustering.device_tiles import nearest_bounds, within_reach
 from nplp.clustering.features import FeatureRows, squared_distance
 from nplp.clustering.parallel import Progress, row_blocks, run_blocks
-from nplp.clustering.tiles import Tile, TileSource, half_precision_is_fast, sweep
+from nplp.clustering.tiles import Product, Tile, TileSource, half_precision_is_fast, sweep
 
 __all__ = ["nearest_neighbours"]
 
@@ -27,7 +29,11 @@ _MIN_HALF_DIMENSION = 64
 
 
 def nearest_neighbours(
-    features: FeatureRows, k: int, progress: Progress | None = None, half: bool | None = None
+    features: FeatureRows,
+    k: int,
+    progress: Progress | None = None,
+    half: bool | None = None,
+    device: torch.device | None = None,
 ) -> np.ndarray:
     """Return the k nearest samples of each sample, itself among them, nearest first.
 
@@ -39,6 +45,7 @@ def nearest_neighbours(
         k: at least 1; no more than N are returned.
         progress: shows a bar.
         half: multiply in bfloat16, which changes nothing but the time; None where that is faster.
+        device: where to multiply; see `TileSource`.
 
     Returns:
         [N, min(k, N)] int32. Memory: 16 bytes for each of 4 k candidates a sample (at least 48) and tiles
@@ -46,8 +53,8 @@ def nearest_neighbours(
     """
     k = min(k, len(features))
     if half is None:
-        half = half_precision_is_fast() and features.dimension >= _MIN_HALF_DIMENSION
-    candidates = _Candidates(TileSource(features, half), k)
+        half = device is None and half_precision_is_fast() and features.dimension >= _MIN_HALF_DIMENSION
+    candidates = _Candidates(TileSource(features, half, device), k)
     everything = np.arange(len(features))
     sweep(candidates.source, everything, None, lambda: candidates.offer, progress or Progress(), "neighbours")
     return candidates.nearest()
@@ -85,18 +92,36 @@ class _Candidates:
         source = self.source
         return *source.features.arrays, source.norms, source.scale**2, source.slope, source.floor
 
-    def offer(self, tile: Tile, product: np.ndarray) -> None:
+    def offer(self, tile: Tile, product: Product) -> None:
         """Offer the pairs of a tile to both of their samples."""
-        ranges = ((tile.row, tile.row_stop), (tile.column, tile.column_stop))
-        segments = {s for start, stop in ranges for s in range(start // _SEGMENT, (stop - 1) // _SEGMENT + 1)}
+        rows, columns = slice(tile.row, tile.row_stop), slice(tile.column, tile.column_stop)
+        if isinstance(product, torch.Tensor):
+            hits = self._hits(tile, product)
         with ExitStack() as held:
             # In one order for all threads, so that none waits for another in a circle.
-            for segment in sorted(segments):
+            for segment in sorted(_segments(rows) | _segments(columns)):
                 held.enter_context(self._locks[segment])
-            _offer_tile(
-                product, tile.row, tile.column, tile.on_diagonal, self._lower_norms, self._k,
-                self._state, self._truth,
-            )  # fmt: skip
+            if isinstance(product, torch.Tensor):
+                _offer_pairs(*hits, self._k, self._state, self._truth)
+            else:
+                _offer_tile(
+                    product, tile.row, tile.column, tile.on_diagonal, self._lower_norms, self._k,
+                    self._state, self._truth,
+                )  # fmt: skip
+
+    def _hits(self, tile: Tile, product: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the samples of the pairs of a tile that may be neighbours, and their least distances."""
+        ranges = (slice(tile.row, tile.row_stop), slice(tile.column, tile.column_stop))
+        norms = [self.source.norms[part].astype(np.float32) for part in ranges]
+        reach = [self._reach[part].copy() for part in ranges]
+        if any(np.isinf(part).any() for part in reach):
+            # Without it all pairs of a sample's first tile would be offered one by one.
+            error = (self.source.slope, self.source.floor)
+            bounds = nearest_bounds(product, (norms[0], norms[1]), error, self._k + 1)
+            reach = [np.minimum(part, bound) for part, bound in zip(reach, bounds, strict=True)]
+        lower_norms = (self._lower_norms[ranges[0]], self._lower_norms[ranges[1]])
+        first, second, lower = within_reach(product, lower_norms, (reach[0], reach[1]), tile.on_diagonal)
+        return first + tile.row, second + tile.column, lower
 
     def nearest(self) -> np.ndarray:
         """Return the nearest neighbours [N, k] int32 after all pairs were offered."""
@@ -127,6 +152,22 @@ def _offer_tile(product, row_start, column_start, diagonal, lower_norms, k, stat
                     row_reach = reach[i]
                 if lower <= column_reach[column] and _append(j, i, lower, k, entries, number, reach):
                     _make_room(j, k, state, truth)
+
+
+def _segments(samples: slice) -> set[int]:
+    """Return the locks that a range of samples needs."""
+    return set(range(samples.start // _SEGMENT, (samples.stop - 1) // _SEGMENT + 1))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _offer_pairs(first, second, lower, k, state, truth):  # type: ignore[no-untyped-def]
+    entries, number, reach = state
+    for pair in range(len(first)):
+        i, j = first[pair], second[pair]
+        if lower[pair] <= reach[i] and _append(i, j, lower[pair], k, entries, number, reach):
+            _make_room(i, k, state, truth)
+        if lower[pair] <= reach[j] and _append(j, i, lower[pair], k, entries, number, reach):
+            _make_room(j, k, state, truth)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

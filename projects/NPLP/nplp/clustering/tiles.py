@@ -9,7 +9,9 @@ Shapes: N samples, D dimensions, R x C pairs of a tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,16 +20,21 @@ import torch
 from nplp.clustering.features import FeatureRows, centred_rows
 from nplp.clustering.parallel import Progress, row_blocks, run_blocks
 
-__all__ = ["Tile", "TileSource", "TileVisitor", "half_precision_is_fast", "sweep"]
+__all__ = ["Product", "Tile", "TileSource", "TileVisitor", "half_precision_is_fast", "sweep"]
 
 _TILE_ROWS = 1024
 _TILE_COLUMNS = 1024
 _MIN_ROWS = 128
+_DEVICE_TILE = 4096
 _SINGLE = 2.0**-24
 _HALF = 2.0**-9
 """Unit roundoff of bfloat16."""
 _SMALLEST = 1e-35
 """Scaled squared distances below this may have been lost to underflow."""
+
+
+Product = np.ndarray | torch.Tensor
+"""[R, C] float32: an array for compiled kernels, or a tensor on a device that has kernels of its own."""
 
 
 class Tile(NamedTuple):
@@ -44,8 +51,8 @@ class Tile(NamedTuple):
 class TileVisitor(Protocol):
     """What is done to each tile of a sweep; one for each thread."""
 
-    def __call__(self, tile: Tile, product: np.ndarray) -> None:
-        """Take the products [R, C] float32 of the scaled rows of a tile; they may be overwritten."""
+    def __call__(self, tile: Tile, product: Product) -> None:
+        """Take the products [R, C] of the scaled rows of a tile; they may be overwritten."""
 
 
 def half_precision_is_fast() -> bool:
@@ -67,15 +74,18 @@ class TileSource:
         floor: the rest of it.
     """
 
-    def __init__(self, features: FeatureRows, half: bool = False) -> None:
+    def __init__(self, features: FeatureRows, half: bool = False, device: torch.device | None = None) -> None:
         """Prepare the rows of features.
 
         Args:
             features: N samples.
             half: multiply in bfloat16, where `slope` is 0.6% instead of about D 2^-24.
+            device: where to multiply, in tensors; None for the processor and arrays. A device gets a copy
+                of all rows in the precision of the products.
         """
         self.features = features
-        self.half = half
+        self.kind = torch.bfloat16 if half else torch.float32
+        self.device = device
         self._origin = features.mean()
         norms = features.squared_norms(self._origin)
         largest = float(norms.max())
@@ -92,9 +102,18 @@ class TileSource:
     def __len__(self) -> int:
         return len(self.features)
 
-    def worker(self) -> _TileWorker:
+    def worker(self) -> TileWorker:
         """Return what makes products in one thread."""
-        return _TileWorker(self)
+        return _ArrayWorker(self) if self.device is None else _DeviceWorker(self.device_rows)
+
+    @cached_property
+    def device_rows(self) -> torch.Tensor:
+        """The centred, scaled rows [N, D] on the device."""
+        rows = torch.empty(len(self), self.features.dimension, dtype=self.kind, device=self.device)
+        loaded = torch.empty(_TILE_ROWS, self.features.dimension)
+        for start, stop in row_blocks(len(self), _TILE_ROWS):
+            rows[start:stop] = self.load(np.arange(start, stop), loaded).to(self.device)
+        return rows
 
     def load(self, members: np.ndarray, out: torch.Tensor) -> torch.Tensor:
         """Write the centred, scaled rows of samples [M] to the first rows of a float32 buffer."""
@@ -103,38 +122,63 @@ class TileSource:
         return rows
 
 
-class _TileWorker:
-    """Buffers of one thread, and the products made in them."""
+class TileWorker(Protocol):
+    """Makes the products of tiles in one thread."""
+
+    def set_rows(self, members: np.ndarray) -> None:
+        """Load the samples [R] int64 that the following tiles have as rows."""
+
+    def product(self, members: np.ndarray) -> Product:
+        """Return the products [R, C] of the loaded rows with the samples `members` [C] int64."""
+
+
+class _ArrayWorker:
+    """Products on the processor, in buffers of one thread."""
 
     def __init__(self, source: TileSource) -> None:
         size = (max(_TILE_ROWS, _TILE_COLUMNS), source.features.dimension)
         self._source = source
+        self._half = source.kind == torch.bfloat16
         self._loaded = torch.empty(size)
         self._product = torch.empty(_TILE_ROWS * _TILE_COLUMNS)
-        kind = torch.bfloat16 if source.half else torch.float32
-        self._rows = torch.empty(size, dtype=kind)
-        self._columns = torch.empty(size, dtype=kind) if source.half else self._loaded
-        self._rough = torch.empty(_TILE_ROWS * _TILE_COLUMNS, dtype=kind) if source.half else self._product
+        self._rows = torch.empty(size, dtype=source.kind)
+        self._columns = torch.empty(size, dtype=source.kind) if self._half else self._loaded
+        self._rough = torch.empty_like(self._product, dtype=source.kind) if self._half else self._product
         self._height = 0
 
     def set_rows(self, members: np.ndarray) -> None:
-        """Load the samples that the following tiles have as rows."""
         self._height = len(members)
-        if self._source.half:
+        if self._half:
             self._rows[: self._height].copy_(self._source.load(members, self._loaded))
         else:
             self._source.load(members, self._rows)
 
     def product(self, members: np.ndarray) -> np.ndarray:
-        """Return the products [R, C] float32 of the loaded rows with the samples `members`."""
         width, cells = len(members), self._height * len(members)
         columns = self._source.load(members, self._loaded)
-        if self._source.half:
+        if self._half:
             columns = self._columns[:width].copy_(columns)
         rough = self._rough[:cells].view(self._height, width)
         torch.mm(self._rows[: self._height], columns.T, out=rough)
         product = self._product[:cells].view(self._height, width)
-        return (product.copy_(rough) if self._source.half else product).numpy()
+        return (product.copy_(rough) if self._half else product).numpy()
+
+
+class _DeviceWorker:
+    """Products on a device that holds all rows."""
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        self._all = rows
+        self._rows = rows[:0]
+
+    def set_rows(self, members: np.ndarray) -> None:
+        self._rows = self._all[torch.from_numpy(members).to(self._all.device)]
+
+    def product(self, members: np.ndarray) -> torch.Tensor:
+        columns = self._all[torch.from_numpy(members).to(self._all.device)]
+        product = torch.empty(len(self._rows), len(columns), dtype=columns.dtype, device=columns.device)
+        # Written to a given tensor, so that automatic mixed precision does not change its type.
+        return torch.mm(self._rows, columns.T, out=product).float()
 
 
 def sweep(
@@ -157,11 +201,12 @@ def sweep(
         name: what the bar is called.
     """
     partners = rows if columns is None else columns
-    stripes = row_blocks(len(rows), _stripe_rows(len(rows)))
+    stripes = row_blocks(len(rows), _stripe_rows(len(rows)) if source.device is None else _DEVICE_TILE)
+    width = _TILE_COLUMNS if source.device is None else _DEVICE_TILE
     symmetric = columns is None
     # The pairs i < j of a symmetric sweep fall to about half.
     total = sum((stop - start) * (len(partners) - (start if symmetric else 0)) for start, stop in stripes)
-    with progress.step(name, total) as advance:
+    with progress.step(name, total) as advance, _full_precision():
 
         def make_worker() -> Callable[[tuple[int, int]], None]:
             products, visit = source.worker(), make_visitor()
@@ -169,7 +214,7 @@ def sweep(
             def work(stripe: tuple[int, int]) -> None:
                 start, stop = stripe
                 products.set_rows(rows[start:stop])
-                for tile in _tiles(stripe, len(partners), symmetric):
+                for tile in _tiles(stripe, len(partners), width, symmetric):
                     visit(tile, products.product(partners[tile.column : tile.column_stop]))
                     advance((stop - start) * (tile.column_stop - tile.column))
 
@@ -178,17 +223,30 @@ def sweep(
         run_blocks(stripes, make_worker)
 
 
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Multiply float32 as such, whatever shortcut the caller has allowed torch to take."""
+    allowed = torch.get_float32_matmul_precision()
+    if allowed != "highest":
+        torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        if allowed != "highest":
+            torch.set_float32_matmul_precision(allowed)
+
+
 def _stripe_rows(count: int) -> int:
     """Return the rows of a stripe: few enough that every thread has several stripes."""
     share = count // (8 * torch.get_num_threads()) // 64 * 64
     return min(_TILE_ROWS, max(_MIN_ROWS, share))
 
 
-def _tiles(stripe: tuple[int, int], count: int, symmetric: bool) -> Sequence[Tile]:
+def _tiles(stripe: tuple[int, int], count: int, width: int, symmetric: bool) -> Sequence[Tile]:
     """Return the tiles of a stripe, which begin at the diagonal where the sweep is symmetric."""
     start, stop = stripe
     first = start if symmetric else 0
     return [
-        Tile(start, stop, column, min(column + _TILE_COLUMNS, count), symmetric and column == start)
-        for column in range(first, count, _TILE_COLUMNS)
+        Tile(start, stop, column, min(column + width, count), symmetric and column == start)
+        for column in range(first, count, width)
     ]
