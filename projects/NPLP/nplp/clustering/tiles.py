@@ -27,7 +27,7 @@ _TILE_COLUMNS = 1024
 _MIN_ROWS = 128
 _DEVICE_TILE = 4096
 _SINGLE = 2.0**-24
-_HALF = 2.0**-9
+_HALF = 2.0**-8
 """Unit roundoff of bfloat16."""
 _SMALLEST = 1e-35
 """Scaled squared distances below this may have been lost to underflow."""
@@ -79,7 +79,7 @@ class TileSource:
 
         Args:
             features: N samples.
-            half: multiply in bfloat16, where `slope` is 0.6% instead of about D 2^-24.
+            half: multiply in bfloat16, where `slope` is 1.2% instead of about D 2^-24.
             device: where to multiply, in tensors; None for the processor and arrays. A device gets a copy
                 of all rows in the precision of the products.
         """
