@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import strategies as st
 
 from nplp.clustering import distances, euclidean, features, jaccard, neighbours, reciprocal, smallest, tiles
@@ -108,7 +109,7 @@ def cases(draw: st.DrawFn, smallest: int = 2, largest: int = 60) -> Case:
 
 
 BLOCKS = {
-    tiles: {"_TILE_ROWS": 7, "_TILE_COLUMNS": 11, "_MIN_ROWS": 3},
+    tiles: {"_TILE_ROWS": 7, "_TILE_COLUMNS": 11, "_MIN_ROWS": 3, "_DEVICE_TILE": 8},
     features: {"_PAIR_BLOCK": 5, "_ROW_BLOCK": 6},
     neighbours: {"_CANDIDATES": 2, "_MIN_CANDIDATES": 2, "_SEGMENT": 4},
     reciprocal: {"_BLOCK_ENTRIES": 97, "_MOST_ROWS": 5},
@@ -127,3 +128,14 @@ def tiny_blocks(active: bool = True) -> Iterator[None]:
             for name, size in sizes.items():
                 patch.setattr(module, name, size)
         yield
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Give the stage a number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 
 import clustering_oracle as oracle
@@ -171,13 +170,11 @@ def test_arguments_are_not_changed() -> None:
     np.testing.assert_array_equal(features, case.features)
 
 
-def test_progress_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_progress_is_silent_where_no_one_looks(capfd: pytest.CaptureFixture[str]) -> None:
     case = make_case(7, count=30, dimension=6, cameras=3, kind="blobs")
-    with caplog.at_level(logging.INFO, logger="nplp.clustering"):
-        estimate_pseudo_labels(case.features, case.camera_ids)
-        assert not caplog.messages
-        estimate_pseudo_labels(case.features, case.camera_ids, progress=True)
-    assert any(message.startswith("epsilon_e is") for message in caplog.messages)
+    for shown in (False, True):
+        estimate_pseudo_labels(case.features, case.camera_ids, progress=shown)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.gpu
