@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import io
+import os
+import signal
 import time
 from collections.abc import Callable
 from threading import Barrier, Lock
@@ -122,7 +123,7 @@ def test_an_interruption_leaves_out_what_had_not_begun(number: int) -> None:
 
     def work(item: int) -> None:
         if item == 3:
-            _thread.interrupt_main()
+            os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.002)
         done.append(item)
 

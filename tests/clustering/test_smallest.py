@@ -88,9 +88,7 @@ def test_mean_is_the_sorted_mean(data: st.DataObject, budget: int, bins: int) ->
     st.sampled_from([0, 3, 10**6]),
 )
 @settings(max_examples=200, deadline=None)
-def test_mean_of_equal_values_is_that_value(
-    value: float, count: int, bracket: Bracket, budget: int
-) -> None:
+def test_mean_of_equal_values_is_that_value(value: float, count: int, bracket: Bracket, budget: int) -> None:
     # One unit in the last place less, and DBSCAN would not link the pairs that were averaged.
     blocks = np.array_split(np.full(50, value), 4)
     with pytest.MonkeyPatch.context() as patch:

@@ -6,6 +6,7 @@ by side, without the switching between thread pools that a parallel product insi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -58,19 +59,27 @@ def run_blocks(items: Sequence[Item], make_worker: Callable[[], Callable[[Item],
     with _single_threaded_products(), ThreadPoolExecutor(threads) as pool:
         queue, lock = iter(items), Lock()
         runs = [pool.submit(_work, queue, lock, make_worker) for _ in range(threads)]
-        for run in runs:
-            run.result()
+        with _emptied_on_error(queue, lock):
+            for run in runs:
+                run.result()
 
 
 def _work(queue: Iterator[Item], lock: Lock, make_worker: Callable[[], Callable[[Item], object]]) -> None:
-    """Do items of a shared queue until it is empty; empty it for all where one fails."""
-    worker = make_worker()
-    try:
+    """Do items of a shared queue until it is empty."""
+    with _emptied_on_error(queue, lock):
+        worker = make_worker()
         for item in _shared(queue, lock):
             worker(item)
+
+
+@contextmanager
+def _emptied_on_error(queue: Iterator[Item], lock: Lock) -> Iterator[None]:
+    """Leave nothing in the queue for other threads to begin after an error or an interruption."""
+    try:
+        yield
     except BaseException:
         with lock:
-            _exhaust(queue)
+            deque(queue, maxlen=0)
         raise
 
 
@@ -83,11 +92,6 @@ def _shared(queue: Iterator[Item], lock: Lock) -> Iterable[Item]:
         if item is missing:
             return
         yield item  # type: ignore[misc]
-
-
-def _exhaust(queue: Iterator[Item]) -> None:
-    for _ in queue:
-        pass
 
 
 @contextmanager
