@@ -62,16 +62,15 @@ def _clustered(rng: np.random.Generator, count: int, dimension: int) -> Benchmar
     identities = _shuffled_identities(rng, count)
     camera_ids = rng.integers(CAMERAS, size=count)
     features = _images(rng, _centres(rng, int(identities.max()) + 1, dimension), identities, camera_ids)
-    return BenchmarkFeatures(features, camera_ids, identities, min(1.0, 0.9 / (identities.max() + 1)))
+    return BenchmarkFeatures(features, camera_ids, identities, min(1.0, 0.9 / (int(identities.max()) + 1)))
 
 
 def _half_outliers(rng: np.random.Generator, count: int, dimension: int) -> BenchmarkFeatures:
     """Return clustered features of which every second image is of nobody else's, far from all others."""
     result = _clustered(rng, count, dimension)
     alone = rng.permutation(count)[: count // 2]
-    fill = np.empty((len(alone), dimension), dtype=np.float32)
-    _fill_directions(rng, fill)
-    result.features[alone] = fill
+    for start, stop in _chunks(len(alone), dimension):
+        result.features[alone[start:stop]] = _directions(rng, stop - start, dimension)
     result.identities[alone] = result.identities.max() + 1 + np.arange(len(alone))
     # Half of the images are left, and with them a quarter of the pairs of one identity.
     return BenchmarkFeatures(result.features, result.camera_ids, result.identities, result.alpha / 4)
@@ -80,15 +79,14 @@ def _half_outliers(rng: np.random.Generator, count: int, dimension: int) -> Benc
 def _no_structure(rng: np.random.Generator, count: int, dimension: int) -> BenchmarkFeatures:
     """Return directions drawn uniformly."""
     features = np.empty((count, dimension), dtype=np.float32)
-    _fill_directions(rng, features)
+    for start, stop in _chunks(count, dimension):
+        features[start:stop] = _directions(rng, stop - start, dimension)
     return BenchmarkFeatures(features, rng.integers(CAMERAS, size=count), np.arange(count), PAPER_ALPHA)
 
 
 def _identical(rng: np.random.Generator, count: int, dimension: int) -> BenchmarkFeatures:
     """Return one direction, N times."""
-    features = np.empty((count, dimension), dtype=np.float32)
-    _fill_directions(rng, features[:1])
-    features[1:] = features[0]
+    features = np.repeat(_directions(rng, 1, dimension), count, axis=0)
     one = np.zeros(count, dtype=np.int64)
     return BenchmarkFeatures(features, rng.integers(CAMERAS, size=count), one, PAPER_ALPHA)
 
@@ -119,11 +117,12 @@ def _same_camera_copies(rng: np.random.Generator, count: int, dimension: int) ->
     """
     few = _clustered(rng, max(2, count // _COPIES), dimension)
     source = rng.permutation(np.arange(count) % len(few.features))
+    deviation = (1e-3 / np.sqrt(dimension) * rng.integers(2, size=(count, 1))).astype(np.float32)
     features = np.empty((count, dimension), dtype=np.float32)
     for start, stop in _chunks(count, dimension):
         rows = features[start:stop]
         rng.standard_normal(dtype=np.float32, out=rows)
-        rows *= (1e-3 / np.sqrt(dimension)) * rng.integers(2, size=(stop - start, 1))
+        rows *= deviation[start:stop]
         rows += few.features[source[start:stop]]
         _normalise(rows)
     return BenchmarkFeatures(features, few.camera_ids[source], few.identities[source], PAPER_ALPHA)
@@ -143,9 +142,7 @@ def _centres(rng: np.random.Generator, number: int, dimension: int) -> np.ndarra
     """Return centres [number, dimension] of norm 1 in a space of at most 64 dimensions."""
     inner = min(_IDENTITY_DIMENSIONS, dimension)
     axes = np.linalg.qr(rng.standard_normal((dimension, inner)))[0].T.astype(np.float32)
-    latent = rng.standard_normal((number, inner), dtype=np.float32)
-    _normalise(latent)
-    return latent @ axes
+    return _directions(rng, number, inner) @ axes
 
 
 def _images(
@@ -153,8 +150,7 @@ def _images(
 ) -> np.ndarray:
     """Return images [N, D]: centre + camera's offset + own deviation, of a size that varies, normalised."""
     count, dimension = len(identities), centres.shape[1]
-    offsets = rng.standard_normal((CAMERAS, dimension), dtype=np.float32)
-    _normalise(offsets)
+    offsets = _directions(rng, CAMERAS, dimension)
     spread = (_IMAGE_NORM * rng.lognormal(0, 0.25, size=count)).astype(np.float32)
     features = np.empty((count, dimension), dtype=np.float32)
     for start, stop in _chunks(count, dimension):
@@ -167,11 +163,11 @@ def _images(
     return features
 
 
-def _fill_directions(rng: np.random.Generator, rows: np.ndarray) -> None:
-    """Fill rows [n, D] with uniform directions."""
-    for start, stop in _chunks(*rows.shape):
-        rng.standard_normal(dtype=np.float32, out=rows[start:stop])
-        _normalise(rows[start:stop])
+def _directions(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    """Return uniform directions [count, dimension] float32."""
+    rows = rng.standard_normal((count, dimension), dtype=np.float32)
+    _normalise(rows)
+    return rows
 
 
 def _normalise(rows: np.ndarray) -> None:

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from clustered_features import CLUSTERED, BenchmarkFeatures, make_features
 from peak_memory import PeakMemory, data_limit
-from usual_way import usual_euclidean, usual_jaccard
+from usual_way import StartupAndFinal, usual_euclidean, usual_jaccard
 
-from nplp.clustering import OUTLIER, estimate_pseudo_labels, label_quality
+from nplp.clustering import estimate_pseudo_labels, label_quality
 
 __all__ = ["REFERENCE", "Job", "MeasurementError", "measure"]
 
@@ -31,6 +31,9 @@ REFERENCE = "reference"
 _BLOCK_ROWS = 2048
 _WARM_ROWS = 1024
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+Work = Callable[[], StartupAndFinal | None]
+"""What is timed; the reference has no labels."""
 
 
 class MeasurementError(RuntimeError):
@@ -67,14 +70,14 @@ class Job:
     allowance_mb: int | None = None
 
 
-def measure(job: Job, on_record: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+def measure(job: Job, on_record: Callable[[dict[str, Any]], object]) -> list[dict[str, Any]]:
     """Run a job in a fresh process and return its records.
 
     Args:
         job: what to measure.
-        on_record: called with each record as it comes: `work`, `seconds`, `alpha`, and the growth of the
-            peak of memory so far, `host_mb` and `device_mb` (None on the CPU); but for the reference also
-            `labels`, what came out of it.
+        on_record: called with each record as it comes: `work`, `seconds`, `alpha`, `identities` (their
+            number), and the growth of the peak of memory so far, `host_mb` and `device_mb` (None on the CPU);
+            but for the reference also `labels`, what came out of it before and after correction.
 
     Raises:
         MeasurementError: if the process fails, be it for want of memory.
@@ -111,6 +114,7 @@ def _run(job: Job, emit: Callable[[dict[str, Any]], None]) -> None:
     for work in _works(job, warm, warm.alpha, device).values():
         work()
     made = make_features(job.kind, job.count, job.dimension, job.seed)
+    identities = len(np.unique(made.identities))
     alpha = made.alpha if job.alpha is None else job.alpha
     works = _works(job, made, alpha, device)
     memory = PeakMemory(device)
@@ -118,24 +122,23 @@ def _run(job: Job, emit: Callable[[dict[str, Any]], None]) -> None:
         for name, work in works.items():
             with data_limit(job.allowance_mb):
                 seconds, labels = _timed(work, device)
-            record = {"work": name, "seconds": seconds, "alpha": alpha}
+            record = {"work": name, "seconds": seconds, "alpha": alpha, "identities": identities}
             record |= {"host_mb": memory.host_mb(), "device_mb": memory.device_mb()}
             emit(record if labels is None else record | {"labels": _summary(labels, made)})
 
 
-def _works(
-    job: Job, made: BenchmarkFeatures, alpha: float, device: torch.device
-) -> dict[str, Callable[[], np.ndarray | None]]:
-    """Return the works of a job by name; each gives labels [N], the reference None."""
+def _works(job: Job, made: BenchmarkFeatures, alpha: float, device: torch.device) -> dict[str, Work]:
+    """Return the works of a job by name."""
     on_cpu = torch.from_numpy(made.features)
     features = on_cpu.to(device)
 
-    def estimate(distance: str) -> np.ndarray:
-        return estimate_pseudo_labels(
+    def estimate(distance: str) -> StartupAndFinal:
+        found = estimate_pseudo_labels(
             features, made.camera_ids, alpha=alpha, distance=distance, correct=True
-        ).labels
+        )
+        return found.startup_labels, found.labels
 
-    known: dict[str, Callable[[], Callable[[], np.ndarray | None]]] = {
+    known: dict[str, Callable[[], Work]] = {
         REFERENCE: lambda: _full_product(features),
         "jaccard": lambda: lambda: estimate("jaccard"),
         "euclidean": lambda: lambda: estimate("euclidean"),
@@ -158,7 +161,7 @@ def _full_product(features: torch.Tensor) -> Callable[[], None]:
     return product
 
 
-def _timed(work: Callable[[], np.ndarray | None], device: torch.device) -> tuple[float, np.ndarray | None]:
+def _timed(work: Work, device: torch.device) -> tuple[float, StartupAndFinal | None]:
     """Return the seconds that a work takes, with all that it started on the device, and its result."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -169,16 +172,18 @@ def _timed(work: Callable[[], np.ndarray | None], device: torch.device) -> tuple
     return time.perf_counter() - start, result
 
 
-def _summary(labels: np.ndarray, made: BenchmarkFeatures) -> dict[str, float | int]:
-    """Return what tells a sensible clustering from a degenerate one."""
-    quality = label_quality(labels, made.identities)
-    return {
-        "clusters": quality.clusters,
-        "outliers": int((labels == OUTLIER).sum()),
-        "largest_cluster_share": quality.largest_cluster_share,
-        "f1": quality.f1,
-        "identities": len(np.unique(made.identities)),
-    }
+def _summary(labels: StartupAndFinal, made: BenchmarkFeatures) -> dict[str, dict[str, float | int]]:
+    """Return what tells a sensible clustering from a degenerate one, before and after correction."""
+    summary = {}
+    for stage, of_stage in zip(("startup", "final"), labels, strict=True):
+        quality = label_quality(of_stage, made.identities)
+        summary[stage] = {
+            "clusters": quality.clusters,
+            "outliers": quality.outliers,
+            "largest_cluster_share": quality.largest_cluster_share,
+            "f1": quality.f1,
+        }
+    return summary
 
 
 if __name__ == "__main__":

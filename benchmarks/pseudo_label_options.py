@@ -78,7 +78,7 @@ def parsed(arguments: Sequence[str] | None, description: str) -> argparse.Namesp
     add("--repeats", type=positive, default=5, help="rounds to take the median of (default: 5)")
     add("--threads", type=positive, default=usable_cores(), help="default: all cores, %(default)s here")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where the features are (default: cpu)")
-    add("--alpha", type=fraction, help="of eq. 4 (default: 0.9 / identities; worst cases: own)")
+    add("--alpha", type=fraction, help="of eq. 4, for the clustered features (default: 0.9 / identities)")
     add("--seed", type=int, default=0, help="of the features (default: 0)")
     add("--usual", action="store_true", help="also run the usual way, on the CPU, where it fits in memory")
     add("--worst", action="store_true", help="also run the worst cases, in limited memory (Linux, CPU)")
@@ -89,7 +89,7 @@ def parsed(arguments: Sequence[str] | None, description: str) -> argparse.Namesp
         choices=list(WORST),
         default=list(WORST),
         metavar="CASE",
-        help=f"default: all of {', '.join(repr(name) for name in WORST)}",
+        help=f"default: all of {', '.join(repr(name) for name in WORST)}".replace("%", "%%"),
     )
     add("--allowance", type=positive, default=600, metavar="MB", help="of a worst case (default: 600)")
     add("--output", type=Path, help="also write all raw figures there, as JSON")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from fresh_process import REFERENCE
 from tabulate import tabulate
 
 __all__ = ["TARGETS", "Target", "clustered_table", "worst_table"]
+
+_REASON_WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def _rows_of_size(result: dict[str, Any], device: str) -> list[list[str]]:
         if work == REFERENCE:
             rows.append([*cells, f"1 ({min(times):.3g}-{max(times):.3g} s)", *[""] * 6])
             continue
-        labels, memory = result["labels"][work], result["memory"].get(work)
+        labels, memory = result["labels"][work]["final"], result["memory"].get(work)
         cells += [_spread(times, seconds[REFERENCE]), _time_target(times, seconds[REFERENCE], target)]
         cells += [_memory(memory), _memory_target(memory, target)]
         cells += [f"{labels['clusters']:,} / {result['identities']:,}"]
@@ -81,19 +84,23 @@ def worst_table(results: Sequence[dict[str, Any]]) -> str:
     Args:
         results: an entry a case and distance: `kind`, `distance`, `count`, `dimension`, `allowance_mb`, and
             either `failed`, a reason, or `seconds` by work, `memory` and `labels`.
+
+    The clusters shown are those before correction: of one giant cluster and a small one, correction clusters
+    one again, which may well be the giant.
     """
     headers = ["worst case", "N x D", "", "seconds", "x reference (min-max)", "MB", "MB allowed"]
-    headers += ["MB of N x N", "clusters", "outliers", "largest"]
+    headers += ["MB of N x N", "startup clusters", "outliers", "largest"]
     rows = []
     for result in results:
         head = [result["kind"], f"{result['count']:,} x {result['dimension']}", result["distance"]]
         matrix = f"{4 * result['count'] ** 2 / 2**20:,.0f}"
         allowed = [f"{result['allowance_mb']:,}", matrix]
         if "failed" in result:
-            rows.append([*head, "failed", result["failed"], "", *allowed, "", "", ""])
+            reason = textwrap.shorten(result["failed"], _REASON_WIDTH, placeholder=" ...")
+            rows.append([*head, "failed", reason, "", *allowed, "", "", ""])
             continue
         times, reference = result["seconds"][result["distance"]], result["seconds"][REFERENCE]
-        labels = result["labels"]
+        labels = result["labels"]["startup"]
         found = [f"{labels['clusters']:,}", f"{labels['outliers']:,}"]
         found += [f"{labels['largest_cluster_share']:.0%}"]
         spread = _spread(times, reference)

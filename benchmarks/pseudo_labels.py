@@ -27,6 +27,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +62,12 @@ def clustered(args: argparse.Namespace, count: int, dimension: int, bar: tqdm) -
     """Return the figures of one size of the clustered features."""
     usual, not_run = usual_works(args, count)
     works = (REFERENCE, *args.distances, *usual)
-    timing = Job(
-        CLUSTERED, count, dimension, args.seed, works, args.repeats, args.threads, args.device, args.alpha
-    )
+    timing = _job(args, CLUSTERED, (count, dimension), works)
     records = _measured(timing, bar)
-    memory = {
-        work: _memory(_measured(Job(**{**vars(timing), "works": (work,), "repeats": 1}), bar))
-        for work in works[1:]
-    }
+    memory = {work: _memory(_measured(replace(timing, works=(work,), repeats=1), bar)) for work in works[1:]}
     labels = {record["work"]: record["labels"] for record in records if "labels" in record}
     return {
-        "count": count, "dimension": dimension, "identities": labels[args.distances[0]]["identities"],
+        "count": count, "dimension": dimension, "identities": records[0]["identities"],
         "alpha": records[0]["alpha"], "seconds": _seconds(records), "memory": memory, "labels": labels,
         "not_run": not_run,
     }  # fmt: skip
@@ -79,10 +75,8 @@ def clustered(args: argparse.Namespace, count: int, dimension: int, bar: tqdm) -
 
 def worst(args: argparse.Namespace, kind: str, distance: str, bar: tqdm) -> dict[str, Any]:
     """Return the figures of a worst case, or the reason why it failed."""
-    job = Job(
-        kind, *args.worst_size, args.seed, (REFERENCE, distance), args.repeats, args.threads, args.device,
-        args.alpha, args.allowance,
-    )  # fmt: skip
+    job = _job(args, kind, args.worst_size, (REFERENCE, distance))
+    job = replace(job, alpha=None, allowance_mb=args.allowance)
     result = {"kind": kind, "distance": distance, "count": job.count, "dimension": job.dimension}
     result["allowance_mb"] = job.allowance_mb
     try:
@@ -91,6 +85,14 @@ def worst(args: argparse.Namespace, kind: str, distance: str, bar: tqdm) -> dict
         return {**result, "failed": str(error)}
     found = {"alpha": records[0]["alpha"], "seconds": _seconds(records), "memory": _memory(records)}
     return {**result, **found, "labels": records[-1]["labels"]}
+
+
+def _job(args: argparse.Namespace, kind: str, size: tuple[int, int], works: tuple[str, ...]) -> Job:
+    """Return a job at the options that all of them share."""
+    return Job(
+        kind=kind, count=size[0], dimension=size[1], seed=args.seed, works=works, repeats=args.repeats,
+        threads=args.threads, device=args.device, alpha=args.alpha,
+    )  # fmt: skip
 
 
 def _measured(job: Job, bar: tqdm) -> list[dict[str, Any]]:
@@ -116,14 +118,25 @@ def _memory(records: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     return {name: records[-1][name] for name in ("host_mb", "device_mb")}
 
 
+def _unfinished(output: Path) -> Path:
+    """Return the file that becomes `output` once it is whole, after making its folder."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return output.with_name(f".{output.name}.{os.getpid()}")
+
+
+def _check_writable(output: Path) -> None:
+    """Raise the OSError that writing the output would raise, before hours of measuring."""
+    unfinished = _unfinished(output)
+    unfinished.touch()
+    unfinished.unlink()
+
+
 def _write(output: Path | None, figures: dict[str, Any]) -> None:
     """Write the figures as JSON, whole or not at all."""
-    if output is None:
-        return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(output)
+    if output is not None:
+        unfinished = _unfinished(output)
+        unfinished.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(output)
 
 
 def _circumstances(args: argparse.Namespace) -> dict[str, Any]:
@@ -162,13 +175,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parsed(arguments, __doc__)
     figures = {**_circumstances(args), "clustered": [], "worst": []}
     try:
-        _write(args.output, figures)
+        if args.output is not None:
+            _check_writable(args.output)
     except OSError as error:
         sys.stderr.write(f"--output cannot be written, choose another place: {error}\n")
         return 2
-    status = 0
     try:
         _run(args, figures)
+        status = int(any("failed" in case for case in figures["worst"]))
     except (MeasurementError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         status = 1

@@ -11,7 +11,10 @@ import numpy as np
 import torch
 from sklearn.cluster import DBSCAN
 
-__all__ = ["needed_memory", "usual_euclidean", "usual_jaccard"]
+__all__ = ["StartupAndFinal", "needed_memory", "usual_euclidean", "usual_jaccard"]
+
+StartupAndFinal = tuple[np.ndarray, np.ndarray]
+"""Labels [N] before and after correction."""
 
 BETA = 0.5
 MIN_SAMPLES = 4
@@ -24,8 +27,8 @@ def needed_memory(distance: str, count: int) -> int:
     return int(_MATRICES[distance] * 4 * count**2)
 
 
-def usual_euclidean(features: torch.Tensor, camera_ids: np.ndarray, alpha: float) -> np.ndarray:
-    """Return labels [N] int64 after correction, by Euclidean distances, in float32.
+def usual_euclidean(features: torch.Tensor, camera_ids: np.ndarray, alpha: float) -> StartupAndFinal:
+    """Return labels [N] int64 before and after correction, by Euclidean distances, in float32.
 
     Args:
         features: [N, D] float32, on the CPU.
@@ -38,7 +41,7 @@ def usual_euclidean(features: torch.Tensor, camera_ids: np.ndarray, alpha: float
     return _pseudo_labels(matrix.numpy(), camera_ids, alpha)
 
 
-def usual_jaccard(features: torch.Tensor, camera_ids: np.ndarray, alpha: float) -> np.ndarray:
+def usual_jaccard(features: torch.Tensor, camera_ids: np.ndarray, alpha: float) -> StartupAndFinal:
     """Return the same by the toolbox's k-reciprocal Jaccard distances; see `usual_euclidean`."""
     # The toolbox imports on current libraries once nplp has been: that is what nplp.compat is for.
     importlib.import_module("nplp.compat")
@@ -47,13 +50,13 @@ def usual_jaccard(features: torch.Tensor, camera_ids: np.ndarray, alpha: float) 
     return _pseudo_labels(matrix, camera_ids, alpha)
 
 
-def _pseudo_labels(matrix: np.ndarray, camera_ids: np.ndarray, alpha: float) -> np.ndarray:
-    """Return labels [N] after both stages, from distances [N, N] float32."""
+def _pseudo_labels(matrix: np.ndarray, camera_ids: np.ndarray, alpha: float) -> StartupAndFinal:
+    """Return labels [N] after either stage, from distances [N, N] float32."""
     np.fill_diagonal(matrix, 0)
     epsilon = _epsilon(matrix, camera_ids, alpha)
     labels = _dbscan(matrix, epsilon)
     noisy = np.argsort(_scores(matrix, labels))[: _number_noisy(labels)]
-    return _corrected(matrix, labels, noisy, BETA * epsilon)
+    return labels, _corrected(matrix, labels, noisy, BETA * epsilon)
 
 
 def _epsilon(matrix: np.ndarray, camera_ids: np.ndarray, alpha: float) -> float:
