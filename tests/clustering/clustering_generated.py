@@ -17,8 +17,24 @@ from clustering_cases import KINDS
 SEED = 20240229
 LARGEST_HALF = 6e4
 SIZES = ((2, 7), (7, 31), (31, 151), (151, 301))
+SIZE_SHARES = (0.07, 0.37, 0.52, 0.04)
+LOPSIDED_SIZES = (150, 500)
 CLUSTERED = ("blobs", "near_duplicates", "mixed_norms", "unit_norm", "mirrored")
 CAMERA_NUMBERS = (1, 2, 2, 3, 4, 5, 6, 7, 8)
+
+
+def lopsided(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
+    """A cube's corners, so that distances have few values, and four samples far from them.
+
+    The mean distance to the four is a small part of a sum over all, and errors of equal distances add up.
+    """
+    x = rng.integers(2, size=(count, dimension)).astype(float)
+    x[:4] = x[0]
+    x[:4, 0] += rng.uniform(3, 9)
+    return rng.permutation(x)
+
+
+DRAWN = {**KINDS, "lopsided": lopsided}
 
 
 @dataclass(frozen=True)
@@ -42,11 +58,12 @@ class Generated:
 
 def generate(index: int) -> Generated:
     rng = np.random.default_rng([SEED, index])
-    kind = str(rng.choice(list(KINDS) if rng.random() < 0.5 else CLUSTERED))
+    kind = str(rng.choice(list(DRAWN) if rng.random() < 0.5 else CLUSTERED))
     exact = kind == "grid"
     options = draw_options(rng)
-    count, places = draw_layout(rng, exact and options["camera_centering"])
-    x = KINDS[kind](rng, count, int(rng.choice([1, 2, 3, 8, 65, 130, 512])))
+    sizes = LOPSIDED_SIZES if kind == "lopsided" else SIZES[rng.choice(len(SIZES), p=SIZE_SHARES)]
+    count, places = draw_layout(rng, sizes, exact and options["camera_centering"])
+    x = DRAWN[kind](rng, count, int(rng.choice([1, 2, 3, 8, 65, 130, 512])))
     if kind == "unit_norm":
         x = with_camera_effects(rng, x, places)
     x = x * rng.choice([1, 1, 1, 2.0**-10 if exact else 1e-3, 2.0**10 if exact else 1e3])
@@ -54,8 +71,12 @@ def generate(index: int) -> Generated:
     known = options["camera_centering"] or rng.random() < 0.93
     camera_ids, cameras = draw_camera_ids(rng, places) if known else (None, None)
     add_options_by_size(rng, options, count)
-    if rng.random() < 0.2:
+    if kind != "lopsided" and rng.random() < 0.2:
         options["epsilon"] = draw_epsilon(rng, values, options, exact)
+    if kind == "lopsided":
+        # Few enough neighbours make the four a cluster; alpha must join the corners of the cube.
+        alpha = float(10 ** rng.uniform(-2, -0.5))
+        options.update(distance="euclidean", assessment_distance=None, min_samples=3, alpha=alpha)
     return Generated(features, camera_ids, options, values, cameras)
 
 
@@ -72,19 +93,20 @@ def draw_options(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def draw_layout(rng: np.random.Generator, powers_of_two: bool) -> tuple[int, np.ndarray]:
+def draw_layout(
+    rng: np.random.Generator, sizes: tuple[int, int], powers_of_two: bool
+) -> tuple[int, np.ndarray]:
     """Return N and the camera [N] of each image, numbered from 0: of very unequal sizes, in any order."""
     number = int(rng.choice(CAMERA_NUMBERS))
     if powers_of_two:
         exponent = int(rng.integers(3, 8))
         number = min(number, exponent)
-        sizes = [2 ** (exponent - 1 - i) for i in range(number - 1)]
+        images = [2 ** (exponent - 1 - i) for i in range(number - 1)]
         count = 2**exponent
-        sizes.append(count - sum(sizes))
-        places = np.repeat(np.arange(number), sizes)
+        images.append(count - sum(images))
+        places = np.repeat(np.arange(number), images)
     else:
-        low, high = SIZES[rng.choice(len(SIZES), p=[0.07, 0.37, 0.52, 0.04])]
-        count = int(rng.integers(low, high))
+        count = int(rng.integers(*sizes))
         share = rng.dirichlet(np.full(number, 0.7))
         places = rng.choice(number, size=count, p=share)
         if number > 1 and rng.random() < 0.3:
