@@ -19,7 +19,7 @@ StartupAndFinal = tuple[np.ndarray, np.ndarray]
 BETA = 0.5
 MIN_SAMPLES = 4
 NOISY_FRACTION = 0.1
-_MATRICES = {"euclidean": 3.5, "jaccard": 5.0}
+_MATRICES = {"euclidean": 3.5, "jaccard": 4.0}
 
 
 def needed_memory(distance: str, count: int) -> int:

@@ -200,11 +200,11 @@ def test_a_run_prints_its_tables_and_writes_every_round(
 def test_what_does_not_fit_is_not_run_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     args = pseudo_labels.parsed(["--usual"], "")
     monkeypatch.setattr(pseudo_labels, "available_memory", lambda: 4 << 30)
-    works, not_run = pseudo_labels.usual_works(args, 15000)
+    works, not_run = pseudo_labels.usual_works(args, 16000)
     assert works == ["usual euclidean"]
-    assert not_run["usual jaccard"] == "does not fit: needs about 4.2 GB, 4.0 GB are available"
+    assert not_run["usual jaccard"] == "does not fit: needs about 3.8 GB, 4.0 GB are available"
     monkeypatch.setattr(pseudo_labels, "available_memory", lambda: None)
-    assert pseudo_labels.usual_works(args, 15000)[1] == {}
+    assert pseudo_labels.usual_works(args, 16000)[1] == {}
 
 
 def test_ratios_are_to_the_round_and_are_held_against_the_targets() -> None:
