@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from threading import Lock
 from typing import TypeVar
@@ -19,6 +19,8 @@ from tqdm import tqdm
 __all__ = ["Progress", "row_blocks", "run_blocks"]
 
 Item = TypeVar("Item")
+_PATIENCE = 0.2
+"""Seconds."""
 
 
 class Progress:
@@ -60,6 +62,10 @@ def run_blocks(items: Sequence[Item], make_worker: Callable[[], Callable[[Item],
         queue, lock = iter(items), Lock()
         runs = [pool.submit(_work, queue, lock, make_worker) for _ in range(threads)]
         with _emptied_on_error(queue, lock):
+            unfinished = set(runs)
+            while unfinished:
+                # Now and then, because a signal may reach a thread that cannot wake this one.
+                unfinished = wait(unfinished, timeout=_PATIENCE).not_done
             for run in runs:
                 run.result()
 

@@ -80,12 +80,10 @@ class MeanOfSmallest:
     def mean(self) -> float | None:
         """Return the mean, or None if the bracket was wrong or held too many: see `next_bracket`."""
         wanted = self._count - self._below
-        if wanted < 0 or wanted > self._inside:
+        if not 0 < wanted <= self._inside:
             return None
         # math.fsum does not depend on the order that threads finish in.
         below = math.fsum(self._sums)
-        if wanted == 0:
-            return below / self._below
         if self._overflown:
             if self._least < self._most:
                 return None
