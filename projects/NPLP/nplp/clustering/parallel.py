@@ -19,7 +19,7 @@ from tqdm import tqdm
 __all__ = ["Progress", "row_blocks", "run_blocks"]
 
 Item = TypeVar("Item")
-_PATIENCE = 0.2
+_PATIENCE = 0.05
 """Seconds."""
 
 
