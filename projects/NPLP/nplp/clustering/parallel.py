@@ -60,8 +60,8 @@ def run_blocks(items: Sequence[Item], make_worker: Callable[[], Callable[[Item],
         return
     with _single_threaded_products(), ThreadPoolExecutor(threads) as pool:
         queue, lock = iter(items), Lock()
-        runs = [pool.submit(_work, queue, lock, make_worker) for _ in range(threads)]
         with _emptied_on_error(queue, lock):
+            runs = [pool.submit(_work, queue, lock, make_worker) for _ in range(threads)]
             unfinished = set(runs)
             while unfinished:
                 # Now and then, because a signal may reach a thread that cannot wake this one.
