@@ -7,7 +7,7 @@ SOURCES := projects/NPLP/nplp tools tests benchmarks setup.py
 FASTREID := fastreid==1.4.0
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-plus test lint format clean
+.PHONY: help quickstart quickstart-plus test test-long lint format clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -31,6 +31,9 @@ quickstart-plus: $(READY)  ## The same with camera centring and averaged weights
 
 test: $(READY)  ## Run the tests (about four minutes on two cores).
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
+
+test-long: $(READY)  ## Run the exhaustive tests: ten thousand generated cases, full sizes (about N minutes).
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long $(ARGS)
 
 lint: $(READY)  ## Check style and types.
 	@$(BIN)/ruff check $(wildcard $(SOURCES))

@@ -1,69 +1,146 @@
-"""Blocked Euclidean distances against differences in float64."""
+"""Euclidean distances from one sweep against differences in float64."""
 
 from __future__ import annotations
+
+import math
+import warnings
 
 import clustering_oracle as oracle
 import numpy as np
 import pytest
-from clustering_cases import Case, cases, tiny_blocks
+import torch
+from clustering_cases import Case, cases, make_case, threads, tiny_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nplp.clustering import euclidean
 from nplp.clustering.euclidean import EuclideanDistances
 from nplp.clustering.features import FeatureRows
 
-
-def distances_of(features: np.ndarray) -> EuclideanDistances:
-    return EuclideanDistances(FeatureRows.plain(features))
+DEVICES = [None, torch.device("cpu")]
 
 
-def edge_set(distances: EuclideanDistances, epsilon: float) -> list[tuple[int, int]]:
+def distances_of(features: np.ndarray, **options: object) -> EuclideanDistances:
+    return EuclideanDistances(FeatureRows.plain(features), **options)
+
+
+def edge_list(distances: EuclideanDistances, epsilon: float) -> list[tuple[int, int]]:
     edges: list[tuple[int, int]] = []
     distances.visit_edges(epsilon, lambda i, j: edges.extend(zip(i.tolist(), j.tolist(), strict=True)))
     return edges
 
 
-def exact(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return np.sqrt(FeatureRows.plain(features).squared_distances(first, second))
+def stage_matrix(features: np.ndarray) -> np.ndarray:
+    """Return the distances [N, N] as the stage has them, to the last bit."""
+    first, second = np.indices((len(features), len(features))).reshape(2, -1)
+    squared = FeatureRows.plain(features).squared_distances(first, second)
+    return np.sqrt(squared).reshape(len(features), -1)
 
 
-@given(cases(), st.floats(0, 1), st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_edges_at_the_radius_itself_are_within_it(case: Case, quantile: float, tiny: bool) -> None:
-    matrix = oracle.euclidean_matrix(case.features)
+def expected_sums(matrix: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    clustered = labels >= 0
+    same = (labels[:, None] == labels) & clustered
+    return (matrix * same).sum(axis=1), (matrix * np.outer(clustered, clustered)).sum(axis=1)
+
+
+@given(cases(), st.floats(0, 1), st.booleans(), st.booleans(), st.sampled_from(DEVICES))
+@settings(max_examples=100, deadline=None)
+def test_edges_at_the_radius_itself_are_within_it(
+    case: Case, quantile: float, averaged: bool, tiny: bool, device: torch.device | None
+) -> None:
+    matrix = stage_matrix(case.features)
     upper = np.triu(np.ones(matrix.shape, dtype=bool), 1)
-    distances = distances_of(case.features)
     i, j = np.argwhere(upper)[int(quantile * (upper.sum() - 1))]
-    # The pair's own distance as the stage has it: the boundary is met to the last bit.
-    epsilon = float(exact(case.features, np.array([i]), np.array([j]))[0])
-    with tiny_blocks(tiny):
-        edges = edge_set(distances, epsilon)
-    assert len(set(edges)) == len(edges)
-    assert (i, j) in edges
-    near = upper & (matrix <= epsilon)
-    unlike = set(edges) ^ {(int(a), int(b)) for a, b in np.argwhere(near)}
-    assert all(matrix[pair] == pytest.approx(epsilon, rel=1e-14) for pair in unlike)
+    with tiny_blocks(tiny), threads(2):
+        distances = distances_of(case.features, device=device)
+        if averaged:
+            distances.mean_of_smallest(None, max(1, int(quantile * upper.sum())))
+        for radius in (matrix[i, j], np.nextafter(matrix[i, j], -1)):
+            edges = edge_list(distances, radius)
+            assert sorted(map(list, edges)) == np.argwhere(upper & (matrix <= radius)).tolist()
 
 
-@given(cases(), st.floats(0.001, 1), st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_mean_of_smallest_is_the_sorted_mean(case: Case, share: float, tiny: bool) -> None:
-    matrix = oracle.euclidean_matrix(case.features)
-    values = np.sort(matrix[np.triu_indices(len(matrix), 1)])
+def test_edges_are_the_oracles() -> None:
+    features = make_case(0, count=60, dimension=8, cameras=1, kind="blobs").features
+    for epsilon in (0.3, 0.9, 2.0, 50.0):
+        near = np.triu(oracle.euclidean_matrix(features) <= epsilon, 1)
+        assert sorted(edge_list(distances_of(features), epsilon)) == list(map(tuple, np.argwhere(near)))
+
+
+@given(cases(), st.floats(0.001, 1), st.booleans(), st.booleans(), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_mean_of_smallest_is_the_sorted_mean(
+    case: Case, share: float, across: bool, keep_sums: bool, tiny: bool
+) -> None:
+    first, second = oracle.compared_pairs(len(case.features), case.camera_ids if across else None)
+    alone = (case.camera_ids == case.camera_ids[0]).all()
+    values = np.sort(stage_matrix(case.features)[first, second])
     count = max(1, int(share * len(values)))
-    with tiny_blocks(tiny):
-        mean = distances_of(case.features).mean_of_smallest(None, count)
-    # Tiny blocks hold few values, and those below the bracket are then known by an approximate sum.
-    assert mean == pytest.approx(values[:count].mean(), rel=1e-6 if tiny else 1e-12, abs=1e-300)
+    with tiny_blocks(tiny), threads(2):
+        distances = distances_of(case.features, keep_sums=keep_sums)
+        mean = distances.mean_of_smallest(case.camera_ids if across and not alone else None, count)
+    # Beyond 20 pairs, tiny blocks take what is surely below the last of them from products.
+    rel = 1e-6 if tiny and count > 20 else 1e-12
+    assert mean == pytest.approx(values[:count].mean(), rel=rel, abs=1e-300)
+    if values[0] == values[count - 1]:
+        assert mean == values[0]
 
 
-def test_a_pair_is_outside_the_next_smaller_radius() -> None:
-    features = np.random.default_rng(0).normal(size=(30, 16))
+@pytest.mark.parametrize("wrong", [0.0, 0.3, 3.0])
+@pytest.mark.parametrize("most_held", [10, 10**6])
+@pytest.mark.parametrize("device", DEVICES)
+def test_wrong_guess_costs_sweeps_only(
+    monkeypatch: pytest.MonkeyPatch, wrong: float, most_held: int, device: torch.device | None
+) -> None:
+    case = make_case(1, count=120, dimension=5, cameras=3, kind="uniform")
+    first, second = oracle.compared_pairs(120, case.camera_ids)
+    values = np.sort(stage_matrix(case.features)[first, second])
+    monkeypatch.setattr(euclidean, "_SAMPLED_PAIRS", 500)
+    monkeypatch.setattr(euclidean, "_MOST_HELD", most_held)
+    sampled = EuclideanDistances._sampled_distances
+    monkeypatch.setattr(
+        EuclideanDistances, "_sampled_distances", lambda self, groups: wrong * sampled(self, groups)
+    )
+    for count in (1, 300, len(values)):
+        distances = distances_of(case.features, device=device)
+        mean = distances.mean_of_smallest(case.camera_ids, count)
+        assert mean == pytest.approx(values[:count].mean(), rel=1e-6)
+        matrix = stage_matrix(case.features)
+        expected = np.argwhere(np.triu(matrix <= mean, 1)).tolist()
+        assert sorted(map(list, edge_list(distances, mean))) == expected
+
+
+def test_cameras_of_which_no_pair_is_sampled_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One image of 100 is of another camera, so that no pair of a small sample need cross.
+    monkeypatch.setattr(euclidean, "_SAMPLED_PAIRS", 3)
+    features = np.random.default_rng(0).normal(size=(100, 4))
+    cameras = np.zeros(100, dtype=np.int64)
+    cameras[0] = 1
+    values = np.sort(stage_matrix(features)[0, 1:])
     distances = distances_of(features)
-    first, second = np.triu_indices(30, 1)
-    for i, j, distance in zip(first, second, exact(features, first, second), strict=True):
-        assert (i, j) in edge_set(distances, distance)
-        assert (i, j) not in edge_set(distances, np.nextafter(distance, 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mean = distances.mean_of_smallest(cameras, 9)
+    assert mean == pytest.approx(values[:9].mean(), rel=1e-12)
+    assert sorted(edge_list(distances, mean)) == sorted(edge_list(distances_of(features), mean))
+
+
+def test_no_sweep_is_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    sweeps = []
+    sweep = euclidean.sweep
+    monkeypatch.setattr(
+        euclidean, "sweep", lambda source, *rest: (sweeps.append(len(rest[0])), sweep(source, *rest))
+    )
+    features = make_case(2, count=90, dimension=5, cameras=1, kind="blobs").features
+    distances = distances_of(features, keep_sums=True)
+    epsilon = distances.mean_of_smallest(None, 200)
+    edge_list(distances, epsilon)
+    edge_list(distances, epsilon / 2)
+    distances.cluster_sums(np.arange(90) % 5)
+    assert sweeps == [90]
+    # Sums over the 80 clustered samples are those over all less those to the 10 outliers.
+    distances.cluster_sums(np.where(np.arange(90) < 10, -1, np.arange(90) % 5))
+    assert sweeps == [90, 80]
 
 
 def test_one_far_sample_costs_no_digit_among_the_near_ones() -> None:
@@ -71,46 +148,62 @@ def test_one_far_sample_costs_no_digit_among_the_near_ones() -> None:
     near = rng.normal(size=(40, 4)) * 1e-5
     features = np.concatenate([near, near + 1e-4, [[1e4] * 4]])
     labels = np.repeat([0, 1, 2], [40, 40, 1])
-    matrix = oracle.euclidean_matrix(features)
     own, total = distances_of(features).cluster_sums(labels)
-    expected = [(matrix[i] * (labels == labels[i])).sum() for i in range(81)]
-    np.testing.assert_allclose(own, expected, rtol=1e-6)
-    np.testing.assert_allclose(total, matrix.sum(axis=1), rtol=1e-6)
+    expected = expected_sums(oracle.euclidean_matrix(features), labels)
+    np.testing.assert_allclose(own, expected[0], rtol=1e-6)
+    np.testing.assert_allclose(total, expected[1], rtol=1e-6)
     assert distances_of(features).mean_of_smallest(None, 3) < 1e-5
 
 
-@given(cases(), st.integers(0, 2**32 - 1), st.booleans())
-@settings(max_examples=40, deadline=None)
-def test_cluster_sums_leave_outliers_out(case: Case, seed: int, tiny: bool) -> None:
-    labels = np.random.default_rng(seed).integers(-1, 3, size=len(case.features))
-    matrix = oracle.euclidean_matrix(case.features)
-    with tiny_blocks(tiny):
-        own, total = distances_of(case.features).cluster_sums(labels)
-    clustered = labels >= 0
-    same = (labels[:, None] == labels) & clustered
-    # A sum is as exact as its largest terms.
-    expected = (matrix * np.outer(clustered, clustered)).sum(axis=1)
-    np.testing.assert_allclose(own, (matrix * same).sum(axis=1), rtol=2e-6, atol=1e-9 * matrix.max())
-    np.testing.assert_allclose(total, expected, rtol=2e-6, atol=1e-9 * matrix.max())
-
-
-@given(cases(), st.integers(0, 2**32 - 1), st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
-def test_sums_are_the_same_after_the_sweep_of_epsilon(case: Case, seed: int, outliers: float) -> None:
+@given(
+    cases(), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.1, 0.6, 1.0]), st.booleans(), st.booleans()
+)
+@settings(max_examples=80, deadline=None)
+def test_cluster_sums_leave_outliers_out(
+    case: Case, seed: int, outliers: float, swept: bool, tiny: bool
+) -> None:
     rng = np.random.default_rng(seed)
-    labels = np.where(rng.random(len(case.features)) < outliers, -1, rng.integers(3, size=len(case.features)))
+    count = len(case.features)
+    labels = np.where(rng.random(size=count) < outliers, -1, rng.integers(0, 3, size=count))
     matrix = oracle.euclidean_matrix(case.features)
-    with tiny_blocks():
-        distances = EuclideanDistances(FeatureRows.plain(case.features), keep_sums=True)
-        distances.mean_of_smallest(None, 1)
-        _, total = distances.cluster_sums(labels)
-    clustered = labels >= 0
-    expected = (matrix * np.outer(clustered, clustered)).sum(axis=1)
-    np.testing.assert_allclose(total, expected, rtol=5e-6, atol=2e-6 * len(matrix) * matrix.max())
-    members = np.flatnonzero(clustered)
-    _, settled = distances.exact_cluster_sums(labels, members)
-    np.testing.assert_allclose(settled, expected[members], rtol=1e-12, atol=1e-300)
+    with tiny_blocks(tiny), threads(2):
+        distances = distances_of(case.features, keep_sums=True)
+        if swept:
+            distances.mean_of_smallest(None, 1 + count // 3)
+        own, total = distances.cluster_sums(labels)
+    expected = expected_sums(matrix, labels)
+    np.testing.assert_allclose(own, expected[0], rtol=1e-6, atol=1e-12 * (1 + matrix.max()))
+    # The rounding of a difference is relative to what it is a difference of.
+    np.testing.assert_allclose(total, expected[1], rtol=1e-6, atol=1e-12 + 1e-7 * matrix.sum(axis=1).max())
+
+
+@pytest.mark.parametrize("swept", [False, True])
+@pytest.mark.parametrize("device", DEVICES)
+def test_cluster_sums_of_great_clusters(swept: bool, device: torch.device | None) -> None:
+    case = make_case(3, count=1300, dimension=8, cameras=1, kind="blobs")
+    labels = np.repeat([0, 1, -1, 2], [600, 513, 100, 87])
+    distances = distances_of(case.features, keep_sums=True, device=device)
+    if swept:
+        distances.mean_of_smallest(None, 5000)
+    own, total = distances.cluster_sums(labels)
+    expected = expected_sums(oracle.euclidean_matrix(case.features), labels)
+    np.testing.assert_allclose(own, expected[0], rtol=3e-6)
+    np.testing.assert_allclose(total, expected[1], rtol=3e-6)
+    assert not distances.sums_are_exact
+
+
+@given(cases(), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_exact_cluster_sums_are_the_oracles(case: Case, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(-1, 3, size=len(case.features))
+    members = rng.permutation(np.flatnonzero(labels >= 0))[:9]
+    with threads(2):
+        own, total = distances_of(case.features).exact_cluster_sums(labels, members)
+    expected = expected_sums(oracle.euclidean_matrix(case.features), labels)
+    np.testing.assert_allclose(own, expected[0][members], rtol=1e-13)
+    np.testing.assert_allclose(total, expected[1][members], rtol=1e-13)
 
 
 def test_no_radius_is_known_to_reach_all() -> None:
-    assert not distances_of(np.eye(3)).all_within(1e9)
+    assert not distances_of(np.eye(3)).all_within(math.inf)

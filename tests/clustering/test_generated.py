@@ -6,7 +6,6 @@ What float64 itself leaves open (see `clustering_ties`) is not compared, but it 
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 
 import clustering_oracle as oracle
 import clustering_ties as ties
@@ -153,21 +152,28 @@ def check(index: int) -> list[str]:
     return found
 
 
+def recipe(index: int) -> str:
+    return f"cd tests/clustering && python -c 'from test_generated import check; check({index})'"
+
+
+def outcome(index: int) -> list[str] | AssertionError:
+    try:
+        return check(index)
+    except AssertionError as error:
+        return error
+    except Exception as error:
+        raise AssertionError(f"case {index} fails; reproduce it by: {recipe(index)}") from error
+
+
 def check_range(start: int, stop: int) -> None:
-    counts: Counter[str] = Counter()
-    undecided = 0
-    for index in range(start, stop):
-        try:
-            found = check(index)
-        except Exception as error:
-            recipe = f"cd tests/clustering && python -c 'from test_generated import check; check({index})'"
-            raise AssertionError(
-                f"case {index} differs from the oracle; reproduce it by: {recipe}"
-            ) from error
-        counts.update(found)
-        undecided += bool(found)
-    share = undecided / (stop - start)
-    assert share <= OPEN_SHARE, f"{share:.0%} of cases {start}..{stop - 1} are open: {dict(counts)}"
+    outcomes = {index: outcome(index) for index in range(start, stop)}
+    differing = {index: error for index, error in outcomes.items() if isinstance(error, AssertionError)}
+    if differing:
+        first, error = next(iter(differing.items()))
+        raise AssertionError(f"{len(differing)} differ, {list(differing)}; first: {recipe(first)}") from error
+    found = [points for points in outcomes.values() if points]
+    share = len(found) / len(outcomes)
+    assert share <= OPEN_SHARE, f"{share:.0%} of cases {start}..{stop - 1} are open: {found}"
 
 
 def line(*positions: float) -> ties.Distances:

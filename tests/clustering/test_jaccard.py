@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import clustering_oracle as oracle
 import numpy as np
 import pytest
 import torch
-from clustering_cases import Case, cases, make_case, tiny_blocks
+from clustering_cases import Case, cases, make_case, threads, tiny_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nplp.clustering.features import FeatureRows
 from nplp.clustering.jaccard import JaccardDistances
-from nplp.clustering.neighbours import nearest_neighbours
-from nplp.clustering.reciprocal import SparseRows, reciprocal_encoding
+from nplp.clustering.reciprocal import reciprocal_encoding
 
 NEIGHBOURS = [(20, 6), (5, 3), (7, 1), (1, 1), (2, 9), (3, 2), (30, 30)]
 
@@ -28,19 +25,20 @@ def dense(distances: JaccardDistances) -> np.ndarray:
     matrix = np.ones((len(distances), len(distances)))
     np.fill_diagonal(matrix, 0)
 
-    def fill(first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> None:
+    def visit(first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> None:
         assert (first < second).all()
+        assert (distance < 1).all()
         assert (matrix[first, second] == 1).all()
         matrix[first, second] = matrix[second, first] = distance
 
-    distances.visit_overlapping(fill)
+    distances.visit_overlapping(visit)
     return matrix
 
 
-def dense_rows(rows: SparseRows) -> np.ndarray:
-    matrix = np.zeros((len(rows), len(rows)))
-    matrix[np.repeat(np.arange(len(rows)), np.diff(rows.starts)), rows.columns] = rows.weights
-    return matrix
+def edge_list(distances: JaccardDistances, epsilon: float) -> list[tuple[int, int]]:
+    edges: list[tuple[int, int]] = []
+    distances.visit_edges(epsilon, lambda i, j: edges.extend(zip(i.tolist(), j.tolist(), strict=True)))
+    return edges
 
 
 @pytest.mark.parametrize(("k1", "k2"), [(20, 6), (5, 3), (7, 1), (10, 10)])
@@ -52,40 +50,22 @@ def test_distances_are_the_toolboxes(count: int, dimension: int, k1: int, k2: in
     np.testing.assert_allclose(dense(distances_of(features, k1, k2)), expected, atol=1e-5)
 
 
-@given(cases(), st.sampled_from(NEIGHBOURS), st.booleans())
+@given(cases(), st.sampled_from(NEIGHBOURS), st.booleans(), st.integers(1, 3))
 @settings(max_examples=80, deadline=None)
-def test_distances_are_the_oracles_with_ties_too(case: Case, k: tuple[int, int], tiny: bool) -> None:
-    with tiny_blocks(tiny):
+def test_distances_are_the_oracles_with_ties_too(
+    case: Case, k: tuple[int, int], tiny: bool, number: int
+) -> None:
+    with tiny_blocks(tiny), threads(number):
         matrix = dense(distances_of(case.features, *k))
     np.testing.assert_allclose(matrix, oracle.jaccard_matrix(case.features, *k), atol=1e-9)
 
 
-@given(cases(), st.integers(1, 70), st.booleans(), st.booleans())
-@settings(max_examples=100, deadline=None)
-def test_neighbours_are_sorted_by_distance_then_index(case: Case, k: int, tiny: bool, half: bool) -> None:
-    with tiny_blocks(tiny):
-        ranks = nearest_neighbours(FeatureRows.plain(case.features), k, half=half)
-    np.testing.assert_array_equal(ranks, oracle.neighbour_ranks(case.features, k))
-
-
-def test_neighbours_hand_computed() -> None:
-    features = np.array([[0.0], [1.0], [3.0], [1.0], [-1.0]])
-    ranks = nearest_neighbours(FeatureRows.plain(features), 3)
-    # 1 and 3 are equal, and 1, 3 and 4 are equally far from 0: the lower index goes first.
-    assert ranks.tolist() == [[0, 1, 3], [1, 3, 0], [2, 1, 3], [1, 3, 0], [4, 0, 1]]
-
-
-def test_encoding_hand_computed() -> None:
-    # Two pairs far apart, each sample's two nearest being its pair: the weights are a softmax over it.
-    features = np.array([[0.0], [1.0], [50.0], [52.0]])
-    one, four = 1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(-4.0))
-    plain = dense_rows(reciprocal_encoding(FeatureRows.plain(features), 2, 1))
-    expected = [[one, 1 - one, 0, 0], [1 - one, one, 0, 0], [0, 0, four, 1 - four], [0, 0, 1 - four, four]]
-    np.testing.assert_allclose(plain, expected, atol=1e-15)
-    averaged = dense_rows(reciprocal_encoding(FeatureRows.plain(features), 2, 2))
-    np.testing.assert_allclose(averaged, np.kron(np.eye(2), np.full((2, 2), 0.5)), atol=1e-15)
-    distance = 1 - 2 * (1 - one) / (2 - 2 * (1 - one))
-    assert dense(distances_of(features, 2, 1))[0, 1] == pytest.approx(distance, abs=1e-11)
+def test_distance_hand_computed() -> None:
+    # Each sample's two nearest are its pair: the weights of 0 are (one, 1 - one), those of 1 the reverse.
+    one = 1 / (1 + np.exp(-1.0))
+    distances = distances_of(np.array([[0.0], [1.0], [50.0], [52.0]]), 2, 1)
+    assert dense(distances)[0, 1] == pytest.approx(1 - 2 * (1 - one) / (2 - 2 * (1 - one)), abs=1e-11)
+    assert dense(distances)[0, 2] == 1
 
 
 @pytest.mark.parametrize("k2", [2, 6])
@@ -95,39 +75,88 @@ def test_duplicates_are_at_distance_0(k2: int) -> None:
     np.testing.assert_array_equal(matrix, 1 - np.kron(np.eye(2), np.ones((30, 30))))
 
 
-def test_weights_of_a_row_sum_to_1_and_are_sorted() -> None:
-    features = make_case(0, count=60, dimension=4, cameras=1, kind="blobs").features
-    weights = reciprocal_encoding(FeatureRows.plain(features), 20, 6)
-    np.testing.assert_allclose(dense_rows(weights).sum(axis=1), 1, rtol=1e-12)
-    assert all((np.diff(weights.columns[a:b]) > 0).all() for a, b in pairwise(weights.starts))
+@given(cases(), st.floats(0, 1), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_edges_at_the_radius_itself_are_within_it(case: Case, quantile: float, tiny: bool) -> None:
+    with tiny_blocks(tiny), threads(2):
+        distances = distances_of(case.features, 5, 2)
+        matrix = dense(distances)
+        near = np.sort(matrix[np.triu_indices(len(matrix), 1)])
+        near = near[near < 1]
+        if not len(near):
+            return
+        epsilon = near[int(quantile * (len(near) - 1))]
+        for radius in (epsilon, np.nextafter(epsilon, -1)):
+            edges = edge_list(distances, radius)
+            expected = np.argwhere(np.triu(matrix <= radius, 1)).tolist()
+            assert sorted(map(list, edges)) == expected
 
 
-@given(cases(), st.integers(0, 2**32 - 1))
+def test_pairs_are_the_same_whether_held_or_not() -> None:
+    features = make_case(0, count=80, dimension=6, cameras=1, kind="blobs").features
+    held = distances_of(features, 8, 3)
+    matrix, edges, mean = dense(held), sorted(edge_list(held, 0.7)), held.mean_of_smallest(None, 500)
+    with tiny_blocks(), threads(2):
+        other = distances_of(features, 8, 3)
+        for _ in range(2):
+            np.testing.assert_array_equal(dense(other), matrix)
+            assert sorted(edge_list(other, 0.7)) == edges
+        assert other.mean_of_smallest(None, 500) == pytest.approx(mean, rel=1e-15)
+
+
+@given(cases(), st.integers(0, 2**32 - 1), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_cluster_sums_count_absent_pairs_as_1(case: Case, seed: int) -> None:
-    distances = distances_of(case.features, 4, 2)
-    matrix = dense(distances)
-    labels = np.random.default_rng(seed).integers(-1, 3, size=len(matrix))
-    own, total = distances.cluster_sums(labels)
+def test_cluster_sums_count_absent_pairs_as_1(case: Case, seed: int, tiny: bool) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(-1, 3, size=len(case.features))
+    members = rng.permutation(np.flatnonzero(labels >= 0))[:7]
+    with tiny_blocks(tiny), threads(2):
+        distances = distances_of(case.features, 4, 2)
+        matrix = dense(distances)
+        own, total = distances.cluster_sums(labels)
+        exact = distances.exact_cluster_sums(labels, members)
     clustered = labels >= 0
     same = (labels[:, None] == labels) & clustered
     np.testing.assert_allclose(own, (matrix * same).sum(axis=1), atol=1e-10)
     np.testing.assert_allclose(total, (matrix * np.outer(clustered, clustered)).sum(axis=1), atol=1e-10)
+    assert distances.sums_are_exact
+    np.testing.assert_array_equal(exact, (own[members], total[members]))
 
 
-@given(cases(), st.floats(0.001, 1), st.booleans())
-@settings(max_examples=40, deadline=None)
-def test_mean_of_smallest_counts_absent_pairs_as_1(case: Case, share: float, tiny: bool) -> None:
-    with tiny_blocks(tiny):
+def test_cluster_sums_do_not_depend_on_blocks_or_threads() -> None:
+    case = make_case(1, count=100, dimension=6, cameras=1, kind="blobs")
+    labels = np.random.default_rng(0).integers(-1, 4, size=100)
+    usual = distances_of(case.features, 9, 3).cluster_sums(labels)
+    for number in (1, 2, 3):
+        with tiny_blocks(), threads(number):
+            np.testing.assert_array_equal(distances_of(case.features, 9, 3).cluster_sums(labels), usual)
+
+
+@given(cases(), st.floats(0.001, 1), st.booleans(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_mean_of_smallest_counts_absent_pairs_as_1(
+    case: Case, share: float, across: bool, tiny: bool
+) -> None:
+    cameras = case.camera_ids if across else None
+    first, second = np.triu_indices(len(case.features), 1)
+    if across:
+        crossing = case.camera_ids[first] != case.camera_ids[second]
+        if not crossing.any():
+            return
+        first, second = first[crossing], second[crossing]
+    with tiny_blocks(tiny), threads(2):
         distances = distances_of(case.features, 4, 2)
-        values = np.sort(dense(distances)[np.triu_indices(len(case.features), 1)])
+        values = np.sort(dense(distances)[first, second])
         count = max(1, int(share * len(values)))
-        mean = distances.mean_of_smallest(None, count)
+        mean = distances.mean_of_smallest(cameras, count)
     assert mean == pytest.approx(values[:count].mean(), rel=1e-12, abs=1e-15)
+    if values[0] == values[count - 1]:
+        assert mean == values[0]
 
 
 def test_radius_that_reaches_every_pair_is_not_enumerated() -> None:
     distances = distances_of(np.eye(4), 2, 1)
     assert distances.all_within(1.0)
+    assert not distances.all_within(np.nextafter(1.0, 0))
     with pytest.raises(ValueError, match="all pairs are within a Jaccard distance of 1"):
-        distances.visit_edges(1.0, lambda *_: None)
+        edge_list(distances, 1.0)

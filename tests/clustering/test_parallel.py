@@ -16,7 +16,7 @@ from clustering_cases import threads
 
 from nplp.clustering.parallel import Progress, row_blocks, run_blocks
 
-LONG = 400
+LONG = 1000
 
 
 class Terminal(io.StringIO):

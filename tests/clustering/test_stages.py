@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import clustering_oracle as oracle
 import numpy as np
 import pytest
-from clustering_cases import Case, cases
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from nplp.clustering.assessment import noisy_clusters, self_assessment
 from nplp.clustering.correction import correct_labels
 from nplp.clustering.epsilon import round_half_up, startup_epsilon
 from nplp.clustering.euclidean import EuclideanDistances
 from nplp.clustering.features import FeatureRows
-from nplp.clustering.smallest import clipped_mean
 
 
 def line(*positions: float) -> EuclideanDistances:
@@ -41,12 +36,6 @@ def test_epsilon_over_all_pairs_warns() -> None:
         assert startup_epsilon(line(0.0, 1.0, 3.0), np.array([5, 5, 5]), 1.0) == (2.0, 3, 3)
     with pytest.warns(UserWarning, match="camera_ids are None or all the same"):
         assert startup_epsilon(line(0.0, 1.0, 3.0), None, 1.0) == (2.0, 3, 3)
-
-
-@given(st.floats(1e-6, 1e6), st.integers(1, 1000))
-@settings(max_examples=200, deadline=None)
-def test_mean_of_equal_values_is_that_value(value: float, count: int) -> None:
-    assert clipped_mean(np.full(count, value)) == value
 
 
 def test_scores_hand_computed() -> None:
@@ -76,16 +65,6 @@ def test_scores_where_the_formula_is_undefined(
     positions: tuple[float, ...], labels: list[int], expected: list[float]
 ) -> None:
     np.testing.assert_allclose(self_assessment(line(*positions), np.array(labels)), expected, atol=1e-6)
-
-
-@given(cases(smallest=4), st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
-def test_scores_are_the_oracles(case: Case, seed: int) -> None:
-    labels = np.random.default_rng(seed).integers(-1, 4, size=len(case.features))
-    labels = np.where(labels < 0, -1, np.searchsorted(np.unique(labels[labels >= 0]), labels))
-    distances = EuclideanDistances(FeatureRows.plain(case.features))
-    expected = oracle.scores(oracle.euclidean_matrix(case.features), labels)
-    np.testing.assert_allclose(self_assessment(distances, labels), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

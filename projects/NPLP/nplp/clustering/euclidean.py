@@ -89,7 +89,8 @@ class EuclideanDistances:
         while mean is None:
             smallest = MeanOfSmallest(count, bracket, self._limit)
             self._held = HeldPairs(len(self), near)
-            within, across = self._scaled(near), self._scaled(bracket.high)
+            # A later bracket may be narrower than what is to be held.
+            within, across = self._scaled(near), self._scaled(max(bracket.high, near))
             self._search(PairSearch(groups, within, across, smallest, self._held))
             mean = smallest.mean()
             bracket = smallest.next_bracket() if mean is None else bracket
@@ -158,6 +159,8 @@ class EuclideanDistances:
         if total <= _SAMPLED_PAIRS:
             return Bracket(0.0, self._limit), self._limit
         sample = self._sampled_distances(groups)
+        if not len(sample):
+            return Bracket(0.0, self._limit), -1.0
         crossing = total - int(sum(size * (size - 1) // 2 for size in np.bincount(groups).tolist()))
         rank = count / crossing * len(sample)
         spread = 5 * math.sqrt(rank) + 10
