@@ -32,7 +32,7 @@ quickstart-plus: $(READY)  ## The same with camera centring and averaged weights
 test: $(READY)  ## Run the tests (about four minutes on two cores).
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
 
-test-long: $(READY)  ## Run the exhaustive tests: ten thousand generated cases, full sizes (about N minutes).
+test-long: $(READY)  ## Run the exhaustive tests: ten thousand generated cases, full sizes (tens of minutes).
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long $(ARGS)
 
 lint: $(READY)  ## Check style and types.
