@@ -11,7 +11,17 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from nplp.clustering import distances, euclidean, features, jaccard, neighbours, reciprocal, smallest, tiles
+from nplp.clustering import (
+    distances,
+    euclidean,
+    euclidean_tiles,
+    features,
+    jaccard,
+    neighbours,
+    reciprocal,
+    smallest,
+    tiles,
+)
 
 
 @dataclass(frozen=True)
@@ -115,8 +125,9 @@ BLOCKS = {
     reciprocal: {"_BLOCK_ENTRIES": 97, "_MOST_ROWS": 5},
     jaccard: {"_BLOCK_ROWS": 5, "_MIN_BUFFER": 1},
     distances: {"_MIN_PAIRS": 13, "_PAIRS_PER_SAMPLE": 0},
-    smallest: {"_BUDGET": 13, "_BINS": 5},
-    euclidean: {"_SAMPLED_PAIRS": 60, "_SMALL_CLUSTER": 4, "_MOST_HELD": 20},
+    smallest: {"_MIN_VALUES": 40, "_VALUES_PER_SAMPLE": 0, "_BINS": 5},
+    euclidean: {"_SAMPLED_PAIRS": 60, "_SMALL_CLUSTER": 4},
+    euclidean_tiles: {"_SETTLED_PAIRS": 3},
 }
 
 

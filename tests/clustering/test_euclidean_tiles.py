@@ -129,7 +129,7 @@ def test_each_pair_goes_where_it_belongs(
     near = ordered[len(ordered) // 3]
     with tiny_blocks(tiny), pytest.MonkeyPatch.context() as patch:
         patch.setattr("nplp.clustering.distances._MIN_PAIRS", 10**6)
-        patch.setattr("nplp.clustering.smallest._BUDGET", 10**6)
+        patch.setattr("nplp.clustering.smallest._MIN_VALUES", 10**6)
         groups = case.camera_ids.astype(np.int32)
         read = Read(rows, groups, Bracket(low, high), near, summed=summed, device=device)
     wanted = distance <= near

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nplp.clustering import neighbours
 from nplp.clustering.features import FeatureRows
 from nplp.clustering.neighbours import nearest_neighbours
+from nplp.clustering.tiles import HALF, SINGLE, Precision
 
 DEVICES = [None, torch.device("cpu")]
 
@@ -109,21 +110,17 @@ def test_neighbours_of_centred_features_are_those_of_centred_values(half: bool) 
     np.testing.assert_array_equal(nearest_neighbours(rows, 12, half=half), expected)
 
 
-@pytest.mark.parametrize(
-    ("dimension", "fast", "half"), [(64, True, True), (63, True, False), (64, False, False)]
-)
-def test_half_precision_is_used_where_it_is_fast(
-    monkeypatch: pytest.MonkeyPatch, dimension: int, fast: bool, half: bool
-) -> None:
+@pytest.mark.parametrize("pays", [False, True])
+def test_half_precision_is_used_where_it_pays(monkeypatch: pytest.MonkeyPatch, pays: bool) -> None:
     used = []
 
     class Recorded(neighbours.TileSource):
-        def __init__(self, features: FeatureRows, half: bool, device: torch.device | None) -> None:
-            used.append(half)
-            super().__init__(features, half, device)
+        def __init__(self, features: FeatureRows, precision: Precision, device: torch.device | None) -> None:
+            used.append(precision)
+            super().__init__(features, precision, device)
 
     monkeypatch.setattr(neighbours, "TileSource", Recorded)
-    monkeypatch.setattr(neighbours, "half_precision_is_fast", lambda: fast)
-    features = np.random.default_rng(6).normal(size=(40, dimension))
+    monkeypatch.setattr(neighbours, "half_precision_pays", lambda *_: pays)
+    features = np.random.default_rng(6).normal(size=(40, 20))
     np.testing.assert_array_equal(ranks_of(features, 5), oracle.neighbour_ranks(features, 5))
-    assert used == [half]
+    assert used == [HALF if pays else SINGLE]

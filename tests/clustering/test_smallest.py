@@ -40,7 +40,7 @@ def mean_of(
 
 
 def use_little(patch: pytest.MonkeyPatch, budget: int, bins: int) -> None:
-    patch.setattr(smallest, "_BUDGET", budget)
+    patch.setattr(smallest, "_MIN_VALUES", budget)
     patch.setattr(smallest, "_BINS", bins)
 
 

@@ -16,10 +16,22 @@ from hypothesis import strategies as st
 from nplp.clustering import tiles
 from nplp.clustering.features import FeatureRows
 from nplp.clustering.parallel import Progress
-from nplp.clustering.tiles import Product, Tile, TileSource, sweep
+from nplp.clustering.tiles import (
+    HALF,
+    SINGLE,
+    SPLIT,
+    Precision,
+    Product,
+    Tile,
+    TileSource,
+    half_precision_pays,
+    sweep,
+)
 
 SHAPES = [(1, 1), (1, 5), (5, 5), (7, 11), (3, 64), (64, 64), (1024, 1024)]
 DEVICES = [None, torch.device("cpu")]
+PLACES = [(precision, None) for precision in Precision] + [(SINGLE, DEVICES[1]), (HALF, DEVICES[1])]
+"""Precisions of the products, and the devices that have them."""
 
 
 @contextmanager
@@ -60,9 +72,11 @@ def all_products(source: TileSource, rows: np.ndarray, columns: np.ndarray) -> n
     return result
 
 
-def error_and_bound(features: FeatureRows, half: bool, device: torch.device | None) -> tuple[np.ndarray, ...]:
+def error_and_bound(
+    features: FeatureRows, precision: Precision = SINGLE, device: torch.device | None = None
+) -> tuple[np.ndarray, ...]:
     """Return the errors |n_i + n_j - 2 p - d^2| [N, N] of the products and what bounds them."""
-    source = TileSource(features, half, device)
+    source = TileSource(features, precision, device)
     everything = np.arange(len(features))
     product = all_products(source, everything, everything)
     first, second = np.indices(product.shape).reshape(2, -1)
@@ -71,21 +85,23 @@ def error_and_bound(features: FeatureRows, half: bool, device: torch.device | No
     return np.abs(norms - 2 * product - squared), source.slope * norms + source.floor
 
 
-@given(rows_of_features(), st.booleans(), st.sampled_from(SHAPES), st.sampled_from(DEVICES))
+@given(rows_of_features(), st.sampled_from(SHAPES), st.sampled_from(PLACES))
 @settings(max_examples=300, deadline=None)
 def test_products_are_within_their_bound(
-    features: FeatureRows, half: bool, shape: tuple[int, int], device: torch.device | None
+    features: FeatureRows, shape: tuple[int, int], place: tuple[Precision, torch.device | None]
 ) -> None:
     with shaped(*shape):
-        error, bound = error_and_bound(features, half, device)
+        error, bound = error_and_bound(features, *place)
     assert (error <= bound).all()
 
 
-@pytest.mark.parametrize(("half", "least", "most"), [(False, 1e-8, 4e-5), (True, 1e-4, 0.0125)])
-def test_bound_is_of_the_order_of_the_error(half: bool, least: float, most: float) -> None:
+@pytest.mark.parametrize(
+    ("precision", "least", "most"), [(SINGLE, 1e-8, 4e-5), (SPLIT, 1e-7, 1.2e-4), (HALF, 1e-4, 0.0125)]
+)
+def test_bound_is_of_the_order_of_the_error(precision: Precision, least: float, most: float) -> None:
     features = np.random.default_rng(0).normal(size=(200, 500)) + 30
-    source = TileSource(FeatureRows.plain(features), half)
-    error, _ = error_and_bound(source.features, half, None)
+    source = TileSource(FeatureRows.plain(features), precision)
+    error, _ = error_and_bound(source.features, precision)
     assert least < error.max()
     assert source.slope < most
     assert source.floor < 1e-9
@@ -105,7 +121,7 @@ def test_bound_covers_what_camera_centring_rounds_off() -> None:
     cameras = np.repeat([0, 1], 20)
     features = 1e-6 * np.random.default_rng(0).normal(size=(40, 8)) + 1e6 * (cameras[:, None] + 0.1)
     rows = FeatureRows.centred_by_camera(features, cameras)
-    error, bound = error_and_bound(rows, False, None)
+    error, bound = error_and_bound(rows)
     assert (error <= bound).all()
     # Not by the part that is relative to the rows.
     source = TileSource(rows)
@@ -115,7 +131,7 @@ def test_bound_covers_what_camera_centring_rounds_off() -> None:
 
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 def test_equal_rows_have_no_error_to_speak_of(offset: float) -> None:
-    error, bound = error_and_bound(FeatureRows.plain(np.full((30, 5), offset)), False, None)
+    error, bound = error_and_bound(FeatureRows.plain(np.full((30, 5), offset)))
     assert (error == 0).all()
     assert bound.max() < 1e-30 or offset
 
@@ -199,3 +215,39 @@ def test_bar_of_a_sweep_comes_to_its_end(columns: np.ndarray | None) -> None:
     assert name == "pairs"
     assert moved == total == (600 if columns is not None else total)
     assert 20 * 19 // 2 <= total <= 20 * 30
+
+
+@pytest.mark.parametrize(("dimension", "device"), [(63, None), (64, torch.device("cpu")), (64, None)])
+@pytest.mark.parametrize("supported", [True, False, None])
+def test_half_precision_pays_on_processors_with_tiles_and_for_long_rows(
+    monkeypatch: pytest.MonkeyPatch, supported: bool | None, dimension: int, device: torch.device | None
+) -> None:
+    name = "_is_amx_tile_supported"
+    if supported is None:
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, name, lambda: supported, raising=False)
+    rows = FeatureRows.plain(np.zeros((2, dimension)))
+    assert half_precision_pays(rows, device) == (supported is True and dimension == 64 and device is None)
+
+
+def test_bits_are_rounded_as_torch_rounds() -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 9)) * 10.0 ** np.arange(-6, 3)
+    rows[:2] = [[0.0] * 9, [1 + 2.0**-8] * 9]
+    features, members = FeatureRows.plain(rows), np.arange(60)
+    source = TileSource(features, HALF)
+    expected = source.load(members, torch.empty(60, 9)).bfloat16()
+    assert torch.equal(source.load(members, torch.empty(60, 9, dtype=torch.bfloat16)), expected)
+
+
+def test_precision_that_the_caller_allows_is_given_back() -> None:
+    rows = FeatureRows.plain(np.random.default_rng(0).normal(size=(9, 4)))
+    before = torch.get_float32_matmul_precision()
+    for allowed in ("medium", "high", "highest"):
+        torch.set_float32_matmul_precision(allowed)
+        try:
+            for precision in Precision:
+                all_products(TileSource(rows, precision), np.arange(9), np.arange(9))
+                assert torch.get_float32_matmul_precision() == allowed
+        finally:
+            torch.set_float32_matmul_precision(before)

@@ -1,4 +1,4 @@
-"""Euclidean distances: one sweep over products finds the pairs and the sums, differences settle them.
+"""Euclidean distances: sweeps over products find the pairs and the sums, differences settle them.
 
 Shapes: N samples, P pairs.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,24 +18,40 @@ from nplp.clustering.euclidean_tiles import DistanceSums, PairSearch, TileReader
 from nplp.clustering.features import FeatureRows, squared_distance
 from nplp.clustering.parallel import Progress, run_blocks
 from nplp.clustering.results import OUTLIER
-from nplp.clustering.smallest import Bracket, MeanOfSmallest
-from nplp.clustering.tiles import TileSource, sweep
+from nplp.clustering.smallest import Bracket, MeanOfSmallest, capacity
+from nplp.clustering.tiles import HALF, SPLIT, TileSource, half_precision_pays, sweep
 
 __all__ = ["EuclideanDistances"]
 
-_SAMPLED_PAIRS = 1 << 18
+_SAMPLED_PAIRS = 1 << 20
+_SAMPLED_FOR_EACH = 4
 _SMALL_CLUSTER = 512
-_MOST_HELD = 1 << 23
+_MOST_OPEN = 0.01
+"""Share of the pairs that bfloat16 may leave open before settling them costs what its products save."""
+
+
+class _Guess(NamedTuple):
+    """What a sample of pairs tells about the mean of the smallest distances; a wrong one costs a sweep.
+
+    Attributes:
+        bracket: where the last of them lies.
+        near: what exceeds their mean; -1 where unknown.
+        rough: whether products in bfloat16 tell nearly all other pairs from these.
+    """
+
+    bracket: Bracket
+    near: float
+    rough: bool = False
 
 
 class EuclideanDistances:
     """Euclidean distances among the rows of features [N, D].
 
     The sweep for eq. 4 keeps what the later steps need of it: the pairs within its guess of epsilon, and
-    with `keep_sums` the sum of all distances of each sample.
+    with `keep_sums` the sum of all distances of each sample. Where products in bfloat16 are much faster it
+    finds the pairs by these, and the sums get a sweep of their own, over the clustered samples only.
 
-    Memory: tiles of some 20 MB a thread, 8 bytes for each pair that may be averaged up to 16 million, and
-    what `HeldPairs` keeps.
+    Memory: tiles of some 30 MB a thread, and what `MeanOfSmallest` and `HeldPairs` keep.
     """
 
     def __init__(
@@ -43,6 +60,7 @@ class EuclideanDistances:
         progress: Progress | None = None,
         keep_sums: bool = False,
         device: torch.device | None = None,
+        half: bool | None = None,
     ) -> None:
         """Prepare distances; the first that is asked for pays for the norms.
 
@@ -51,8 +69,11 @@ class EuclideanDistances:
             progress: shows a bar for each sweep.
             keep_sums: whether `cluster_sums` will be asked for.
             device: where to multiply; see `TileSource`.
+            half: find pairs by products in bfloat16 where they leave few open, which changes nothing but
+                the time; None where that is faster.
         """
         self._device = device
+        self._half = half_precision_pays(features, device) if half is None else half
         self._features = features
         self._progress = progress or Progress()
         self._keep_sums = keep_sums
@@ -65,6 +86,14 @@ class EuclideanDistances:
     @cached_property
     def _source(self) -> TileSource:
         return TileSource(self._features, device=self._device)
+
+    @cached_property
+    def _rough_source(self) -> TileSource:
+        return self._source.multiplying(HALF)
+
+    @cached_property
+    def _sum_source(self) -> TileSource:
+        return self._source.multiplying(SPLIT) if self._half else self._source
 
     @cached_property
     def _limit(self) -> float:
@@ -84,28 +113,30 @@ class EuclideanDistances:
     def mean_of_smallest(self, camera_ids: np.ndarray | None, count: int) -> float:
         """Return the mean of the `count` smallest distances; see `Distances.mean_of_smallest`."""
         groups = camera_groups(camera_ids, len(self))
-        bracket, near = self._guess(groups, count)
-        mean = None
-        while mean is None:
-            smallest = MeanOfSmallest(count, bracket, self._limit)
+        guess = self._guess(groups, count)
+        while True:
+            bracket, near, rough = guess
+            smallest = MeanOfSmallest(count, bracket, self._limit, len(self))
             self._held = HeldPairs(len(self), near)
             # A later bracket may be narrower than what is to be held.
             within, across = self._scaled(near), self._scaled(max(bracket.high, near))
-            self._search(PairSearch(groups, within, across, smallest, self._held))
+            search = PairSearch(groups, within, across, smallest, self._held)
+            self._search(search, self._rough_source if rough else self._source)
             mean = smallest.mean()
-            bracket = smallest.next_bracket() if mean is None else bracket
-        return mean
+            if mean is not None:
+                return mean
+            guess = _Guess(smallest.next_bracket(), near)
 
     def visit_edges(self, epsilon: float, visit: EdgeVisitor) -> None:
         """Give all pairs i < j within `epsilon` to `visit`; see `Distances.visit_edges`."""
         if self._held is None or (self._held.bound < epsilon and not self._held.overflown):
             self._held = HeldPairs(len(self), epsilon)
-            self._search(self._edge_search(epsilon, self._held))
+            self._search(self._edge_search(epsilon, self._held), self._source)
         if self._held.bound >= epsilon and not self._held.overflown:
             self._held.visit(epsilon, visit)
         else:
             passed_on = PairsPassedOn(epsilon, lambda first, second, _: visit(first, second))
-            self._search(self._edge_search(epsilon, passed_on))
+            self._search(self._edge_search(epsilon, passed_on), self._source)
 
     def cluster_sums(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return sums to the own cluster and to all clustered samples; see `Distances.cluster_sums`."""
@@ -130,17 +161,20 @@ class EuclideanDistances:
         run_blocks(range(len(members)), lambda: work)
         return own, total
 
-    def _search(self, search: PairSearch) -> None:
-        """Sweep over all pairs, and take the sums with it where they are wanted and not there yet."""
+    def _search(self, search: PairSearch, source: TileSource) -> None:
+        """Sweep over all pairs, and take the sums with it where they are wanted and not there yet.
+
+        Sums take products in float32.
+        """
         sums = None
-        if self._keep_sums and self._sums is None:
+        if self._keep_sums and self._sums is None and source is self._source:
             sums = self._sums = DistanceSums(len(self), len(self))
         everything = np.arange(len(self))
 
         def reader() -> TileReader:
-            return TileReader(self._source, everything, everything, search, sums, sums)
+            return TileReader(source, everything, everything, search, sums, sums)
 
-        sweep(self._source, everything, None, reader, self._progress, "Euclidean distances")
+        sweep(source, everything, None, reader, self._progress, "Euclidean distances")
 
     def _edge_search(self, epsilon: float, sink: PairSink) -> PairSearch:
         """Return the search for all pairs within epsilon."""
@@ -150,33 +184,47 @@ class EuclideanDistances:
         """Return the scaled square of a distance, a little more than it; -1 for a negative one."""
         return (distance * self._source.scale) ** 2 * (1 + 2.0**-20) if distance >= 0 else -1.0
 
-    def _guess(self, groups: np.ndarray, count: int) -> tuple[Bracket, float]:
+    def _guess(self, groups: np.ndarray, count: int) -> _Guess:
         """Return from a sample of pairs where the last of the smallest lies, and what exceeds their mean.
 
-        Both are five standard errors wide. A guess that fails costs a further sweep, nothing else.
+        Both are four standard errors wide.
         """
         total = len(self) * (len(self) - 1) // 2
         if total <= _SAMPLED_PAIRS:
-            return Bracket(0.0, self._limit), self._limit
-        sample = self._sampled_distances(groups)
-        if not len(sample):
-            return Bracket(0.0, self._limit), -1.0
+            return _Guess(Bracket(0.0, self._limit), self._limit)
+        first, second = self._sampled_pairs(groups)
+        if not len(first):
+            return _Guess(Bracket(0.0, self._limit), -1.0)
+        distances = np.sqrt(self._features.squared_distances(first, second))
+        sample = np.sort(distances)
         crossing = total - int(sum(size * (size - 1) // 2 for size in np.bincount(groups).tolist()))
         rank = count / crossing * len(sample)
-        spread = 5 * math.sqrt(rank) + 10
+        spread = 4 * math.sqrt(rank) + 10
         upper = math.ceil(rank + spread)
         high = float(sample[upper]) if upper < len(sample) else self._limit
-        if count > _MOST_HELD:
+        if 2 * count > capacity(len(self)):
+            # What lies below the bracket is added up by products, which takes float32.
             lower = math.floor(rank - spread)
-            return Bracket(float(sample[lower]) if lower >= 0 else 0.0, high), -1.0
-        return Bracket(0.0, high), float(sample[: upper + 1].mean())
+            return _Guess(Bracket(float(sample[lower]) if lower >= 0 else 0.0, high), -1.0)
+        rough = self._half and self._open_share(first, second, distances, high) <= _MOST_OPEN
+        return _Guess(Bracket(0.0, high), float(sample[: upper + 1].mean()), rough)
 
-    def _sampled_distances(self, groups: np.ndarray) -> np.ndarray:
-        """Return distances of random pairs of different groups, ascending."""
-        first, second = np.random.default_rng(0).integers(len(self), size=(2, _SAMPLED_PAIRS))
+    def _sampled_pairs(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return random pairs of different groups: samples [P] and samples [P]."""
+        size = min(_SAMPLED_PAIRS, _SAMPLED_FOR_EACH * len(self))
+        first, second = np.random.default_rng(0).integers(len(self), size=(2, size))
         crossing = (groups[first] != groups[second]) & (first != second)
-        distances = np.sqrt(self._features.squared_distances(first[crossing], second[crossing]))
-        return np.sort(distances)
+        return first[crossing], second[crossing]
+
+    def _open_share(
+        self, first: np.ndarray, second: np.ndarray, distances: np.ndarray, radius: float
+    ) -> float:
+        """Return the share of pairs [P] beyond a radius that products in bfloat16 may put within it."""
+        source = self._rough_source
+        margin = source.slope * (source.norms[first] + source.norms[second]) + source.floor
+        # Once for the error of the product, once for what is allowed for it.
+        reach = self._scaled(radius) + 2 * margin
+        return float(((distances > radius) & ((distances * source.scale) ** 2 <= reach)).mean())
 
     def _sums_among(self, members: np.ndarray) -> np.ndarray:
         """Return sums [M] of scaled distances among the samples `members` [M]."""
@@ -199,9 +247,9 @@ class EuclideanDistances:
         search = PairSearch(np.zeros(len(self), dtype=np.int32))
 
         def reader() -> TileReader:
-            return TileReader(self._source, rows, partners, search, row_sums, column_sums)
+            return TileReader(self._sum_source, rows, partners, search, row_sums, column_sums)
 
-        sweep(self._source, rows, columns, reader, self._progress, "sums of distances")
+        sweep(self._sum_source, rows, columns, reader, self._progress, "sums of distances")
 
     def _own_sums(self, labels: np.ndarray) -> np.ndarray:
         """Return sums [N] of distances to the samples of the own cluster."""

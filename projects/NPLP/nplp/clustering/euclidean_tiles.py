@@ -13,6 +13,7 @@ from numba import njit
 
 from nplp.clustering.device_tiles import Cells, Findings, read_tensor
 from nplp.clustering.distances import PairSink
+from nplp.clustering.parallel import row_blocks
 from nplp.clustering.smallest import MeanOfSmallest
 from nplp.clustering.tiles import Product, Tile, TileSource
 
@@ -21,6 +22,9 @@ __all__ = ["DistanceSums", "PairSearch", "TileReader"]
 _CANCELLED = 0.05
 """A squared distance below this share of the squared norms has lost digits that a sum would miss."""
 _SUBROWS = 32
+_SETTLED_PAIRS = 1 << 16
+_CHUNK = 64
+"""Columns that are looked at together first: most hold no pair that matters."""
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -44,6 +48,19 @@ def _sum_distances(product, row_norms, column_norms, diagonal, rows, columns):  
             columns[column] += partial[column]
 
 
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def _any_near(values, norm, column_norms, weight, share, bounds):  # type: ignore[no-untyped-def]
+    """Tell whether any of a few pairs of a row may be selected, without a branch: compiled to vectors."""
+    widest, steep, cancelled = bounds
+    near = np.float32(0)
+    for column in range(len(values)):
+        norms = norm + column_norms[column]
+        value = weight * values[column] + share * norms
+        selected = (value <= widest + steep * norms) | (value <= cancelled * norms)
+        near += np.float32(1) if selected else np.float32(0)
+    return near > 0
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _select(  # type: ignore[no-untyped-def]
     cells, row_norms, column_norms, row_groups, column_groups, diagonal, squared, bounds, error, first, second
@@ -65,25 +82,32 @@ def _select(  # type: ignore[no-untyped-def]
     height, width = cells.shape
     widest = max(within, across) + floor
     steep = slope if widest > 0 else np.float32(0)
+    # value = weight * cell + share * norms, whichever it is that the cells hold.
+    weight, share = (np.float32(1), np.float32(0)) if squared else (np.float32(-2), np.float32(1))
     for row in range(height):
-        norm, group = row_norms[row], row_groups[row]
-        for column in range(row + 1 if diagonal else 0, width):
-            norms = norm + column_norms[column]
-            value = cells[row, column] if squared else norms - np.float32(2) * cells[row, column]
-            if value > widest + steep * norms and value > cancelled * norms:
+        norm, group, values = row_norms[row], row_groups[row], cells[row]
+        for start in range(row + 1 if diagonal else 0, width, _CHUNK):
+            stop = min(start + _CHUNK, width)
+            part = values[start:stop]
+            if not _any_near(part, norm, column_norms[start:stop], weight, share, (widest, steep, cancelled)):
                 continue
-            margin = slope * norms + floor
-            crossing = group != column_groups[column]
-            if value > cancelled * norms:
-                if value > (across if crossing else within) + margin:
+            for column in range(start, stop):
+                norms = norm + column_norms[column]
+                value = weight * values[column] + share * norms
+                if value > widest + steep * norms and value > cancelled * norms:
                     continue
-                if crossing and value < low - margin and value > within + margin:
-                    below += 1
-                    total += np.sqrt(value)
-                    continue
-            first[found] = row
-            second[found] = column
-            found += 1
+                margin = slope * norms + floor
+                crossing = group != column_groups[column]
+                if value > cancelled * norms:
+                    if value > (across if crossing else within) + margin:
+                        continue
+                    if crossing and value < low - margin and value > within + margin:
+                        below += 1
+                        total += np.sqrt(value)
+                        continue
+                first[found] = row
+                second[found] = column
+                found += 1
     return found, below, total
 
 
@@ -172,21 +196,24 @@ class TileReader:
         read = self._read_array if isinstance(product, np.ndarray) else read_tensor
         cells = Cells(product, norms[0], norms[1], groups[0], groups[1], tile.on_diagonal)
         found = read(cells, self._bounds, self._error, self._sums is not None)
-        distance = np.sqrt(self._source.features.squared_distances(rows[found.first], columns[found.second]))
         if self._search.smallest is not None:
             self._search.smallest.add_below(found.below, found.total / self._source.scale)
-            self._search.smallest.add(distance[groups[0][found.first] != groups[1][found.second]])
-        if self._search.held is not None:
-            near = distance <= self._search.held.bound
-            pairs = rows[found.first[near]], columns[found.second[near]]
-            self._search.held.add(*pairs, distance[near])
+        for start, stop in row_blocks(len(found.first), _SETTLED_PAIRS):
+            first, second = found.first[start:stop], found.second[start:stop]
+            distance = np.sqrt(self._source.features.squared_distances(rows[first], columns[second]))
+            if self._search.smallest is not None:
+                self._search.smallest.add(distance[groups[0][first] != groups[1][second]])
+            if self._search.held is not None:
+                near = distance <= self._search.held.bound
+                self._search.held.add(rows[first[near]], columns[second[near]], distance[near])
+            if self._sums is not None:
+                # What was summed up approximately is replaced by the settled distance.
+                change = distance * self._source.scale - np.sqrt(found.squared[start:stop], dtype=np.float64)
+                for position, part in zip((first, second), found.sums, strict=True):
+                    part += np.bincount(position, change, minlength=len(part))
         if self._sums is not None:
-            # What was summed up approximately is replaced by the settled distance.
-            change = distance * self._source.scale - np.sqrt(found.squared.astype(np.float64))
-            for position, part, whole, start in zip(
-                (found.first, found.second), found.sums, self._sums, (tile.row, tile.column), strict=True
-            ):
-                whole.add(start, part + np.bincount(position, change, minlength=len(part)))
+            for whole, start, part in zip(self._sums, (tile.row, tile.column), found.sums, strict=True):
+                whole.add(start, part)
 
     def _read_array(
         self, cells: Cells, bounds: tuple[float, ...], error: tuple[float, float], summed: bool

@@ -12,7 +12,16 @@ from numba import njit
 
 from nplp.clustering.parallel import row_blocks, run_blocks
 
-__all__ = ["MIN_CAMERA_IMAGES", "FeatureRows", "camera_offsets", "centred_rows", "squared_distance"]
+__all__ = [
+    "MIN_CAMERA_IMAGES",
+    "FeatureRows",
+    "add_half",
+    "camera_offsets",
+    "centred_rows",
+    "half_rows",
+    "split_rows",
+    "squared_distance",
+]
 
 MIN_CAMERA_IMAGES = 5
 """A camera with fewer images than this keeps the global mean: its own would be mostly noise."""
@@ -55,6 +64,60 @@ def centred_rows(values, offsets, groups, origin, scale, members, out):  # type:
         x, shift, y = values[members[row]], offsets[groups[members[row]]], out[row]
         for d in range(values.shape[1]):
             y[d] = ((np.float64(x[d]) - shift[d]) - origin[d]) * scale
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _round_to_half(bits, out):  # type: ignore[no-untyped-def]
+    """Write the bits [D] uint16 of bfloat16 numbers, rounded to the nearest even from those of float32."""
+    for d in range(len(bits)):
+        bit = bits[d]
+        out[d] = (bit + np.uint32(0x7FFF) + ((bit >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def half_rows(values, offsets, groups, origin, scale, members, out):  # type: ignore[no-untyped-def]
+    """Write what `centred_rows` does to out [M, D] uint16, as the bits of bfloat16."""
+    single = np.empty((1, values.shape[1]), dtype=np.float32)
+    bits = single.view(np.uint32)
+    for row in range(len(members)):
+        centred_rows(values, offsets, groups, origin, scale, members[row : row + 1], single)
+        _round_to_half(bits[0], out[row])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def split_rows(values, offsets, groups, origin, scale, members, high, parts, side):  # type: ignore[no-untyped-def]
+    """Write what `centred_rows` does as h + l: h to high [M, D] float32, h and l as bits to parts [M, 2, D].
+
+    h is at parts[:, side], l at parts[:, 1 - side], both uint16 bits of bfloat16.
+    """
+    single = np.empty((1, values.shape[1]), dtype=np.float32)
+    bits = single.view(np.uint32)
+    high_bits = high.view(np.uint32)
+    for row in range(len(members)):
+        centred_rows(values, offsets, groups, origin, scale, members[row : row + 1], single)
+        _round_to_half(bits[0], parts[row, side])
+        _widen(parts[row, side], high_bits[row])
+        for d in range(values.shape[1]):
+            single[0, d] -= high[row, d]
+        _round_to_half(bits[0], parts[row, 1 - side])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _widen(half, bits):  # type: ignore[no-untyped-def]
+    """Write the bits [D] uint32 of the float32 numbers that bfloat16 numbers are."""
+    for d in range(len(half)):
+        bits[d] = np.uint32(half[d]) << np.uint32(16)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_half(values, half):  # type: ignore[no-untyped-def]
+    """Add numbers [R, C], given as the uint16 bits of bfloat16, to values [R, C] float32 in place."""
+    single = np.empty((1, values.shape[1]), dtype=np.float32)
+    bits = single.view(np.uint32)
+    for row in range(len(values)):
+        _widen(half[row], bits[0])
+        for column in range(values.shape[1]):
+            values[row, column] += single[0, column]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

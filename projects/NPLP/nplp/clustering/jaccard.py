@@ -76,7 +76,7 @@ class JaccardDistances:
             return 1.0
         bracket, near = Bracket(0.0, 1.0), None
         while near is None:
-            smallest = MeanOfSmallest(averaged, bracket, 1.0)
+            smallest = MeanOfSmallest(averaged, bracket, 1.0, len(self))
             self.visit_overlapping(_crossing_only(groups, smallest))
             near = smallest.mean()
             bracket = smallest.next_bracket() if near is None else bracket

@@ -18,14 +18,13 @@ from numba import njit
 from nplp.clustering.device_tiles import nearest_bounds, within_reach
 from nplp.clustering.features import FeatureRows, squared_distance
 from nplp.clustering.parallel import Progress, row_blocks, run_blocks
-from nplp.clustering.tiles import Product, Tile, TileSource, half_precision_is_fast, sweep
+from nplp.clustering.tiles import HALF, SINGLE, Product, Tile, TileSource, half_precision_pays, sweep
 
 __all__ = ["nearest_neighbours"]
 
 _CANDIDATES = 4
 _MIN_CANDIDATES = 48
 _SEGMENT = 1024
-_MIN_HALF_DIMENSION = 64
 
 
 def nearest_neighbours(
@@ -53,8 +52,8 @@ def nearest_neighbours(
     """
     k = min(k, len(features))
     if half is None:
-        half = device is None and half_precision_is_fast() and features.dimension >= _MIN_HALF_DIMENSION
-    candidates = _Candidates(TileSource(features, half, device), k)
+        half = half_precision_pays(features, device)
+    candidates = _Candidates(TileSource(features, HALF if half else SINGLE, device), k)
     everything = np.arange(len(features))
     sweep(candidates.source, everything, None, lambda: candidates.offer, progress or Progress(), "neighbours")
     return candidates.nearest()

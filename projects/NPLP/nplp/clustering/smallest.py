@@ -12,20 +12,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Bracket", "MeanOfSmallest", "clipped_mean"]
+__all__ = ["Bracket", "MeanOfSmallest", "capacity", "clipped_mean"]
 
-_BUDGET = 1 << 24
+_MIN_VALUES = 1 << 18
+_VALUES_PER_SAMPLE = 128
 _BINS = 4096
 
 
+def capacity(samples: int) -> int:
+    """Return how many distances among a number of samples are held at most."""
+    return max(_MIN_VALUES, _VALUES_PER_SAMPLE * samples)
+
+
 def clipped_mean(values: np.ndarray) -> float:
-    """Return the mean of values [P], kept within their range.
+    """Return the mean of values [P], kept within their range; they are sorted in place.
 
     The rounding of a mean can put it one unit in the last place below equal values, and DBSCAN would then
     not link the very pairs that were averaged. Sorting makes the sum independent of the order of the pairs.
     """
-    ordered = np.sort(values)
-    return float(np.clip(ordered.mean(), ordered[0], ordered[-1]))
+    values.sort()
+    return float(np.clip(values.mean(), values[0], values[-1]))
 
 
 class Bracket(NamedTuple):
@@ -38,18 +44,21 @@ class Bracket(NamedTuple):
 class MeanOfSmallest:
     """The mean of the `count` smallest of the values that a pass adds, in any order and by many threads.
 
-    Memory: 8 bytes a value in the bracket, at most 16 million of them and one block; 64 kB of bins beyond.
+    Memory: 8 bytes a value in the bracket, at most `capacity` of them and one block, and as much again for
+    the mean; 64 kB of bins beyond.
     """
 
-    def __init__(self, count: int, bracket: Bracket, limit: float) -> None:
+    def __init__(self, count: int, bracket: Bracket, limit: float, samples: int = 0) -> None:
         """Begin a pass.
 
         Args:
             count: how many values to average, at least 1.
             bracket: where the last of them is looked for; a wrong guess costs another pass.
             limit: no value is greater.
+            samples: N, of which the values are distances; see `capacity`.
         """
         self._count = count
+        self._capacity = capacity(samples)
         self.bracket = bracket
         self._limit = limit
         self._lock = Lock()
@@ -90,7 +99,9 @@ class MeanOfSmallest:
             inside = self._least
         else:
             values = np.concatenate(self._held)
-            inside = clipped_mean(np.partition(values, wanted - 1)[:wanted])
+            self._held = [values]
+            values.partition(wanted - 1)
+            inside = clipped_mean(values[:wanted])
         return inside if not self._below else (below + wanted * inside) / self._count
 
     def next_bracket(self) -> Bracket:
@@ -112,7 +123,7 @@ class MeanOfSmallest:
         self._least = min(self._least, float(values.min()))
         self._most = max(self._most, float(values.max()))
         self._held.append(values)
-        if not self._overflown and self._inside <= _BUDGET:
+        if not self._overflown and self._inside <= self._capacity:
             return
         self._overflown = True
         for part in self._held:

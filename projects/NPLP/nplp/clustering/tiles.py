@@ -9,29 +9,55 @@ Shapes: N samples, D dimensions, R x C pairs of a tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
+from enum import Enum
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from nplp.clustering.features import FeatureRows, centred_rows
+from nplp.clustering.features import FeatureRows, add_half, centred_rows, half_rows, split_rows
 from nplp.clustering.parallel import Progress, row_blocks, run_blocks
 
-__all__ = ["Product", "Tile", "TileSource", "TileVisitor", "half_precision_is_fast", "sweep"]
+__all__ = [
+    "HALF",
+    "SINGLE",
+    "SPLIT",
+    "Precision",
+    "Product",
+    "Tile",
+    "TileSource",
+    "TileVisitor",
+    "half_precision_pays",
+    "sweep",
+]
 
 _TILE_ROWS = 1024
 _TILE_COLUMNS = 1024
 _MIN_ROWS = 128
+_DIAGONAL_STEPS = 2
+"""Parts of the square that a stripe has on the diagonal: with more of them fewer pairs are made twice."""
 _DEVICE_TILE = 4096
-_SINGLE = 2.0**-24
-_HALF = 2.0**-8
-"""Unit roundoff of bfloat16."""
+_MIN_HALF_DIMENSION = 64
+_SINGLE_ROUNDOFF = 2.0**-24
+_HALF_ROUNDOFF = 2.0**-8
+"""Of bfloat16."""
 _SMALLEST = 1e-35
 """Scaled squared distances below this may have been lost to underflow."""
 
+
+class Precision(Enum):
+    """How rows are multiplied."""
+
+    SINGLE = "float32"
+    HALF = "bfloat16"
+    SPLIT = "two parts in bfloat16, the second for the digits that the first leaves out"
+
+
+SINGLE, HALF, SPLIT = Precision.SINGLE, Precision.HALF, Precision.SPLIT
 
 Product = np.ndarray | torch.Tensor
 """[R, C] float32: an array for compiled kernels, or a tensor on a device that has kernels of its own."""
@@ -47,6 +73,11 @@ class Tile(NamedTuple):
     on_diagonal: bool
     """Whether rows and columns begin at the same sample: only cells right of the diagonal are then new."""
 
+    @property
+    def cells(self) -> int:
+        """R C."""
+        return (self.row_stop - self.row) * (self.column_stop - self.column)
+
 
 class TileVisitor(Protocol):
     """What is done to each tile of a sweep; one for each thread."""
@@ -55,10 +86,15 @@ class TileVisitor(Protocol):
         """Take the products [R, C] of the scaled rows of a tile; they may be overwritten."""
 
 
-def half_precision_is_fast() -> bool:
-    """Tell whether this processor multiplies matrices of bfloat16 several times faster than of float32."""
+def half_precision_pays(features: FeatureRows, device: torch.device | None) -> bool:
+    """Tell whether products in bfloat16 save more time than the pairs usually cost that they leave open.
+
+    That is so where the processor multiplies them several times faster than float32 (AMX), unless rows are
+    short. On a device float32 is fast enough.
+    """
     supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(supported is not None and supported())
+    fast = device is None and supported is not None and bool(supported())
+    return fast and features.dimension >= _MIN_HALF_DIMENSION
 
 
 class TileSource:
@@ -74,26 +110,26 @@ class TileSource:
         floor: the rest of it.
     """
 
-    def __init__(self, features: FeatureRows, half: bool = False, device: torch.device | None = None) -> None:
+    def __init__(
+        self, features: FeatureRows, precision: Precision = SINGLE, device: torch.device | None = None
+    ) -> None:
         """Prepare the rows of features.
 
         Args:
             features: N samples.
-            half: multiply in bfloat16, where `slope` is 1.2% instead of about D 2^-24.
+            precision: of the products. `slope` is about D 2^-24 for `SINGLE`, 2^-13.7 more for `SPLIT` and
+                1.2% more for `HALF`.
             device: where to multiply, in tensors; None for the processor and arrays. A device gets a copy
-                of all rows in the precision of the products.
+                of all rows in the precision of the products, which must not be `SPLIT`.
         """
         self.features = features
-        self.kind = torch.bfloat16 if half else torch.float32
         self.device = device
         self._origin = features.mean()
         norms = features.squared_norms(self._origin)
         largest = float(norms.max())
         self.scale = float(2.0 ** -np.ceil(np.log2(np.sqrt(largest)))) if largest > 0 else 1.0
         self.norms = norms * self.scale**2
-        self.slope = (features.dimension + 16) * _SINGLE
-        if half:
-            self.slope += 2 * _HALF + _HALF**2 + 1.01 * _HALF
+        self._multiply_in(precision)
         # Offsets and origin are rounded relative to themselves, not to what is left of a row.
         shift = float(np.abs(features.offsets).max()) + float(np.abs(self._origin).max())
         shift *= 2.0**-50 * features.dimension**0.5 * self.scale
@@ -102,23 +138,50 @@ class TileSource:
     def __len__(self) -> int:
         return len(self.features)
 
+    def multiplying(self, precision: Precision) -> TileSource:
+        """Return a source of the same rows with products of another precision."""
+        source = copy(self)
+        source._multiply_in(precision)
+        return source
+
+    def _multiply_in(self, precision: Precision) -> None:
+        """Set the precision of the products and the part of their error that grows with the norms."""
+        self.precision = precision
+        self.slope = (self.features.dimension + 16) * _SINGLE_ROUNDOFF
+        if precision is HALF:
+            self.slope += 2 * _HALF_ROUNDOFF + _HALF_ROUNDOFF**2 + 1.01 * _HALF_ROUNDOFF
+        elif precision is SPLIT:
+            # Three parts of second order that are left out, and the rounding of two of first order.
+            self.slope += (3 + 2.05) * _HALF_ROUNDOFF**2
+
     def worker(self) -> TileWorker:
         """Return what makes products in one thread."""
-        return _ArrayWorker(self) if self.device is None else _DeviceWorker(self.device_rows)
+        if self.device is not None:
+            return _DeviceWorker(self.device_rows)
+        return _SplitWorker(self) if self.precision is SPLIT else _ArrayWorker(self)
 
     @cached_property
     def device_rows(self) -> torch.Tensor:
         """The centred, scaled rows [N, D] on the device."""
-        rows = torch.empty(len(self), self.features.dimension, dtype=self.kind, device=self.device)
-        loaded = torch.empty(_TILE_ROWS, self.features.dimension)
+        kind = torch.bfloat16 if self.precision is HALF else torch.float32
+        rows = torch.empty(len(self), self.features.dimension, dtype=kind, device=self.device)
+        loaded = torch.empty(_TILE_ROWS, self.features.dimension, dtype=kind)
         for start, stop in row_blocks(len(self), _TILE_ROWS):
             rows[start:stop] = self.load(np.arange(start, stop), loaded).to(self.device)
         return rows
 
+    def load_parts(self, members: np.ndarray, high: torch.Tensor, parts: torch.Tensor, side: int) -> None:
+        """Write rows h + l of samples [M]: h as float32, and both as bfloat16 [M, 2, D], h at `side`."""
+        bits = parts.view(torch.uint16).numpy()
+        split_rows(*self.features.arrays, self._origin, self.scale, members, high.numpy(), bits, side)
+
     def load(self, members: np.ndarray, out: torch.Tensor) -> torch.Tensor:
-        """Write the centred, scaled rows of samples [M] to the first rows of a float32 buffer."""
+        """Write the centred, scaled rows of samples [M] to the first rows of a buffer, in its precision."""
         rows = out[: len(members)]
-        centred_rows(*self.features.arrays, self._origin, self.scale, members, rows.numpy())
+        # Compiled code knows no bfloat16, only its bits.
+        half = rows.dtype == torch.bfloat16
+        kernel, array = (half_rows, rows.view(torch.uint16).numpy()) if half else (centred_rows, rows.numpy())
+        kernel(*self.features.arrays, self._origin, self.scale, members, array)
         return rows
 
 
@@ -128,40 +191,61 @@ class TileWorker(Protocol):
     def set_rows(self, members: np.ndarray) -> None:
         """Load the samples [R] int64 that the following tiles have as rows."""
 
-    def product(self, members: np.ndarray) -> Product:
-        """Return the products [R, C] of the loaded rows with the samples `members` [C] int64."""
+    def product(self, rows: slice, members: np.ndarray) -> Product:
+        """Return the products [R, C] of a part of the loaded rows with the samples `members` [C] int64."""
 
 
 class _ArrayWorker:
     """Products on the processor, in buffers of one thread."""
 
     def __init__(self, source: TileSource) -> None:
-        size = (max(_TILE_ROWS, _TILE_COLUMNS), source.features.dimension)
+        longest = max(_TILE_ROWS, _TILE_COLUMNS)
+        size = (longest, source.features.dimension)
         self._source = source
-        self._half = source.kind == torch.bfloat16
-        self._loaded = torch.empty(size)
-        self._product = torch.empty(_TILE_ROWS * _TILE_COLUMNS)
-        self._rows = torch.empty(size, dtype=source.kind)
-        self._columns = torch.empty(size, dtype=source.kind) if self._half else self._loaded
-        self._rough = torch.empty_like(self._product, dtype=source.kind) if self._half else self._product
-        self._height = 0
+        self._half = source.precision is HALF
+        kind = torch.bfloat16 if self._half else torch.float32
+        self._rows, self._columns = (torch.empty(size, dtype=kind) for _ in range(2))
+        self._product = torch.empty(_TILE_ROWS * longest)
+        self._rough = torch.empty_like(self._product, dtype=kind) if self._half else self._product
 
     def set_rows(self, members: np.ndarray) -> None:
-        self._height = len(members)
-        if self._half:
-            self._rows[: self._height].copy_(self._source.load(members, self._loaded))
-        else:
-            self._source.load(members, self._rows)
+        self._source.load(members, self._rows)
 
-    def product(self, members: np.ndarray) -> np.ndarray:
-        width, cells = len(members), self._height * len(members)
-        columns = self._source.load(members, self._loaded)
-        if self._half:
-            columns = self._columns[:width].copy_(columns)
-        rough = self._rough[:cells].view(self._height, width)
-        torch.mm(self._rows[: self._height], columns.T, out=rough)
-        product = self._product[:cells].view(self._height, width)
+    def product(self, rows: slice, members: np.ndarray) -> np.ndarray:
+        height, width = rows.stop - rows.start, len(members)
+        columns = self._source.load(members, self._columns)
+        rough = self._rough[: height * width].view(height, width)
+        torch.mm(self._rows[rows], columns.T, out=rough)
+        product = self._product[: height * width].view(height, width)
         return (product.copy_(rough) if self._half else product).numpy()
+
+
+class _SplitWorker:
+    """Products of rows h + l, h and l in bfloat16, as h h' + (h l' + l h').
+
+    The leading part must come in float32, which torch gives for bfloat16 only as its shortcut for float32.
+    The shortcut loses nothing of numbers that are bfloat16 already, and without it only time is lost.
+    """
+
+    def __init__(self, source: TileSource) -> None:
+        longest, dimension = max(_TILE_ROWS, _TILE_COLUMNS), source.features.dimension
+        self._source = source
+        self._high = [torch.empty(longest, dimension) for _ in range(2)]
+        self._parts = [torch.empty(longest, 2, dimension, dtype=torch.bfloat16) for _ in range(2)]
+        self._product = torch.empty(_TILE_ROWS * longest)
+        self._rest = torch.empty_like(self._product, dtype=torch.bfloat16)
+
+    def set_rows(self, members: np.ndarray) -> None:
+        self._source.load_parts(members, self._high[0], self._parts[0], 0)
+
+    def product(self, rows: slice, members: np.ndarray) -> np.ndarray:
+        height, width = rows.stop - rows.start, len(members)
+        self._source.load_parts(members, self._high[1], self._parts[1], 1)
+        product, rest = (part[: height * width].view(height, width) for part in (self._product, self._rest))
+        torch.mm(self._high[0][rows], self._high[1][:width].T, out=product)
+        torch.mm(self._parts[0][rows].flatten(1), self._parts[1][:width].flatten(1).T, out=rest)
+        add_half(product.numpy(), rest.view(torch.uint16).numpy())
+        return product.numpy()
 
 
 class _DeviceWorker:
@@ -174,11 +258,11 @@ class _DeviceWorker:
     def set_rows(self, members: np.ndarray) -> None:
         self._rows = self._all[torch.from_numpy(members).to(self._all.device)]
 
-    def product(self, members: np.ndarray) -> torch.Tensor:
-        columns = self._all[torch.from_numpy(members).to(self._all.device)]
-        product = torch.empty(len(self._rows), len(columns), dtype=columns.dtype, device=columns.device)
+    def product(self, rows: slice, members: np.ndarray) -> torch.Tensor:
+        chosen, columns = self._rows[rows], self._all[torch.from_numpy(members).to(self._all.device)]
+        product = torch.empty(len(chosen), len(columns), dtype=columns.dtype, device=columns.device)
         # Written to a given tensor, so that automatic mixed precision does not change its type.
-        return torch.mm(self._rows, columns.T, out=product).float()
+        return torch.mm(chosen, columns.T, out=product).float()
 
 
 def sweep(
@@ -204,9 +288,8 @@ def sweep(
     stripes = row_blocks(len(rows), _stripe_rows(len(rows)) if source.device is None else _DEVICE_TILE)
     width = _TILE_COLUMNS if source.device is None else _DEVICE_TILE
     symmetric = columns is None
-    # The pairs i < j of a symmetric sweep fall to about half.
-    total = sum((stop - start) * (len(partners) - (start if symmetric else 0)) for start, stop in stripes)
-    with progress.step(name, total) as advance, _full_precision():
+    total = sum(tile.cells for stripe in stripes for tile in _tiles(stripe, len(partners), width, symmetric))
+    with progress.step(name, total) as advance, _shortcut(source.precision is SPLIT):
 
         def make_worker() -> Callable[[tuple[int, int]], None]:
             products, visit = source.worker(), make_visitor()
@@ -215,8 +298,9 @@ def sweep(
                 start, stop = stripe
                 products.set_rows(rows[start:stop])
                 for tile in _tiles(stripe, len(partners), width, symmetric):
-                    visit(tile, products.product(partners[tile.column : tile.column_stop]))
-                    advance((stop - start) * (tile.column_stop - tile.column))
+                    part = slice(tile.row - start, tile.row_stop - start)
+                    visit(tile, products.product(part, partners[tile.column : tile.column_stop]))
+                    advance(tile.cells)
 
             return work
 
@@ -224,29 +308,29 @@ def sweep(
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
-    """Multiply float32 as such, whatever shortcut the caller has allowed torch to take."""
-    allowed = torch.get_float32_matmul_precision()
-    if allowed != "highest":
-        torch.set_float32_matmul_precision("highest")
+def _shortcut(taken: bool) -> Iterator[None]:
+    """Let torch multiply float32 by way of bfloat16 or not, whatever the caller has allowed it."""
+    allowed, needed = torch.get_float32_matmul_precision(), "medium" if taken else "highest"
+    if allowed != needed:
+        torch.set_float32_matmul_precision(needed)
     try:
         yield
     finally:
-        if allowed != "highest":
+        if allowed != needed:
             torch.set_float32_matmul_precision(allowed)
 
 
 def _stripe_rows(count: int) -> int:
     """Return the rows of a stripe: few enough that every thread has several stripes."""
-    share = count // (8 * torch.get_num_threads()) // 64 * 64
+    share = count // (6 * torch.get_num_threads()) // 64 * 64
     return min(_TILE_ROWS, max(_MIN_ROWS, share))
 
 
-def _tiles(stripe: tuple[int, int], count: int, width: int, symmetric: bool) -> Sequence[Tile]:
-    """Return the tiles of a stripe, which begin at the diagonal where the sweep is symmetric."""
+def _tiles(stripe: tuple[int, int], count: int, width: int, symmetric: bool) -> Iterator[Tile]:
+    """Yield the tiles of a stripe; where the sweep is symmetric the first ones descend along the diagonal."""
     start, stop = stripe
-    first = start if symmetric else 0
-    return [
-        Tile(start, stop, column, min(column + width, count), symmetric and column == start)
-        for column in range(first, count, width)
-    ]
+    if symmetric:
+        for row, row_stop in row_blocks(stop - start, -(-(stop - start) // _DIAGONAL_STEPS)):
+            yield Tile(start + row, start + row_stop, start + row, stop, True)
+    for column in range(stop if symmetric else 0, count, width):
+        yield Tile(start, stop, column, min(column + width, count), False)
