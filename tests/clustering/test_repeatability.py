@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from clustering_cases import make_case, threads, tiny_blocks
 
 from nplp.clustering import PseudoLabels, distances, estimate_pseudo_labels
+from nplp.clustering.estimate import _Stage
+from nplp.clustering.parallel import Progress
+from nplp.clustering.settings import Settings
 
 
 def assert_identical(one: PseudoLabels, other: PseudoLabels) -> None:
@@ -38,6 +42,27 @@ def test_result_is_the_same_each_time_and_with_any_number_of_threads(
         np.testing.assert_array_equal(np.sort(other.noisy_clusters), np.sort(results[0].noisy_clusters))
         assert other.epsilon_e == pytest.approx(results[0].epsilon_e, rel=1e-6)
     assert results[0].num_startup_clusters > 2
+
+
+@pytest.mark.parametrize("distance", ["jaccard", "euclidean"])
+@pytest.mark.parametrize("centring", [False, True])
+@pytest.mark.parametrize("tiny", [False, True])
+@pytest.mark.parametrize("kind", ["blobs", "near_duplicates", "mixed_norms"])
+def test_device_finds_what_the_processor_finds(distance: str, centring: bool, tiny: bool, kind: str) -> None:
+    # The kernels for devices, on the one device that every machine has.
+    case = make_case(12, count=300, dimension=70, cameras=4, kind=kind, offset=10.0)
+    settings = Settings(0.01, 0.5, 4, 0.3, True, distance, None, 20, 6, centring, "drop", None)
+    results = []
+    for device in (None, torch.device("cpu")):
+        with tiny_blocks(tiny and device is not None):
+            results.append(_Stage(settings, Progress(), device).run(case.features, case.camera_ids))
+    one, other = results
+    np.testing.assert_array_equal(other.labels, one.labels)
+    np.testing.assert_array_equal(other.startup_labels, one.startup_labels)
+    np.testing.assert_array_equal(np.sort(other.noisy_clusters), np.sort(one.noisy_clusters))
+    np.testing.assert_allclose(other.self_assessment, one.self_assessment, rtol=0, atol=1e-5)
+    assert other.epsilon_e == pytest.approx(one.epsilon_e, rel=1e-6)
+    assert one.num_startup_clusters > 0
 
 
 @pytest.mark.parametrize("distance", ["jaccard", "euclidean"])

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _TILE_ROWS = 1024
-_TILE_COLUMNS = 1024
+_TILE_COLUMNS = 512
 _MIN_ROWS = 128
 _DIAGONAL_STEPS = 2
 """Parts of the square that a stripe has on the diagonal: with more of them fewer pairs are made twice."""
@@ -205,7 +205,7 @@ class _ArrayWorker:
         self._half = source.precision is HALF
         kind = torch.bfloat16 if self._half else torch.float32
         self._rows, self._columns = (torch.empty(size, dtype=kind) for _ in range(2))
-        self._product = torch.empty(_TILE_ROWS * longest)
+        self._product = torch.empty(_most_cells())
         self._rough = torch.empty_like(self._product, dtype=kind) if self._half else self._product
 
     def set_rows(self, members: np.ndarray) -> None:
@@ -232,7 +232,7 @@ class _SplitWorker:
         self._source = source
         self._high = [torch.empty(longest, dimension) for _ in range(2)]
         self._parts = [torch.empty(longest, 2, dimension, dtype=torch.bfloat16) for _ in range(2)]
-        self._product = torch.empty(_TILE_ROWS * longest)
+        self._product = torch.empty(_most_cells())
         self._rest = torch.empty_like(self._product, dtype=torch.bfloat16)
 
     def set_rows(self, members: np.ndarray) -> None:
@@ -318,6 +318,11 @@ def _shortcut(taken: bool) -> Iterator[None]:
     finally:
         if allowed != needed:
             torch.set_float32_matmul_precision(allowed)
+
+
+def _most_cells() -> int:
+    """Return the pairs of the largest tile, which may be one on the diagonal."""
+    return _TILE_ROWS * max(_TILE_COLUMNS, -(-_TILE_ROWS // _DIAGONAL_STEPS))
 
 
 def _stripe_rows(count: int) -> int:
