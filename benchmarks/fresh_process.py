@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from clustered_features import CLUSTERED, BenchmarkFeatures, make_features
+from nplp.clustering import estimate_pseudo_labels, euclidean, label_quality, neighbours
 from peak_memory import PeakMemory, data_limit
 from usual_way import StartupAndFinal, usual_euclidean, usual_jaccard
-
-from nplp.clustering import estimate_pseudo_labels, label_quality
 
 __all__ = ["REFERENCE", "Job", "MeasurementError", "measure"]
 
@@ -56,6 +56,7 @@ class Job:
         device: "cpu" or "cuda".
         alpha: share of pairs of eq. 4; None for the one that belongs to the kind.
         allowance_mb: private memory that the works may take beyond what was there before; None for any.
+        float32: multiply in float32 only, as where the processor has no AMX.
     """
 
     kind: str
@@ -68,6 +69,7 @@ class Job:
     device: str
     alpha: float | None = None
     allowance_mb: int | None = None
+    float32: bool = False
 
 
 def measure(job: Job, on_record: Callable[[dict[str, Any]], object]) -> list[dict[str, Any]]:
@@ -109,6 +111,9 @@ def measure(job: Job, on_record: Callable[[dict[str, Any]], object]) -> list[dic
 def _run(job: Job, emit: Callable[[dict[str, Any]], None]) -> None:
     """Carry a job out in this process."""
     torch.set_num_threads(job.threads)
+    if job.float32:
+        for module in (euclidean, neighbours):
+            module.half_precision_pays = lambda *_: False  # type: ignore[attr-defined]
     device = torch.device(job.device)
     warm = make_features(CLUSTERED, _WARM_ROWS, job.dimension, job.seed)
     for work in _works(job, warm, warm.alpha, device).values():

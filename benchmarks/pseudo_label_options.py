@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+
 from circumstances import usable_cores
 from clustered_features import WORST
 
@@ -79,6 +80,7 @@ def parsed(arguments: Sequence[str] | None, description: str) -> argparse.Namesp
     add("--threads", type=positive, default=usable_cores(), help="default: all cores, %(default)s here")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where the features are (default: cpu)")
     add("--alpha", type=fraction, help="of eq. 4, for the clustered features (default: 0.9 / identities)")
+    add("--float32", action="store_true", help="multiply in float32 only, as where there is no AMX")
     add("--seed", type=int, default=0, help="of the features (default: 0)")
     add("--usual", action="store_true", help="also run the usual way, on the CPU, where it fits in memory")
     add("--worst", action="store_true", help="also run the worst cases, in limited memory (Linux, CPU)")

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fresh_process import REFERENCE
 from tabulate import tabulate
+
+from fresh_process import REFERENCE
 
 __all__ = ["TARGETS", "Target", "clustered_table", "worst_table"]
 

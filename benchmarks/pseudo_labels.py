@@ -32,13 +32,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
+
 from circumstances import circumstances, commit, package_versions
 from clustered_features import CLUSTERED
 from fresh_process import REFERENCE, Job, MeasurementError, measure
 from peak_memory import available_memory
 from pseudo_label_options import parsed
 from pseudo_label_tables import clustered_table, worst_table
-from tqdm import tqdm
 from usual_way import needed_memory
 
 PACKAGES = ("nplp", "fastreid", "torch", "numpy", "scipy", "scikit-learn", "numba", "faiss-cpu")
@@ -91,7 +92,7 @@ def _job(args: argparse.Namespace, kind: str, size: tuple[int, int], works: tupl
     """Return a job at the options that all of them share."""
     return Job(
         kind=kind, count=size[0], dimension=size[1], seed=args.seed, works=works, repeats=args.repeats,
-        threads=args.threads, device=args.device, alpha=args.alpha,
+        threads=args.threads, device=args.device, alpha=args.alpha, float32=args.float32,
     )  # fmt: skip
 
 
@@ -144,7 +145,8 @@ def _circumstances(args: argparse.Namespace) -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if args.device == "cuda" else None
     return {
         **circumstances(), "gpu": gpu, "versions": package_versions(PACKAGES), "commit": commit(),
-        "threads": args.threads, "device": args.device, "seed": args.seed, "repeats": args.repeats,
+        "threads": args.threads, "device": args.device, "float32": args.float32, "seed": args.seed,
+        "repeats": args.repeats,
     }  # fmt: skip
 
 

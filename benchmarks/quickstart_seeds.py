@@ -12,9 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from circumstances import circumstances
 from tabulate import tabulate
 
+from circumstances import circumstances
 from nplp.engine.records import METRICS, STAGES
 
 ROOT = Path(__file__).resolve().parents[1]

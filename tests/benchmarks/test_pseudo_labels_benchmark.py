@@ -7,18 +7,18 @@ import sys
 import tracemalloc
 from pathlib import Path
 
-import clustered_features
 import numpy as np
-import pseudo_label_tables
-import pseudo_labels
 import pytest
 import torch
+
+import clustered_features
+import pseudo_label_tables
+import pseudo_labels
 from clustered_features import CLUSTERED, KINDS, WORST, make_features
 from fresh_process import Job, MeasurementError, measure
+from nplp.clustering import estimate_pseudo_labels, label_quality
 from peak_memory import PeakMemory, data_limit
 from usual_way import usual_euclidean, usual_jaccard
-
-from nplp.clustering import estimate_pseudo_labels, label_quality
 
 MB = 1 << 20
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="/proc and RLIMIT_DATA are Linux's")
