@@ -26,6 +26,8 @@ __all__ = ["EuclideanDistances"]
 _SAMPLED_PAIRS = 1 << 20
 _SAMPLED_FOR_EACH = 4
 _SMALL_CLUSTER = 512
+_MANY_TERMS = 2048
+"""From so many on, the rounding of products in two parts averages out as that of float32 does."""
 _MOST_OPEN = 0.01
 """Share of the pairs that bfloat16 may leave open before settling them costs what its products save."""
 
@@ -91,9 +93,9 @@ class EuclideanDistances:
     def _rough_source(self) -> TileSource:
         return self._source.multiplying(HALF)
 
-    @cached_property
-    def _sum_source(self) -> TileSource:
-        return self._source.multiplying(SPLIT) if self._half else self._source
+    def _sum_source(self, terms: int) -> TileSource:
+        """Return what sums of a number of distances are made from."""
+        return self._source.multiplying(SPLIT) if self._half and terms >= _MANY_TERMS else self._source
 
     @cached_property
     def _limit(self) -> float:
@@ -146,7 +148,14 @@ class EuclideanDistances:
             total[clustered] = self._sums.values()[clustered] - self._sums_between(clustered, outliers)
         else:
             total[clustered] = self._sums_among(clustered)
-        return self._own_sums(labels), total / self._source.scale
+        own, total = self._own_sums(labels), total / self._source.scale
+        sizes = np.bincount(labels[clustered], minlength=1)
+        if len(clustered) / 2 < sizes.max() < len(clustered):
+            # The sum to the others would be a small difference of great sums: it is made by itself.
+            great = labels == int(sizes.argmax())
+            members, others = np.flatnonzero(great), np.flatnonzero(~great & (labels != OUTLIER))
+            total[members] = own[members] + self._sums_between(members, others) / self._source.scale
+        return own, total
 
     def exact_cluster_sums(self, labels: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return sums one distance by one; see `Distances.exact_cluster_sums`."""
@@ -245,11 +254,13 @@ class EuclideanDistances:
         """Sweep for sums only."""
         partners = rows if columns is None else columns
         search = PairSearch(np.zeros(len(self), dtype=np.int32))
+        # Each sample of either side is in a sum of its own.
+        source = self._sum_source(min(len(rows), len(partners)))
 
         def reader() -> TileReader:
-            return TileReader(self._sum_source, rows, partners, search, row_sums, column_sums)
+            return TileReader(source, rows, partners, search, row_sums, column_sums)
 
-        sweep(self._sum_source, rows, columns, reader, self._progress, "sums of distances")
+        sweep(source, rows, columns, reader, self._progress, "sums of distances")
 
     def _own_sums(self, labels: np.ndarray) -> np.ndarray:
         """Return sums [N] of distances to the samples of the own cluster."""
