@@ -71,8 +71,8 @@ class EuclideanDistances:
             progress: shows a bar for each sweep.
             keep_sums: whether `cluster_sums` will be asked for.
             device: where to multiply; see `TileSource`.
-            half: find pairs by products in bfloat16 where they leave few open, which changes nothing but
-                the time; None where that is faster.
+            half: multiply in bfloat16: for pairs where that leaves few open, and in two parts for sums of
+                many distances, which are then as good as in float32; None where that is faster.
         """
         self._device = device
         self._half = half_precision_pays(features, device) if half is None else half
@@ -199,7 +199,7 @@ class EuclideanDistances:
         Both are four standard errors wide.
         """
         total = len(self) * (len(self) - 1) // 2
-        if total <= _SAMPLED_PAIRS:
+        if total <= min(_SAMPLED_PAIRS, capacity(len(self))):
             return _Guess(Bracket(0.0, self._limit), self._limit)
         first, second = self._sampled_pairs(groups)
         if not len(first):
