@@ -29,10 +29,10 @@ quickstart: $(READY)  ## Pre-train, adapt and evaluate on the built-in synthetic
 quickstart-plus: $(READY)  ## The same with camera centring and averaged weights.
 	@$(BIN)/python tools/train_net.py --config-file configs/NPLP/quickstart-plus.yml $(ARGS)
 
-test: $(READY)  ## Run the tests (about four minutes on two cores).
+test: $(READY)  ## Run the tests (about five minutes on two cores).
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
 
-test-long: $(READY)  ## Run the exhaustive tests: ten thousand generated cases, full sizes (tens of minutes).
+test-long: $(READY)  ## Run the exhaustive tests: ten thousand generated cases, full sizes (about five minutes more).
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long $(ARGS)
 
 lint: $(READY)  ## Check style and types.

@@ -6,7 +6,7 @@ import io
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Barrier, Lock
 
 import numpy as np
@@ -117,6 +117,15 @@ def test_the_error_of_making_a_worker_ends_the_work_and_reaches_the_caller(numbe
     assert len(done) < LONG / 2
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let SIGINT interrupt, which it does not in a process that a shell started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_an_interruption_leaves_out_what_had_not_begun(number: int) -> None:
     done = []
