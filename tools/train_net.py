@@ -2,6 +2,8 @@
 """Train, resume or evaluate an NPLP model, or any stock model of the toolbox."""
 
 import argparse
+import shlex
+import sys
 
 EPILOG = """\
 examples:
@@ -9,7 +11,7 @@ examples:
     python tools/train_net.py --config-file configs/NPLP/quickstart.yml
   DukeMTMC-reID to Market-1501 on four GPUs, another seed:
     python tools/train_net.py --config-file configs/NPLP/d2m.yml --num-gpus 4 SEED 1 OUTPUT_DIR logs/d2m_seed1
-  continue a run that was stopped:
+  continue a run that was stopped (by Ctrl-C, a signal, a crash):
     python tools/train_net.py --config-file configs/NPLP/d2m.yml --resume
   evaluate a trained model:
     python tools/train_net.py --config-file configs/NPLP/d2m.yml --eval-only MODEL.WEIGHTS model_final.pth
@@ -28,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--config-file", required=True, metavar="FILE", help="configuration, such as those in configs/NPLP"
     )
     parser.add_argument(
-        "--resume", action="store_true", help="continue from the last finished epoch in OUTPUT_DIR"
+        "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
     )
     parser.add_argument(
         "--eval-only",
@@ -57,17 +59,41 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Run one process of the training or of the evaluation."""
+    from nplp.engine.interruption import Interrupted, stopped_by_signals
     from nplp.engine.pipeline import evaluate_only, run
     from nplp.engine.setup import base_config, configure_logging, load_config, prepare_output
 
-    cfg = load_config(args)
+    try:
+        with stopped_by_signals():
+            cfg = load_config(args)
+            if args.eval_only:
+                configure_logging(cfg, to_file=False)
+                evaluate_only(cfg)
+                return
+            prepare_output(cfg)
+            configure_logging(cfg)
+            run(cfg, base_config(args.config_file), resume=args.resume)
+    except Interrupted as interrupted:
+        if _speaks():
+            sys.stderr.write(f"\ntrain_net: stopped by {interrupted}{_how_to_go_on(args)}\n")
+        sys.exit(interrupted.exit_status)
+
+
+def _speaks() -> bool:
+    """Tell whether this is the process that speaks."""
+    from fastreid.utils import comm
+
+    return comm.is_main_process()
+
+
+def _how_to_go_on(args: argparse.Namespace) -> str:
+    """Return what to type to go on after an interruption."""
     if args.eval_only:
-        configure_logging(cfg, to_file=False)
-        evaluate_only(cfg)
-        return
-    prepare_output(cfg)
-    configure_logging(cfg)
-    run(cfg, base_config(args.config_file), resume=args.resume)
+        return ""
+    options = [option for option in sys.argv[1:] if option != "--resume"]
+    # Before KEY VALUE, which takes all that follows.
+    command = shlex.join(["python", sys.argv[0], "--resume", *options])
+    return f"; what was saved is kept, go on with\n  {command}"
 
 
 def command_line() -> None:
@@ -86,7 +112,7 @@ def command_line() -> None:
     except UserError as error:
         parser.exit(2, f"train_net: {error}\n")
     except KeyboardInterrupt:
-        parser.exit(130, "\ntrain_net: stopped; add --resume to go on after the last finished epoch\n")
+        parser.exit(130, f"\ntrain_net: stopped{_how_to_go_on(args)}\n")
 
 
 if __name__ == "__main__":

@@ -132,7 +132,12 @@ def test_several_machines_need_an_address(dist_url):
 
 def test_ranks_are_numbered_through_the_machines(monkeypatch):
     calls = []
-    monkeypatch.setattr(mp, "spawn", lambda function, nprocs, args, daemon: calls.append((nprocs, args)))
+
+    def spawn(function, nprocs, args, join):
+        calls.append((nprocs, args))
+        return types.SimpleNamespace(processes=[], join=lambda: True)
+
+    monkeypatch.setattr(mp, "spawn", spawn)
     launch(print, 2, num_machines=3, machine_rank=1, dist_url="tcp://10.0.0.1:29500")
     [(nprocs, (_, _, first_rank, size, per_machine, dist_url, _))] = calls
     assert (nprocs, first_rank, size, per_machine) == (2, 2, 6, 2)

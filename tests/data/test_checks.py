@@ -1,5 +1,7 @@
 """Images are looked at once before training; what is wrong is named."""
 
+import logging
+
 import pytest
 from PIL import Image
 
@@ -74,3 +76,18 @@ def test_many_bad_files_are_counted_and_the_first_named(folder):
     with pytest.raises(UserError, match="9 of 12 images") as caught:
         verify_images(paths(folder), "the set")
     assert "and 4 more" in str(caught.value)
+
+
+def test_bad_images_are_left_out_and_counted_on_request(folder, caplog):
+    (folder / "bad.jpg").write_bytes(b"")
+    logging.getLogger("nplp").propagate = True
+    with caplog.at_level(logging.WARNING):
+        assert verify_images(paths(folder), "the set", skip=True) == {str(folder / "bad.jpg")}
+    assert "1 of 4 images of the set" in caplog.text
+    assert "left out" in caplog.text
+
+
+def test_a_set_of_bad_images_only_is_refused(tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match="1 of 1 images"):
+        verify_images(paths(tmp_path), "the set", skip=True)

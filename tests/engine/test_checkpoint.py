@@ -20,25 +20,41 @@ def test_the_last_two_epochs_are_kept(model, tmp_path):
     checkpointer = AtomicCheckpointer(model, str(tmp_path))
     for epoch in range(4):
         checkpointer.save_epoch(epoch, iter=10 * epoch)
-    assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["epoch_0002.pth", "epoch_0003.pth"]
-    assert (tmp_path / "last_checkpoint").read_text() == "epoch_0003.pth"
-    state = AtomicCheckpointer(nn.Linear(3, 2), str(tmp_path)).resume_or_load("", resume=True)
-    assert (state["epoch"], state["iter"]) == (3, 30)
+    last, before = checkpointer.files()
+    assert {last, before} == set(tmp_path.glob("*.pth"))
+    assert last.name.startswith("epoch_0004_step_000000-")
+    assert before.name.startswith("epoch_0003_step_000000-")
+    assert (tmp_path / "last_checkpoint").read_text() == last.name
+    other = AtomicCheckpointer(nn.Linear(3, 2), str(tmp_path))
+    state = other.load(other.get_checkpoint_file())
+    assert (state["epoch"], state["step"], state["iter"]) == (4, 0, 30)
+
+
+def test_a_step_lies_between_two_epochs(model, tmp_path):
+    checkpointer = AtomicCheckpointer(model, str(tmp_path))
+    checkpointer.save_epoch(8, iter=1)
+    checkpointer.save_step(9, 12, iter=2)
+    assert checkpointer.files()[0].name.startswith("epoch_0009_step_000012-")
+    checkpointer.save_epoch(9, iter=3)
+    assert checkpointer.files()[0].name.startswith("epoch_0010_step_000000-")
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(model, tmp_path, monkeypatch):
     checkpointer = AtomicCheckpointer(model, str(tmp_path))
     checkpointer.save_epoch(0, iter=1)
-    content = (tmp_path / "epoch_0000.pth").read_bytes()
+    [path] = checkpointer.files()
+    content = path.read_bytes()
 
     def torn(data, file):
         file.write(b"half")
         raise OSError("no space left")
 
     monkeypatch.setattr(torch, "save", torn)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(UserError, match="no space left"):
         checkpointer.save_epoch(0, iter=2)
-    assert (tmp_path / "epoch_0000.pth").read_bytes() == content
+    assert path.read_bytes() == content
+    assert checkpointer.get_checkpoint_file() == str(path)
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_clear_forgets_the_checkpoints_and_nothing_else(model, tmp_path):

@@ -48,6 +48,8 @@ def _add_model_keys(cfg: CfgNode) -> None:
 def _add_data_keys(cfg: CfgNode) -> None:
     # Decode every training image once before training and stop with the list of unreadable ones.
     cfg.DATASETS.VERIFY = True
+    # Leave unreadable training images out instead of stopping; they are counted in the log.
+    cfg.DATASETS.SKIP_CORRUPT = False
     # The built-in synthetic domains (SynthPlaza, SynthStation), rendered once into a cache folder.
     cfg.DATASETS.SYNTHETIC = CfgNode()
     cfg.DATASETS.SYNTHETIC.TRAIN_IDENTITIES = 96

@@ -2,11 +2,13 @@
 
 import importlib
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,8 +17,9 @@ import torch.multiprocessing as mp
 from nplp.compat.probes import refers_to
 from nplp.errors import UserError
 
-__all__ = ["bridge_launch", "launch"]
+__all__ = ["bridge_launch", "from_main_process", "launch"]
 
+Result = TypeVar("Result")
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
@@ -64,7 +67,7 @@ def launch(
         first_rank = machine_rank * num_gpus_per_machine
         common = (main_func, args, first_rank, size, num_gpus_per_machine, dist_url, folder)
         try:
-            mp.spawn(_spawned, nprocs=num_gpus_per_machine, args=common, daemon=False)
+            _wait_for(mp.spawn(_spawned, nprocs=num_gpus_per_machine, args=common, join=False))
         except mp.ProcessRaisedException:
             notes = sorted(Path(folder).glob("user-error-*"))
             if not notes:
@@ -74,6 +77,27 @@ def launch(
             if error.signal_name is not None:
                 raise
             sys.exit(error.exit_code)
+
+
+def _wait_for(context: mp.ProcessContext) -> None:
+    """Wait for spawned processes, which decide themselves what a signal does.
+
+    SIGTERM is handed on to them. A terminal sends SIGINT to all processes, so that it is not.
+    """
+
+    def hand_on(signum: int, frame: FrameType | None) -> None:
+        del frame
+        for process in context.processes:
+            if process.is_alive() and process.pid is not None:
+                os.kill(process.pid, signum)
+
+    before = [signal.signal(signal.SIGTERM, hand_on), signal.signal(signal.SIGINT, signal.SIG_IGN)]
+    try:
+        while not context.join():
+            pass
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+            signal.signal(number, handler)
 
 
 def _check_request(num_gpus_per_machine: int, num_machines: int, dist_url: str | None) -> None:
@@ -148,6 +172,27 @@ def _group_of_machine(rank: int, size: int, local_rank: int) -> Any:
         if first == rank - local_rank:
             own = group
     return own
+
+
+def from_main_process(work: Callable[[], Result]) -> Result:
+    """Call ``work`` on the main process and return its result on every process.
+
+    Raises:
+        UserError: on every process, if ``work`` raised it: none is left waiting for the others.
+    """
+    comm: Any = importlib.import_module("fastreid.utils.comm")
+    if comm.get_world_size() == 1:
+        return work()
+    box: list[Any] = [None]
+    if comm.is_main_process():
+        try:
+            box[0] = work()
+        except UserError as error:
+            box[0] = error
+    dist.broadcast_object_list(box, src=0, group=comm._get_global_gloo_group())
+    if isinstance(box[0], UserError):
+        raise box[0]
+    return box[0]
 
 
 def bridge_launch() -> bool:

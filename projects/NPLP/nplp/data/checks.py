@@ -1,5 +1,6 @@
 """Looks at every image once before hours are spent on them."""
 
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,16 +12,22 @@ from nplp.errors import UserError
 
 __all__ = ["verify_images"]
 
+logger = logging.getLogger(__name__)
+
 NAMED_AT_MOST = 5
 
 
-def verify_images(paths: list[str], what: str, workers: int | None = None) -> None:
+def verify_images(paths: list[str], what: str, workers: int | None = None, skip: bool = False) -> set[str]:
     """Decode every image, with a progress bar on a terminal.
 
     Args:
         paths: the image files.
         what: what they are, for the message.
         workers: decoding threads; ``None``: one a core.
+        skip: log the files that cannot be decoded instead of raising, unless they are all.
+
+    Returns:
+        The files that cannot be decoded.
 
     Raises:
         UserError: naming the number of files that cannot be decoded, the first of them and why.
@@ -36,14 +43,20 @@ def verify_images(paths: list[str], what: str, workers: int | None = None) -> No
                 disable=None,
             )
         )
-    bad = [f"{Path(path).name} ({fault})" for path, fault in zip(paths, faults, strict=True) if fault]
+    bad = {path: fault for path, fault in zip(paths, faults, strict=True) if fault}
     if bad:
+        named = [f"{Path(path).name} ({fault})" for path, fault in bad.items()]
         rest = f" and {len(bad) - NAMED_AT_MOST} more" if len(bad) > NAMED_AT_MOST else ""
-        folder = Path(paths[0]).parent
-        raise UserError(
-            f"{len(bad)} of {len(paths)} images of {what} cannot be read, in {folder}: "
-            f"{', '.join(bad[:NAMED_AT_MOST])}{rest}: replace or remove them"
+        message = (
+            f"{len(bad)} of {len(paths)} images of {what} cannot be read, in {Path(paths[0]).parent}: "
+            f"{', '.join(named[:NAMED_AT_MOST])}{rest}"
         )
+        if not skip or len(bad) == len(paths):
+            raise UserError(f"{message}: replace or remove them, or set DATASETS.SKIP_CORRUPT True")
+        logger.warning("%s: left out", message)
+        for line in named[NAMED_AT_MOST:]:
+            logger.info("  left out: %s", line)
+    return set(bad)
 
 
 def _fault(path: str) -> str:

@@ -7,6 +7,7 @@ in a training set and integers in the query and gallery sets.
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.utils import comm
 
+from nplp.compat.processes import from_main_process
 from nplp.data.checks import verify_images
 from nplp.data.synthetic import DomainSpec, DomainStyle, default_cache_root, ensure_domain
 from nplp.errors import UserError
@@ -164,14 +166,18 @@ def load_test_sets(cfg: CfgNode) -> list[ReidData]:
 def load_training_items(cfg: CfgNode) -> list[Item]:
     """Return the training items of ``DATASETS.NAMES``, each image decoded once where ``VERIFY`` asks for it.
 
+    Images that cannot be read are left out with ``SKIP_CORRUPT``.
+
     Raises:
-        UserError: as :func:`load_dataset`, or if an image cannot be read.
+        UserError: as :func:`load_dataset`, or if an image cannot be read, or none can.
     """
     items: list[Item] = []
     for name in cfg.DATASETS.NAMES:
         train = load_dataset(cfg, name).train
-        if cfg.DATASETS.VERIFY and comm.is_main_process():
-            verify_images([item[0] for item in train], f"{name}'s training set")
+        if cfg.DATASETS.VERIFY or cfg.DATASETS.SKIP_CORRUPT:
+            paths, skip = [item[0] for item in train], cfg.DATASETS.SKIP_CORRUPT
+            bad = from_main_process(partial(verify_images, paths, f"{name}'s training set", skip=skip))
+            train = [item for item in train if item[0] not in bad]
         items.extend(train)
     return items
 

@@ -1,6 +1,9 @@
 """Loaders that put batches on the model's device and whose randomness depends on seed and epoch alone."""
 
+import ctypes
 import random
+import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +20,9 @@ from torch.utils.data import BatchSampler, DataLoader
 from nplp.data.datasets import Item
 from nplp.data.samplers import IDENTITY_SAMPLERS, IdentityBatchSampler, ShuffledBatchSampler
 from nplp.errors import UserError
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl: the signal that a process gets when its parent dies."""
 
 __all__ = ["DeviceLoader", "TrainSet", "build_test_loader", "build_train_loader"]
 
@@ -122,8 +128,17 @@ def _wrap(cfg: CfgNode, dataset: CommDataset, sampler: Any, seed: int) -> Device
 
 
 def _seed_worker(worker_id: int) -> None:
-    """Seed numpy and python in a loader worker from torch's own per-worker seed."""
+    """Seed numpy and python in a loader worker from torch's own per-worker seed.
+
+    A signal that stops the run must not reach the workers, which a terminal or a batch system may send it
+    to as well: the step that is finished first needs them. They end with their parent, which on Linux the
+    system sees to: a worker whose parent was killed may else wait for ever for someone to take its batch.
+    """
     del worker_id
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     seed = torch.initial_seed() % 2**32
     np.random.seed(seed)  # noqa: NPY002  the toolbox's transforms draw from the global generator
     random.seed(seed)

@@ -1,8 +1,10 @@
 """Checkpoints that are whole or absent, and weights that fit or are refused."""
 
+import hashlib
 import logging
 import os
 import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,64 +19,160 @@ __all__ = ["AtomicCheckpointer", "load_weights", "read_checkpoint", "save_atomic
 logger = logging.getLogger(__name__)
 
 KEPT = 2
+SUM_DIGITS = 16
+PART = ".part"
+LAST = "last_checkpoint"
+"""Names the last checkpoint, for the toolbox's own tools and for people."""
 
 
 def write_atomically(path: Path, content: str) -> None:
-    """Write text so that ``path`` holds either its old content or all of the new one."""
-    temporary = path.with_name(f"{path.name}.part")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Write text so that ``path`` holds either its old content or all of the new one.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    temporary = path.with_name(path.name + PART)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"{str(path)!r} cannot be written ({error.strerror}): make room or set another OUTPUT_DIR; "
+            "what was saved before is whole, and --resume goes on from it"
+        ) from error
 
 
 class AtomicCheckpointer(Checkpointer):
-    """The toolbox's checkpointer, writing each file under a temporary name first.
+    """The toolbox's checkpointer with files that are whole, checked and few.
 
-    A checkpoint of an epoch is named ``epoch_NNNN``; the last two of them are kept.
+    A file is written under a temporary name, synchronised, and renamed to a name that carries the first
+    digits of its SHA-256 sum, so that what was altered afterwards is noticed without another file. The
+    last two are kept.
     """
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write the model, the checkpointables and ``kwargs`` to ``name.pth``, then name it the last."""
+        """Write the model, the checkpointables and ``kwargs`` to ``name-SUM.pth`` and keep the last two.
+
+        Args:
+            name: the text order of names is the order in time; ``epoch_NNNN`` or an addition to it.
+            kwargs: what is given back when the file is loaded.
+
+        Raises:
+            UserError: if the file cannot be written; earlier ones stay.
+        """
         if not self.save_dir or not self.save_to_disk:
             return
         data = {"model": self.model.state_dict(), **kwargs}
         data.update({key: item.state_dict() for key, item in self.checkpointables.items()})
-        path = Path(self.save_dir) / f"{name}.pth"
-        save_atomically(data, path)
-        self.tag_last_checkpoint(path.name)
+        path = save_atomically(data, Path(self.save_dir) / f"{name}.pth", summed=True)
+        write_atomically(Path(self.save_dir) / LAST, path.name)
+        for old in self.files()[KEPT:]:
+            old.unlink()
 
     def save_epoch(self, epoch: int, **kwargs: Any) -> None:
-        """Write the state at the end of ``epoch`` (counted from 0) and remove all but the last two."""
-        self.save(f"epoch_{epoch:04d}", epoch=epoch, **kwargs)
-        if self.save_dir and self.save_to_disk:
-            for old in sorted(Path(self.save_dir).glob("epoch_*.pth"))[:-KEPT]:
-                old.unlink()
+        """Write the state at the end of ``epoch``, counted from 0."""
+        self.save(f"epoch_{epoch + 1:04d}_step_000000", epoch=epoch + 1, step=0, **kwargs)
 
-    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Name the file that a resume loads."""
-        write_atomically(Path(self.save_dir) / "last_checkpoint", last_filename_basename)
+    def save_step(self, epoch: int, step: int, **kwargs: Any) -> None:
+        """Write the state after ``step`` steps of ``epoch``, both counted from 0."""
+        self.save(f"epoch_{epoch:04d}_step_{step:06d}", epoch=epoch, step=step, **kwargs)
+
+    def files(self) -> list[Path]:
+        """Return the checkpoints in the folder, the last one first."""
+        return sorted(Path(self.save_dir).glob("epoch_*-*.pth"), reverse=True)
+
+    def has_checkpoint(self) -> bool:
+        """Tell whether there is a checkpoint, whole or not."""
+        return bool(self.files())
+
+    def get_checkpoint_file(self) -> str:
+        """Return the last checkpoint that is whole; a warning names those that are not.
+
+        Raises:
+            UserError: if none is.
+        """
+        damaged: list[str] = []
+        for path in self.files():
+            if path.stem.rpartition("-")[2] == _sum_of(path):
+                for name in damaged:
+                    logger.warning(
+                        "%s is damaged (its SHA-256 sum is not the one in its name): using %s",
+                        name,
+                        path.name,
+                    )
+                return str(path)
+            damaged.append(path.name)
+        raise UserError(
+            f"no checkpoint in {self.save_dir} is whole (damaged: {', '.join(damaged)}): "
+            "leave --resume out to start afresh"
+        )
 
     def clear(self) -> None:
-        """Forget an earlier run's checkpoints in the folder."""
+        """Forget an earlier run's checkpoints in the folder, and what a killed run left half-written."""
         if self.save_dir and self.save_to_disk:
             folder = Path(self.save_dir)
-            for old in (folder / "last_checkpoint", *folder.glob("epoch_*.pth")):
+            for old in (folder / LAST, *folder.glob("epoch_*.pth"), *folder.glob(f"*{PART}")):
                 old.unlink(missing_ok=True)
 
     def _load_file(self, f: str) -> dict[str, Any]:
         return read_checkpoint(f)
 
 
-def save_atomically(data: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint so that ``path`` is either the old file or the whole new one."""
-    temporary = path.with_name(f"{path.name}.part")
-    with open(temporary, "wb") as file:
-        torch.save(data, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def save_atomically(data: dict[str, Any], path: Path, summed: bool = False) -> Path:
+    """Write a checkpoint whole or not at all, and return its path.
+
+    Args:
+        data: what ``torch.save`` takes.
+        path: where to; an earlier file there is replaced.
+        summed: whether to add the first digits of the SHA-256 sum to the name.
+
+    Raises:
+        UserError: if it cannot be written; nothing is left of it, and an earlier file stays.
+    """
+    temporary = path.with_name(path.name + PART)
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(data, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if summed:
+            path = path.with_name(f"{path.stem}-{_sum_of(temporary)}{path.suffix}")
+        os.replace(temporary, path)
+        _synchronise(path.parent)
+    except (OSError, RuntimeError) as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        # torch reports a full disk as a RuntimeError of its writer.
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise UserError(
+            f"{str(path)!r} cannot be written ({reason}): make room or set another OUTPUT_DIR; "
+            "what was saved before is whole, and --resume goes on from it"
+        ) from error
+    return path
+
+
+def _sum_of(path: Path) -> str:
+    """Return the first digits of a file's SHA-256 sum."""
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()[:SUM_DIGITS]
+
+
+def _synchronise(folder: Path) -> None:
+    """Make a renaming in a folder survive a loss of power, where folders can be synchronised."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from fastreid.config import CfgNode
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
@@ -14,6 +13,7 @@ from tabulate import tabulate
 from torch.nn import functional as F
 
 from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
+from nplp.compat.processes import from_main_process
 from nplp.data.datasets import Item, index_cameras
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
@@ -110,8 +110,9 @@ class PseudoLabelHook(HookBase):
 
     def before_epoch(self) -> None:
         """Begin an iteration when its first epoch is due; after a resume within one, go on with it."""
-        if self.trainer.epoch % self._cfg.NPLP.EPOCHS_PER_ITERATION == 0:
-            self._begin_iteration(self.trainer.epoch // self._cfg.NPLP.EPOCHS_PER_ITERATION + 1)
+        due = self.trainer.epoch // self._cfg.NPLP.EPOCHS_PER_ITERATION + 1
+        if due > self.state.iteration:
+            self._begin_iteration(due)
         elif not self._installed:
             self._loss.restore(self.state.table)
             self._install()
@@ -148,19 +149,8 @@ class PseudoLabelHook(HookBase):
                 self._cfg, self._model, self._items, f"Features, iteration {iteration}"
             )
         with self._record.timed("estimation"):
-            found: PseudoLabels | None = None
-            shared: PseudoLabelState | UserError = self.state
-            if comm.is_main_process():
-                try:
-                    shared, found = self._estimate(iteration, features)
-                except UserError as error:
-                    # Handed on like a state, so that the other processes stop instead of waiting.
-                    shared = error
-            shared = _broadcast(shared)
-        if isinstance(shared, UserError):
-            raise shared
-        self.state = shared
-        if found is not None:
+            self.state, found = from_main_process(lambda: self._estimate(iteration, features))
+        if comm.is_main_process():
             self._report(iteration, found)
         self._loss.reset(self.state.table)
         self._install()
@@ -256,12 +246,3 @@ def _format_line(line: dict[str, Any], iterations: int, images: int) -> str:
             columns[title] = f"{100 * line[name]:.1f}"
     table = tabulate([columns.values()], headers=list(columns), tablefmt="simple", disable_numparse=True)
     return f"Iteration {line['iteration']} of {iterations}, {line['stage']} stage\n{table}"
-
-
-def _broadcast(value: Any) -> Any:
-    """Return the main process's value on every process."""
-    if comm.get_world_size() == 1:
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0, group=comm._get_global_gloo_group())
-    return box[0]

@@ -1,6 +1,7 @@
 """The toolbox's trainer, made device-aware, re-loadable, repeatable by epoch and resumable."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from nplp.data.loaders import TrainSet, build_train_loader
-from nplp.engine.checkpoint import AtomicCheckpointer, save_atomically
-from nplp.engine.seeding import derive_seed, seed_everything
+from nplp.engine.checkpoint import AtomicCheckpointer, read_checkpoint, save_atomically
+from nplp.engine.interruption import finished_first
+from nplp.engine.resuming import check_same_run, drop_lines_from
+from nplp.engine.seeding import derive_seed, random_state, restore_random_state, seed_everything
 from nplp.errors import UserError
 
 __all__ = ["ReidTrainer"]
@@ -32,8 +35,8 @@ class ReidTrainer(DefaultTrainer):
 
     Differences from ``DefaultTrainer``: the training set may change (:meth:`reset_train_set`), and with
     it the number of steps in an epoch; every epoch seeds all generators from the seed and the epoch
-    alone; each epoch's end is a checkpoint, from which :meth:`resume` continues exactly; it runs on the
-    CPU too, in one process or in several.
+    alone; each epoch's end is a checkpoint, and so is the step at which a signal asks to stop, from which
+    :meth:`resume` continues exactly; it runs on the CPU too, in one process or in several.
     """
 
     stage = 0
@@ -56,6 +59,8 @@ class ReidTrainer(DefaultTrainer):
         self.steps_per_epoch = 0
         self.iter = self.start_iter = 0
         self.epoch = self.start_epoch = 0
+        self.start_step = 0
+        self._random_state: dict[str, Any] | None = None
         self.max_epoch = cfg.SOLVER.MAX_EPOCH
         self.warmup_iters = cfg.SOLVER.WARMUP_ITERS
         self.delay_epochs = cfg.SOLVER.DELAY_EPOCHS
@@ -138,16 +143,31 @@ class ReidTrainer(DefaultTrainer):
         self.steps_per_epoch = steps_per_epoch or train_set.steps_per_epoch
 
     def resume(self) -> bool:
-        """Continue from the last finished epoch in ``OUTPUT_DIR``; return whether there was one."""
+        """Continue from the last checkpoint in ``OUTPUT_DIR``; return whether there was one.
+
+        Raises:
+            UserError: if no checkpoint is whole, or the configuration differs from its own in what a
+                checkpoint depends on.
+        """
         if not self.checkpointer.has_checkpoint():
             return False
-        state = self.checkpointer.resume_or_load("", resume=True)
-        self.start_epoch = self.epoch = int(state["epoch"]) + 1
+        path = self.checkpointer.get_checkpoint_file()
+        check_same_run(self.cfg, read_checkpoint(path)["config"], path)
+        state = self.checkpointer.load(path)
+        self.start_epoch = self.epoch = int(state["epoch"])
+        self.start_step = int(state["step"])
+        self._random_state = state.get("random_state")
         self.iter = self.start_iter = int(state["iter"])
+        if comm.is_main_process():
+            drop_lines_from(Path(self.cfg.OUTPUT_DIR) / "metrics.json", self.iter)
         return True
 
     def train(self) -> None:
-        """Run all epochs from ``start_epoch`` on."""
+        """Run all epochs from ``start_epoch`` on.
+
+        Raises:
+            Interrupted: if a signal asked to stop; the state after the last step is saved.
+        """
         with EventStorage(self.iter) as self.storage:
             try:
                 self.before_train()
@@ -165,24 +185,56 @@ class ReidTrainer(DefaultTrainer):
         loader = build_train_loader(self.train_set, num_batches=self.steps_per_epoch, seed=seed)
         seed_everything(derive_seed(seed, comm.get_rank()))
         self._trainer.data_loader = loader
-        self._trainer._data_loader_iter = iter(loader)
+        batches = self._trainer._data_loader_iter = iter(loader)
         bar = tqdm(
-            range(self.steps_per_epoch),
+            total=self.steps_per_epoch,
             desc=f"Epoch {self.epoch + 1} of {self.max_epoch}",
             unit="step",
             leave=False,
             disable=None if comm.is_main_process() else True,
         )
-        for _ in bar:
-            self.before_step()
-            self.run_step()
-            self.after_step()
-            self.iter += 1
+        with bar:
+            self._return_to_step(batches, bar)
+            for step in range(self.start_step, self.steps_per_epoch):
+                with finished_first() as interruption:
+                    self.before_step()
+                    self._run_step(step)
+                    self.after_step()
+                    self.iter += 1
+                    bar.update()
+                    if interruption.agreed():
+                        self._save_step(step + 1)
+        self.start_step = 0
         # Ends the loader's workers.
         self._trainer._data_loader_iter = iter(())
 
+    def _run_step(self, step: int) -> None:
+        """Run a step; a loss that is infinite or not a number ends the run before it reaches the weights."""
+        try:
+            self.run_step()
+        except FloatingPointError as error:
+            losses = " ".join(str(error).partition("loss_dict = ")[2].split())
+            raise UserError(
+                f"epoch {self.epoch + 1}, step {step + 1}: a loss is infinite or not a number ({losses}): "
+                "lower SOLVER.BASE_LR; the last checkpoint is from before, --resume goes on from it"
+            ) from error
+
+    def _return_to_step(self, batches: Iterator[Any], bar: tqdm) -> None:
+        """Draw and leave the batches of an epoch that a resumed run has trained on."""
+        for _ in range(self.start_step):
+            next(batches)
+            bar.update()
+        if self._random_state is not None:
+            restore_random_state(self._random_state)
+            self._random_state = None
+
     def _save_epoch(self) -> None:
-        self.checkpointer.save_epoch(self.epoch, iter=self.iter)
+        self.checkpointer.save_epoch(self.epoch, iter=self.iter, config=self.cfg.dump())
+
+    def _save_step(self, step: int) -> None:
+        """Save the state after ``step`` steps of the present epoch."""
+        position = {"iter": self.iter, "config": self.cfg.dump(), "random_state": random_state()}
+        self.checkpointer.save_step(self.epoch, step, **position)
 
     def save_final(self, name: str = "model_final", weights: dict[str, torch.Tensor] | None = None) -> Path:
         """Write the finished model's weights, and nothing else, to ``OUTPUT_DIR/name.pth``; return it."""

@@ -1,0 +1,98 @@
+"""Signals that ask a run to stop: the step is finished and saved first, anything else ends at once."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+import torch.distributed as dist
+from fastreid.utils import comm
+
+__all__ = ["SIGNALS", "Interrupted", "Interruption", "finished_first", "stopped_by_signals"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ONE_SIGNAL = 1.0
+"""Seconds within which signals count as one: a batch system may tell parent and children at once."""
+
+
+class Interrupted(BaseException):
+    """A signal asked to stop. Not an ``Exception``: nothing but the tools should catch it.
+
+    Attributes:
+        signum: the signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+    @property
+    def exit_status(self) -> int:
+        """What a shell reports for the signal: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.signum
+
+
+class Interruption:
+    """The signal that arrived while a block is being finished, if any."""
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self.when = 0.0
+        self.deferred = 0
+
+    def agreed(self) -> bool:
+        """Tell whether a signal arrived, in any process of the run; all processes must call this."""
+        if comm.get_world_size() > 1:
+            device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+            arrived = torch.tensor(self.signum, device=device)
+            dist.all_reduce(arrived, op=dist.ReduceOp.MAX)
+            self.signum = int(arrived)
+        return bool(self.signum)
+
+
+_present = Interruption()
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise `Interrupted`, at once or at the end of a `finished_first` block.
+
+    A second signal does not wait. The handlers there were are put back at the end.
+    """
+    before = {number: signal.signal(number, _handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _present.signum = _present.deferred = 0
+
+
+def _handle(signum: int, frame: FrameType | None) -> None:
+    del frame
+    now = time.monotonic()
+    if _present.signum and now - _present.when < _ONE_SIGNAL:
+        return
+    if not _present.deferred or _present.signum:
+        raise Interrupted(signum)
+    _present.signum, _present.when = signum, now
+    sys.stderr.write("\nStopping after this step, to save it; once more stops at once\n")
+
+
+@contextmanager
+def finished_first() -> Iterator[Interruption]:
+    """Finish the block before a signal takes effect.
+
+    Raises:
+        Interrupted: at the end of the block, if a signal arrived meanwhile.
+    """
+    _present.deferred += 1
+    try:
+        yield _present
+    finally:
+        _present.deferred -= 1
+    if _present.signum:
+        raise Interrupted(_present.signum)
