@@ -57,10 +57,10 @@ def table(measured: Sequence[dict[str, Any]]) -> str:
         counts, seconds = zip(*known, strict=True)
         a, b = fitted(counts, seconds)
         errors = [abs(a * n**2 + b * n - t) / t for n, t in known]
-        rate = f"{dimension / (2 * a):.2g}" if a else "-"
+        rate = f"{dimension / a:.2g}" if a else "-"
         larger = [f"{a * n**2 + b * n:,.0f}" for n in LARGER]
         rows.append([work, len(known), f"{a:.2e}", f"{b:.2e}", f"{100 * max(errors):.0f}%", rate, *larger])
-    headers = ["", "sizes", "a", "b", "error", "multiply-adds a second", *(f"s at {n:,}" for n in LARGER)]
+    headers = ["", "sizes", "a", "b", "error", "N^2 D a second", *(f"s at {n:,}" for n in LARGER)]
     return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
 
 

@@ -37,7 +37,7 @@ def test_table_extrapolates_by_the_fit(tmp_path: Path, capsys: pytest.CaptureFix
     assert cost_model.main([str(path)]) == 0
     reference, jaccard = capsys.readouterr().out.splitlines()[2:]
     assert "1,000" in reference
-    assert "3.2e+10" in reference
+    assert "6.4e+10" in reference
     assert "1,010" in jaccard
 
 
