@@ -30,6 +30,14 @@ def test_the_last_two_epochs_are_kept(model, tmp_path):
     assert (state["epoch"], state["step"], state["iter"]) == (4, 0, 30)
 
 
+def test_what_a_kill_left_half_written_is_removed_by_the_next_save(model, tmp_path):
+    checkpointer = AtomicCheckpointer(model, str(tmp_path))
+    (tmp_path / "epoch_0001_step_000000.pth.part").write_bytes(b"half")
+    assert not checkpointer.has_checkpoint()
+    checkpointer.save_epoch(0, iter=1)
+    assert not list(tmp_path.glob("*.part"))
+
+
 def test_a_step_lies_between_two_epochs(model, tmp_path):
     checkpointer = AtomicCheckpointer(model, str(tmp_path))
     checkpointer.save_epoch(8, iter=1)

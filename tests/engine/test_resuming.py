@@ -166,6 +166,27 @@ def test_a_signal_outside_a_block_takes_effect_at_once():
     assert caught.value.exit_status == 130
 
 
+def test_a_checkpoint_that_is_being_written_is_finished_first(synthetic_root, tmp_path, monkeypatch):
+    cfg = make_tiny_cfg(synthetic_root, tmp_path, "DATALOADER.NUM_WORKERS", 0)
+    prepare_output(cfg)
+    write = torch.save
+
+    def interrupted(data, file):
+        os.kill(os.getpid(), signal.SIGTERM)
+        write(data, file)
+
+    def train():
+        with stopped_by_signals():
+            run(cfg, cfg, resume=False)
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        train()
+    checkpointer = AtomicCheckpointer(nn.Identity(), str(tmp_path / "source"))
+    assert torch.load(checkpointer.get_checkpoint_file(), weights_only=True)["epoch"] == 1
+    assert not list((tmp_path / "source").glob("*.part"))
+
+
 def saved_three_times(folder):
     model = nn.Linear(3, 2)
     checkpointer = AtomicCheckpointer(model, str(folder))

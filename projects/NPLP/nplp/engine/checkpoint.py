@@ -71,8 +71,9 @@ class AtomicCheckpointer(Checkpointer):
         data.update({key: item.state_dict() for key, item in self.checkpointables.items()})
         path = save_atomically(data, Path(self.save_dir) / f"{name}.pth", summed=True)
         write_atomically(Path(self.save_dir) / LAST, path.name)
-        for old in self.files()[KEPT:]:
-            old.unlink()
+        # With what a run that was killed while writing has left.
+        for old in [*self.files()[KEPT:], *Path(self.save_dir).glob(f"epoch_*{PART}")]:
+            old.unlink(missing_ok=True)
 
     def save_epoch(self, epoch: int, **kwargs: Any) -> None:
         """Write the state at the end of ``epoch``, counted from 0."""

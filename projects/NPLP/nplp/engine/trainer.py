@@ -229,7 +229,8 @@ class ReidTrainer(DefaultTrainer):
             self._random_state = None
 
     def _save_epoch(self) -> None:
-        self.checkpointer.save_epoch(self.epoch, iter=self.iter, config=self.cfg.dump())
+        with finished_first():
+            self.checkpointer.save_epoch(self.epoch, iter=self.iter, config=self.cfg.dump())
 
     def _save_step(self, step: int) -> None:
         """Save the state after ``step`` steps of the present epoch."""
