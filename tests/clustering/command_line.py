@@ -60,4 +60,4 @@ class FakeEstimate:
         if self.failure is not None:
             raise self.failure
         nothing, none = np.full(COUNT, -1), np.empty(0)
-        return PseudoLabels(nothing, nothing, 0.0, 0.0, none, none, none, 0, 0)
+        return PseudoLabels(nothing, nothing, 0.0, 0.0, none, none, none, 0, 0, 0.0, "")

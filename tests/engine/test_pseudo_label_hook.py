@@ -141,7 +141,11 @@ def test_a_state_of_another_target_is_refused(make):
 @pytest.mark.parametrize(
     ("features", "options", "message"),
     [
-        (torch.full((48, WIDTH), float("nan")), {}, "iteration 1: the features of 48 images are not finite"),
+        (
+            torch.full((48, WIDTH), float("nan")),
+            {},
+            "iteration 1: the features of 48 of 48 images are infinite",
+        ),
         (planted(), {"MIN_SAMPLES": 40}, "raise NPLP.ALPHA or lower NPLP.MIN_SAMPLES"),
     ],
 )

@@ -105,6 +105,8 @@ def _add_method_keys(cfg: CfgNode) -> None:
     # A noisy cluster that dissolves entirely when clustered again is dropped ("drop") or kept ("keep").
     cfg.NPLP.DISSOLVED = "drop"
 
+    _add_rule_keys(cfg)
+
     # Two additions to the paper, off by default. Subtract each camera's mean feature before any distance
     # of the pseudo-label stage:
     cfg.NPLP.CAMERA_CENTERING = False
@@ -112,6 +114,44 @@ def _add_method_keys(cfg: CfgNode) -> None:
     cfg.NPLP.EMA = False
     # What the average keeps of itself at each step.
     cfg.NPLP.EMA_DECAY = 0.999
+
+
+def _add_rule_keys(cfg: CfgNode) -> None:
+    # What is done where an iteration's pseudo-labels are such that the paper says nothing: see
+    # docs/degenerate_clusterings.md. Each rule is logged and is in pseudo_labels.jsonl when it acts.
+    cfg.NPLP.RULES = CfgNode()
+    # Fewer than two clusters, which teach nothing: "keep" the labels of the iteration before, or "stop".
+    cfg.NPLP.RULES.NO_CLUSTER = "keep"
+    # A cluster of GIANT_SHARE of all images or more: "lower" epsilon to where there is none and clusters
+    # are most, "off" to train on it as it is, or "stop".
+    cfg.NPLP.RULES.GIANT_CLUSTER = "lower"
+    cfg.NPLP.RULES.GIANT_SHARE = 0.3
+    # All self-assessment scores equal: "skip" the correction, or correct the first clusters in "order".
+    cfg.NPLP.RULES.EQUAL_SCORES = "skip"
+    # Fewer clusters than P: "repeat" clusters within a batch, or "stop".
+    cfg.NPLP.RULES.FEW_CLUSTERS = "repeat"
+    # Clusters of fewer than K images: "repeat" images within a batch, or "drop" the clusters.
+    cfg.NPLP.RULES.SMALL_CLUSTERS = "repeat"
+    # "report" and go on, or "stop": more than 55% outliers; an epsilon of 0 or beyond images that have
+    # nothing in common; ten times more or fewer clusters than in the iteration before; features ten times
+    # as long as at first, or a logit of over 100.
+    cfg.NPLP.RULES.MANY_OUTLIERS = "report"
+    cfg.NPLP.RULES.EPSILON = "report"
+    cfg.NPLP.RULES.SIZE_CHANGE = "report"
+    cfg.NPLP.RULES.EXPLOSION = "report"
+
+
+RULE_ACTIONS = {
+    "NO_CLUSTER": ("keep", "stop"),
+    "GIANT_CLUSTER": ("lower", "off", "stop"),
+    "EQUAL_SCORES": ("skip", "order"),
+    "FEW_CLUSTERS": ("repeat", "stop"),
+    "SMALL_CLUSTERS": ("repeat", "drop"),
+    "MANY_OUTLIERS": ("report", "stop"),
+    "EPSILON": ("report", "stop"),
+    "SIZE_CHANGE": ("report", "stop"),
+    "EXPLOSION": ("report", "stop"),
+}
 
 
 def _add_source_keys(cfg: CfgNode) -> None:
@@ -193,6 +233,16 @@ def validate_config(cfg: CfgNode) -> None:
             "'iteration' or 'first'",
         ),
         ("NPLP.DISSOLVED", nplp.DISSOLVED, nplp.DISSOLVED in ("drop", "keep"), "'drop' or 'keep'"),
+        *(
+            (f"NPLP.RULES.{rule}", nplp.RULES[rule], nplp.RULES[rule] in actions, f"one of {actions}")
+            for rule, actions in RULE_ACTIONS.items()
+        ),
+        (
+            "NPLP.RULES.GIANT_SHARE",
+            nplp.RULES.GIANT_SHARE,
+            0 < nplp.RULES.GIANT_SHARE <= 1,
+            "in (0, 1]",
+        ),
         ("NPLP.EMA_DECAY", nplp.EMA_DECAY, 0 <= nplp.EMA_DECAY < 1, "in [0, 1)"),
         ("NPLP.SOURCE.MAX_EPOCH", nplp.SOURCE.MAX_EPOCH, nplp.SOURCE.MAX_EPOCH >= 1, "at least 1"),
         ("MODEL.HEADS.PAP", heads.PAP, heads.PAP >= 1, "at least 1"),

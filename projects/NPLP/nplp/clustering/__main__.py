@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from nplp.clustering import LabelQuality, PseudoLabels, estimate_pseudo_labels, files, label_quality
+from nplp.clustering.giants import LOWERED
 from nplp.errors import UserError
 
 __all__ = ["build_parser", "main"]
@@ -33,7 +34,8 @@ files:
 what is written:
   labels           [N] int64, the clusters from 0 after correction, -1 for outliers
   startup_labels   [N] int64, the same before correction
-  epsilon_e, epsilon_c, self_assessment, noisy_clusters, dissolved_clusters, pairs, averaged_pairs
+  epsilon_e, epsilon_c, self_assessment, noisy_clusters, dissolved_clusters, pairs, averaged_pairs,
+  literal_epsilon, giant_clusters
   settings         the settings used, as JSON
 
 examples:
@@ -61,6 +63,13 @@ _SETTINGS = (
     ("--assessment-distance", str, "jaccard|euclidean", "of the scores (default: --distance)"),
     ("--k1", int, "COUNT", "neighbours of the Jaccard distance"),
     ("--k2", int, "COUNT", "neighbours of its local query expansion"),
+    ("--giant-share", float, "SHARE", "lower epsilon where a cluster holds so much (default: never)"),
+    (
+        "--equal-scores",
+        str,
+        "order|skip",
+        "take the first clusters as noisy, or none, where scores are equal",
+    ),
 )
 
 _QUALITY = {
@@ -159,8 +168,9 @@ def _summary(result: PseudoLabels, seconds: float) -> list[tuple[str, str]]:
     """Return the rows of the summary that tell of the result and of its cost."""
     averaged = f", the mean of {result.averaged_pairs:,} of {result.pairs:,} pairs" if result.pairs else ""
     share = result.num_outliers / len(result.labels)
+    lowered = f", lowered from {result.literal_epsilon:.6g}" if result.giant_clusters == LOWERED else ""
     rows = [
-        ("epsilon_e", f"{result.epsilon_e:.6g}{averaged}"),
+        ("epsilon_e", f"{result.epsilon_e:.6g}{lowered}{averaged}"),
         ("epsilon_c", f"{result.epsilon_c:.6g}"),
         ("clusters", f"{result.num_clusters:,}, {result.num_startup_clusters:,} before correction"),
         ("outliers", f"{result.num_outliers:,} ({share:.1%} of the images)"),

@@ -11,7 +11,7 @@ from nplp.clustering.distances import Distances
 from nplp.clustering.epsilon import round_half_up
 from nplp.clustering.results import OUTLIER
 
-__all__ = ["assess", "noisy_clusters", "self_assessment"]
+__all__ = ["all_equal", "assess", "noisy_clusters", "self_assessment"]
 
 _TIE_DECIMALS = 9
 _SCORE_ERROR = 2e-5
@@ -84,6 +84,11 @@ def _mean_scores(labels: np.ndarray, members: np.ndarray, own: np.ndarray, total
     defined = (size > 1) & (greater > 0)
     score = np.divide(outer - inner, greater, out=np.zeros(len(members)), where=defined)
     return np.bincount(groups, score, minlength=len(sizes)) / sizes
+
+
+def all_equal(scores: np.ndarray) -> bool:
+    """Tell whether two clusters or more have scores [c] that agree to 9 decimals, and so no order."""
+    return len(scores) > 1 and len(np.unique(np.round(scores, _TIE_DECIMALS))) == 1
 
 
 def noisy_clusters(scores: np.ndarray, noisy_fraction: float) -> np.ndarray:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nplp.clustering.assessment import assess
+from nplp.clustering.assessment import all_equal, assess
 from nplp.clustering.correction import correct_labels
 from nplp.clustering.dbscan import cluster
 from nplp.clustering.distances import Distances
 from nplp.clustering.epsilon import startup_epsilon
 from nplp.clustering.euclidean import EuclideanDistances
 from nplp.clustering.features import FeatureRows
+from nplp.clustering.giants import cluster_without_giants
 from nplp.clustering.inputs import as_features, as_integer_ids
 from nplp.clustering.jaccard import JaccardDistances
 from nplp.clustering.parallel import Progress
@@ -41,6 +42,8 @@ def estimate_pseudo_labels(
     camera_centering: bool = False,
     dissolved: str = "drop",
     epsilon: float | None = None,
+    giant_share: float | None = None,
+    equal_scores: str = "order",
     progress: bool = False,
 ) -> PseudoLabels:
     """Estimate pseudo-labels by the startup stage (eq. 4) and the correcting stage (eqs. 6-9).
@@ -61,6 +64,10 @@ def estimate_pseudo_labels(
             images keeps the global mean. Nothing changes where cameras are unknown.
         dissolved: whether a noisy cluster without sub-clusters is to "drop" into outliers or to "keep" whole.
         epsilon: epsilon_e from elsewhere in place of eq. 4; None computes it.
+        giant_share: lower epsilon_e where a cluster holds this share of all samples or more, in (0, 1]; see
+            `cluster_without_giants`. None, the paper's way, keeps such a cluster.
+        equal_scores: where all scores (eq. 8) are equal and say nothing, "order" takes the first K clusters
+            as noisy and "skip" none.
         progress: show progress bars on the standard error where that is a terminal.
 
     Returns:
@@ -74,7 +81,7 @@ def estimate_pseudo_labels(
     """
     settings = Settings(
         alpha, beta, min_samples, noisy_fraction, correct, distance, assessment_distance, k1, k2,
-        camera_centering, dissolved, epsilon,
+        camera_centering, dissolved, epsilon, giant_share, equal_scores,
     )  # fmt: skip
     values = as_features(features)
     cameras = None if camera_ids is None else as_integer_ids("camera_ids", camera_ids, len(values))
@@ -101,7 +108,13 @@ class _Stage:
             epsilon, pairs, averaged = startup_epsilon(distances, cameras, settings.alpha)
         else:
             epsilon, pairs, averaged = float(settings.epsilon), 0, 0
-        startup = cluster(distances, epsilon, settings.min_samples)
+        literal, giants = epsilon, ""
+        if settings.giant_share is None:
+            startup = cluster(distances, epsilon, settings.min_samples)
+        else:
+            startup, epsilon, giants = cluster_without_giants(
+                distances, epsilon, settings.min_samples, settings.giant_share
+            )
         epsilon_c = settings.beta * epsilon
         labels, scores = startup.copy(), np.empty(0)
         noisy = gone = np.empty(0, dtype=np.int64)
@@ -109,9 +122,13 @@ class _Stage:
             same = settings.assessed_by == settings.distance
             assessed = distances if same else self._distances(settings.assessed_by, rows)
             scores, noisy = assess(assessed, startup, settings.noisy_fraction)
+            if settings.equal_scores == "skip" and all_equal(scores):
+                noisy = noisy[:0]
             keep = settings.dissolved == "keep"
             labels, gone = correct_labels(distances, startup, noisy, epsilon_c, settings.min_samples, keep)
-        return PseudoLabels(labels, startup, epsilon, epsilon_c, scores, noisy, gone, pairs, averaged)
+        return PseudoLabels(
+            labels, startup, epsilon, epsilon_c, scores, noisy, gone, pairs, averaged, literal, giants
+        )
 
     def _distances(self, name: str, rows: FeatureRows) -> Distances:
         """Return the distances among features by the name that the settings give them."""

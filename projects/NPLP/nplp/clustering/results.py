@@ -25,7 +25,8 @@ class PseudoLabels:
             follow, by startup cluster and within it in the order of DBSCAN. Equal to `startup_labels` where
             correction was not asked for.
         startup_labels: [N] int64, 0..c-1, -1 for outliers: X_t^m of eq. 5.
-        epsilon_e: radius of the startup stage (eq. 4), in units of the distance.
+        epsilon_e: radius of the startup stage, in units of the distance: that of eq. 4, or lower where a
+            giant cluster was broken up.
         epsilon_c: radius of the correcting stage (eq. 9), beta epsilon_e.
         self_assessment: [c] float64 in [-1, 1], the score S_k of each startup cluster (eq. 8); empty where
             correction was not asked for.
@@ -33,6 +34,10 @@ class PseudoLabels:
         dissolved_clusters: [at most K] int64, those of them that had no sub-cluster at epsilon_c, ascending.
         pairs: N of eq. 4, the number of pairs that `epsilon_e` was chosen among; 0 where epsilon was given.
         averaged_pairs: how many of them were averaged, round(alpha N); 0 where epsilon was given.
+        literal_epsilon: the radius of eq. 4, or that given; `epsilon_e` but for giant clusters.
+        giant_clusters: what became of clusters that held too great a share: "lowered" where epsilon was, for
+            there to be none, "dropped" where they became outliers; empty where there was none, or where
+            they were not looked for.
     """
 
     labels: np.ndarray
@@ -44,6 +49,8 @@ class PseudoLabels:
     dissolved_clusters: np.ndarray
     pairs: int
     averaged_pairs: int
+    literal_epsilon: float
+    giant_clusters: str
 
     @property
     def num_clusters(self) -> int:

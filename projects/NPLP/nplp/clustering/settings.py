@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from nplp.clustering import inputs
 
-__all__ = ["DISSOLVED", "DISTANCES", "Settings"]
+__all__ = ["DISSOLVED", "DISTANCES", "EQUAL_SCORES", "Settings"]
 
 DISTANCES = ("jaccard", "euclidean")
 DISSOLVED = ("drop", "keep")
+EQUAL_SCORES = ("order", "skip")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Settings:
     camera_centering: bool
     dissolved: str
     epsilon: float | None
+    giant_share: float | None
+    equal_scores: str
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta", "noisy_fraction"):
@@ -42,6 +45,9 @@ class Settings:
         if self.assessment_distance is not None:
             inputs.check_choice("assessment_distance", self.assessment_distance, DISTANCES)
         inputs.check_choice("dissolved", self.dissolved, DISSOLVED)
+        inputs.check_choice("equal_scores", self.equal_scores, EQUAL_SCORES)
+        if self.giant_share is not None:
+            inputs.check_fraction("giant_share", self.giant_share)
         inputs.check_epsilon(self.epsilon)
 
     @property

@@ -18,6 +18,14 @@ from nplp.data.datasets import Item, index_cameras
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
 from nplp.engine.records import RunRecord
+from nplp.engine.rules import (
+    Finding,
+    enforce,
+    findings,
+    keeps_labels,
+    measure_scale,
+    without_small_clusters,
+)
 from nplp.errors import UserError
 from nplp.losses import cluster_centroids
 from nplp.modeling import NPLP
@@ -54,12 +62,14 @@ class PseudoLabelState:
         labels: ``[N]`` int64, -1 for outliers.
         table: ``[c, D]`` the lookup table V.
         first_epsilon: epsilon_e of the first iteration; 0 before it.
+        first_norm: mean norm of the features at the first iteration; 0 before it.
     """
 
     iteration: int = 0
     labels: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     table: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
     first_epsilon: float = 0.0
+    first_norm: float = 0.0
 
 
 class PseudoLabelHook(HookBase):
@@ -125,6 +135,7 @@ class PseudoLabelHook(HookBase):
             "labels": self.state.labels,
             "table": table.detach().cpu().clone(),
             "first_epsilon": self.state.first_epsilon,
+            "first_norm": self.state.first_norm,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -139,7 +150,11 @@ class PseudoLabelHook(HookBase):
                 f"{len(self._items)}: resume with the data the run began with, or leave --resume out"
             )
         self.state = PseudoLabelState(
-            int(state["iteration"]), state["labels"], state["table"], float(state["first_epsilon"])
+            int(state["iteration"]),
+            state["labels"],
+            state["table"],
+            float(state["first_epsilon"]),
+            float(state["first_norm"]),
         )
         self._installed = False
 
@@ -149,24 +164,60 @@ class PseudoLabelHook(HookBase):
                 self._cfg, self._model, self._items, f"Features, iteration {iteration}"
             )
         with self._record.timed("estimation"):
-            self.state, found = from_main_process(lambda: self._estimate(iteration, features))
+            self.state, line = from_main_process(lambda: self._label(iteration, features))
         if comm.is_main_process():
-            self._report(iteration, found)
+            self._record.history.append(line)
         self._loss.reset(self.state.table)
         self._install()
 
-    def _estimate(self, iteration: int, features: torch.Tensor) -> tuple[PseudoLabelState, PseudoLabels]:
-        """Return the new state and the labels found.
+    def _label(self, iteration: int, features: torch.Tensor) -> tuple[PseudoLabelState, dict[str, Any]]:
+        """Return the new state and the line of the history; say what was found.
 
         Raises:
-            UserError: if a feature is not finite, or no cluster is found.
+            UserError: if a feature is not finite, or a rule ends the run.
         """
+        self._check_finite(iteration, features)
+        options, before = self._cfg.NPLP, self.state
+        found = self._estimate(iteration, features)
+        labels = found.labels
+        if options.RULES.SMALL_CLUSTERS == "drop":
+            labels = without_small_clusters(labels, self._cfg.DATALOADER.NUM_INSTANCE)
+        f_r = self._neck_features(features)
+        table = _centroids(f_r, labels)
+        scale = measure_scale(self._cfg, features, f_r, table, before.first_norm)
+        told = findings(self._cfg, found, labels, before.labels.numpy(), scale)
+        line = self._line(iteration, found, labels, told)
+        logger.info("%s", _format_line(line, options.ITERATIONS, len(labels)))
+        for finding in told:
+            logger.log(finding.level, "  %s: %s", finding.rule.replace("_", " "), finding.text)
+        enforce(told, iteration)
+        if keeps_labels(told):
+            labels = before.labels.numpy()
+            table = _centroids(f_r, labels)
+        first_epsilon = before.first_epsilon or found.epsilon_e
+        return PseudoLabelState(
+            iteration, torch.from_numpy(labels), table, first_epsilon, scale.first_norm
+        ), line
+
+    def _check_finite(self, iteration: int, features: torch.Tensor) -> None:
+        """Look for features that are infinite or not a number.
+
+        Raises:
+            UserError: with their number and the first image.
+        """
+        bad = torch.nonzero(~torch.isfinite(features).all(dim=1)).flatten()
+        if len(bad):
+            raise UserError(
+                f"iteration {iteration}: the features of {len(bad)} of {len(features)} images are infinite "
+                f"or not a number, first those of {self._items[int(bad[0])][0]}: lower SOLVER.BASE_LR; what "
+                "the last checkpoint holds is kept"
+            )
+
+    def _estimate(self, iteration: int, features: torch.Tensor) -> PseudoLabels:
+        """Estimate pseudo-labels with the settings of the configuration."""
         options = self._cfg.NPLP
-        if not bool(torch.isfinite(features).all()):
-            bad = int((~torch.isfinite(features).all(dim=1)).sum())
-            raise UserError(f"iteration {iteration}: the features of {bad} images are not finite")
         frozen = self.state.first_epsilon if options.EPSILON_UPDATE == "first" and iteration > 1 else None
-        found = estimate_pseudo_labels(
+        return estimate_pseudo_labels(
             F.normalize(features) if options.NORMALIZE else features,
             self._cameras,
             alpha=options.ALPHA,
@@ -181,17 +232,9 @@ class PseudoLabelHook(HookBase):
             camera_centering=options.CAMERA_CENTERING,
             dissolved=options.DISSOLVED,
             epsilon=frozen,
+            giant_share=options.RULES.GIANT_SHARE if options.RULES.GIANT_CLUSTER == "lower" else None,
+            equal_scores=options.RULES.EQUAL_SCORES,
         )
-        labels = torch.from_numpy(found.labels)
-        clusters = found.num_clusters
-        if clusters == 0:
-            raise UserError(
-                f"iteration {iteration}: no {options.MIN_SAMPLES} of {len(labels)} images lie within epsilon "
-                f"{found.epsilon_e:.4g} of each other: raise NPLP.ALPHA or lower NPLP.MIN_SAMPLES"
-            )
-        table = cluster_centroids(self._neck_features(features), labels, clusters)
-        first = self.state.first_epsilon or found.epsilon_e
-        return PseudoLabelState(iteration, labels, table, first), found
 
     @torch.no_grad()
     def _neck_features(self, features: torch.Tensor) -> torch.Tensor:
@@ -210,26 +253,35 @@ class PseudoLabelHook(HookBase):
         self.trainer.reset_train_set(train_set, self._cfg.NPLP.STEPS_PER_EPOCH)
         self._installed = True
 
-    def _report(self, iteration: int, found: PseudoLabels) -> None:
-        """Add the iteration to the history and print its table."""
+    def _line(
+        self, iteration: int, found: PseudoLabels, labels: np.ndarray, told: list[Finding]
+    ) -> dict[str, Any]:
+        """Return the iteration's line of ``pseudo_labels.jsonl``."""
+        sizes = np.bincount(labels[labels >= 0], minlength=1)
         line: dict[str, Any] = {
             "iteration": iteration,
             "stage": "correcting" if iteration > self._cfg.NPLP.STARTUP_ITERATIONS else "startup",
             "epsilon_e": float(found.epsilon_e),
             "epsilon_c": float(found.epsilon_c),
-            "clusters": found.num_clusters,
-            "outliers": found.num_outliers,
+            "clusters": int(labels.max(initial=-1)) + 1,
+            "outliers": int((labels < 0).sum()),
             "noisy_clusters": len(found.noisy_clusters),
             "dissolved_clusters": len(found.dissolved_clusters),
-            "largest_cluster_share": found.largest_cluster_share,
+            "largest_cluster_share": float(sizes.max() / max(1, sizes.sum())),
+            "rules": [finding.line() for finding in told],
         }
         if self._identities is not None:
-            quality = label_quality(found.labels, self._identities, self._cameras)
+            quality = label_quality(labels, self._identities, self._cameras)
             line.update({name: float(getattr(quality, name)) for name in QUALITY_COLUMNS})
             line["cross_camera_recall"] = quality.cross_camera_recall
             line["identities"] = len(np.unique(self._identities))
-        self._record.history.append(line)
-        logger.info("%s", _format_line(line, self._cfg.NPLP.ITERATIONS, len(found.labels)))
+        return line
+
+
+def _centroids(f_r: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
+    """Return V ``[c, D]`` for labels ``[N]``; ``[0, D]`` where there is no cluster."""
+    clusters = int(labels.max(initial=-1)) + 1
+    return cluster_centroids(f_r, torch.from_numpy(labels), clusters) if clusters else f_r[:0]
 
 
 def _format_line(line: dict[str, Any], iterations: int, images: int) -> str:

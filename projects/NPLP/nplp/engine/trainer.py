@@ -229,8 +229,22 @@ class ReidTrainer(DefaultTrainer):
             self._random_state = None
 
     def _save_epoch(self) -> None:
+        self._check_weights()
         with finished_first():
             self.checkpointer.save_epoch(self.epoch, iter=self.iter, config=self.cfg.dump())
+
+    def _check_weights(self) -> None:
+        """Look at the weights before they take the place of good ones.
+
+        Raises:
+            UserError: naming one that is infinite or not a number.
+        """
+        for name, value in self.bare_model.state_dict().items():
+            if value.is_floating_point() and not bool(value.isfinite().all()):
+                raise UserError(
+                    f"epoch {self.epoch + 1}: {name} has become infinite or not a number: lower "
+                    "SOLVER.BASE_LR; the last checkpoint is from before, --resume goes on from it"
+                )
 
     def _save_step(self, step: int) -> None:
         """Save the state after ``step`` steps of the present epoch."""

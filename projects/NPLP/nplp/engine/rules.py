@@ -1,0 +1,256 @@
+"""What is looked at in the pseudo-labels of an iteration before hours are spent on them.
+
+The paper defines its method where clusters are many and sound. Each rule here is about one way in which
+they are not; ``NPLP.RULES`` says what is then done, and ``docs/degenerate_clusterings.md`` why.
+"""
+
+import logging
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+
+from nplp.clustering import PseudoLabels
+from nplp.clustering.assessment import all_equal
+from nplp.clustering.giants import is_giant
+from nplp.errors import UserError
+
+__all__ = [
+    "Finding",
+    "Scale",
+    "enforce",
+    "findings",
+    "keeps_labels",
+    "measure_scale",
+    "without_small_clusters",
+]
+
+FEWEST_CLUSTERS = 2
+"""With one cluster both losses of eq. 12 are zero."""
+MANY_OUTLIERS = 0.55
+LARGE_LOGIT = 100.0
+NORM_GROWTH = 10.0
+SIZE_CHANGE = 10.0
+NO_NORM = 1e-12
+ROWS_AT_ONCE = 8192
+ROUTINE = ("dissolved", "small_clusters")
+"""Rules whose finding is part of most runs, and no warning."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule that has something to say of an iteration.
+
+    Attributes:
+        rule: its key in ``NPLP.RULES``, in lower case.
+        action: what is done: a value of that key, or ``report``.
+        text: what was found, for the log.
+        values: the same in numbers, for ``pseudo_labels.jsonl``.
+    """
+
+    rule: str
+    action: str
+    text: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def level(self) -> int:
+        """The level of its line in the log."""
+        return logging.INFO if self.rule in ROUTINE else logging.WARNING
+
+    def line(self) -> dict[str, Any]:
+        """Return the entry of ``rules`` in ``pseudo_labels.jsonl``."""
+        return {"rule": self.rule, "action": self.action, **self.values}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large features and logits are at the beginning of an iteration.
+
+    Attributes:
+        norm: mean ``|f_e|``.
+        first_norm: the same at the first iteration.
+        logit: the largest ``V_j^T f_r`` of the literal loss; 0 where it is normalised.
+        unrelated: the distance at which two images have nothing in common, in the clustering's unit.
+    """
+
+    norm: float
+    first_norm: float
+    logit: float
+    unrelated: float
+
+
+def measure_scale(
+    cfg: CfgNode, features: torch.Tensor, f_r: torch.Tensor, table: torch.Tensor, first_norm: float
+) -> Scale:
+    """Return how large features and logits are.
+
+    Args:
+        cfg: the configuration; ``NPLP`` and ``MODEL.LOSSES.CC`` are read.
+        features: ``[N, D]`` float32 f_e.
+        f_r: ``[N, D]`` float32.
+        table: ``[c, D]`` float32 V; ``[0, D]`` without clusters.
+        first_norm: mean norm at the first iteration; 0 where this is it.
+    """
+    options = cfg.NPLP
+    norms = torch.linalg.vector_norm(features, dim=1).double()
+    norm = float(norms.mean())
+    logit = 0.0
+    if len(table) and not cfg.MODEL.LOSSES.CC.NORMALIZE:
+        logit = max(float((block @ table.T).max()) for block in f_r.split(ROWS_AT_ONCE))
+    unrelated = 1.0
+    if options.DISTANCE == "euclidean":
+        # The root of the mean squared distance over all pairs is that of twice the variance.
+        weights = 1 / norms.clamp_min(NO_NORM) if options.NORMALIZE else torch.ones_like(norms)
+        centre = sum(
+            (block.double() * weight[:, None]).sum(0)
+            for block, weight in zip(features.split(ROWS_AT_ONCE), weights.split(ROWS_AT_ONCE), strict=True)
+        )
+        centre = torch.as_tensor(centre) / max(1, len(features))
+        variance = float((norms * weights).square().mean() - centre.square().sum())
+        unrelated = math.sqrt(max(0.0, 2 * variance))
+    return Scale(norm=norm, first_norm=first_norm or norm, logit=logit, unrelated=unrelated)
+
+
+def without_small_clusters(labels: np.ndarray, least: int) -> np.ndarray:
+    """Return labels ``[N]`` in which clusters of fewer than ``least`` images are outliers, without gaps."""
+    sizes = np.bincount(labels[labels >= 0], minlength=1)
+    kept = sizes >= least
+    renumbered = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)
+    return renumbered[labels].astype(np.int64)
+
+
+def findings(
+    cfg: CfgNode, found: PseudoLabels, labels: np.ndarray, previous: np.ndarray, scale: Scale
+) -> list[Finding]:
+    """Return what the rules find in an iteration's pseudo-labels.
+
+    Args:
+        cfg: the configuration; ``NPLP.RULES``, ``SOLVER.IMS_PER_BATCH`` and ``DATALOADER.NUM_INSTANCE``.
+        found: the estimate.
+        labels: ``[N]`` int64, the labels after correction and the rule of small clusters.
+        previous: ``[N]`` int64, those of the iteration before; empty at the first.
+        scale: of the features that the labels come from.
+    """
+    rules = cfg.NPLP.RULES
+    clusters, before = int(labels.max(initial=-1)) + 1, int(previous.max(initial=-1)) + 1
+    told = [
+        *_about_epsilon(rules, found, scale),
+        *_about_giants(rules, found),
+        *_about_scores(cfg.NPLP, found),
+        *_about_batches(cfg, found.labels, clusters),
+        *_about_scale(rules, scale),
+    ]
+    outliers = float((labels < 0).mean())
+    if outliers > MANY_OUTLIERS:
+        text = f"{outliers:.0%} of the images are outliers and take no part: NPLP.ALPHA may be too small"
+        told.append(Finding("many_outliers", rules.MANY_OUTLIERS, text, {"share": outliers}))
+    if min(clusters, before) and not 1 / SIZE_CHANGE < clusters / before < SIZE_CHANGE:
+        text = f"{clusters} clusters, {before} in the iteration before"
+        told.append(Finding("size_change", rules.SIZE_CHANGE, text, {"clusters": clusters, "before": before}))
+    if clusters < FEWEST_CLUSTERS:
+        told.append(_too_few(rules, found, clusters, before))
+    return told
+
+
+def keeps_labels(told: list[Finding]) -> bool:
+    """Tell whether the labels of the iteration before are to be trained on once more."""
+    return any(finding.rule == "no_cluster" and finding.action == "keep" for finding in told)
+
+
+def enforce(told: list[Finding], iteration: int) -> None:
+    """End the run where a rule says so.
+
+    Raises:
+        UserError: for the first finding whose action is ``stop``.
+    """
+    for finding in told:
+        if finding.action == "stop":
+            raise UserError(
+                f"iteration {iteration}: {finding.text}; NPLP.RULES.{finding.rule.upper()} stops the run, "
+                "and what the last checkpoint holds is kept"
+            )
+
+
+def _too_few(rules: CfgNode, found: PseudoLabels, clusters: int, before: int) -> Finding:
+    text = (
+        f"{clusters or 'no'} cluster of {len(found.labels)} images within epsilon {found.epsilon_e:.4g}, and "
+        "fewer than 2 teach nothing (raise NPLP.ALPHA or lower NPLP.MIN_SAMPLES for more)"
+    )
+    action = rules.NO_CLUSTER if before >= FEWEST_CLUSTERS else "stop"
+    return Finding("no_cluster", action, text, {"clusters": clusters})
+
+
+def _about_epsilon(rules: CfgNode, found: PseudoLabels, scale: Scale) -> list[Finding]:
+    epsilon = found.literal_epsilon
+    if epsilon == 0:
+        text = "epsilon is 0: so many images have the same features that only these can form clusters"
+    elif epsilon >= scale.unrelated:
+        text = f"epsilon {epsilon:.4g} reaches images with nothing in common: NPLP.ALPHA is too large"
+    else:
+        return []
+    return [Finding("epsilon", rules.EPSILON, text, {"epsilon": epsilon})]
+
+
+def _about_giants(rules: CfgNode, found: PseudoLabels) -> list[Finding]:
+    values = {"literal_epsilon": found.literal_epsilon}
+    if found.giant_clusters:
+        share = f"{rules.GIANT_SHARE:.0%}"
+        what = f"epsilon {found.literal_epsilon:.4g} chains {share} of all images or more together"
+        done = (
+            f"lowered to {found.epsilon_e:.4g}, which gives the most clusters"
+            if found.epsilon_e < found.literal_epsilon
+            else "no smaller one breaks them up, so that they are left out"
+        )
+        return [Finding("giant_cluster", found.giant_clusters, f"{what}: {done}", values)]
+    if not is_giant(found.startup_labels, rules.GIANT_SHARE).any():
+        return []
+    share = float(np.bincount(found.startup_labels[found.startup_labels >= 0]).max() / len(found.labels))
+    text = f"one cluster chains {share:.0%} of all images together: NPLP.ALPHA is too large"
+    return [Finding("giant_cluster", rules.GIANT_CLUSTER, text, {**values, "share": share})]
+
+
+def _about_scores(options: CfgNode, found: PseudoLabels) -> list[Finding]:
+    told = []
+    if all_equal(found.self_assessment):
+        action = options.RULES.EQUAL_SCORES
+        done = "none is clustered again" if action == "skip" else "the first ones are clustered again"
+        text = f"all clusters have the same self-assessment score: {done}"
+        told.append(Finding("equal_scores", action, text, {"score": float(found.self_assessment[0])}))
+    dissolved = len(found.dissolved_clusters)
+    if dissolved:
+        text = f"{dissolved} of {len(found.noisy_clusters)} noisy clusters dissolve when clustered again"
+        told.append(Finding("dissolved", options.DISSOLVED, text, {"clusters": dissolved}))
+    return told
+
+
+def _about_batches(cfg: CfgNode, labels: np.ndarray, clusters: int) -> list[Finding]:
+    """Look for fewer clusters than P, among those that train, and clusters of fewer images than K."""
+    rules, instances = cfg.NPLP.RULES, cfg.DATALOADER.NUM_INSTANCE
+    wanted = cfg.SOLVER.IMS_PER_BATCH // instances
+    told = []
+    if FEWEST_CLUSTERS <= clusters < wanted:
+        text = f"{clusters} clusters, fewer than the {wanted} of a batch, which has some of them twice"
+        told.append(Finding("few_clusters", rules.FEW_CLUSTERS, text, {"clusters": clusters}))
+    small = int((np.bincount(labels[labels >= 0], minlength=1) < instances).sum()) if labels.max() >= 0 else 0
+    if small:
+        action = rules.SMALL_CLUSTERS
+        done = "left out" if action == "drop" else "some images come twice in a batch"
+        text = f"{small} clusters have fewer than {instances} images: {done}"
+        told.append(Finding("small_clusters", action, text, {"clusters": small}))
+    return told
+
+
+def _about_scale(rules: CfgNode, scale: Scale) -> list[Finding]:
+    found = []
+    if scale.norm > NORM_GROWTH * scale.first_norm:
+        found.append(f"features have grown from a norm of {scale.first_norm:.3g} to {scale.norm:.3g}")
+    if scale.logit > LARGE_LOGIT:
+        found.append(f"the largest logit is {scale.logit:.3g}")
+    if not found:
+        return []
+    text = f"{' and '.join(found)} while the losses are finite: lower SOLVER.BASE_LR"
+    return [Finding("explosion", rules.EXPLOSION, text, {"norm": scale.norm, "logit": scale.logit})]
