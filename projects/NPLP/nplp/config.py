@@ -122,8 +122,8 @@ def _add_rule_keys(cfg: CfgNode) -> None:
     cfg.NPLP.RULES = CfgNode()
     # Fewer than two clusters, which teach nothing: "keep" the labels of the iteration before, or "stop".
     cfg.NPLP.RULES.NO_CLUSTER = "keep"
-    # A cluster of GIANT_SHARE of all images or more: "lower" epsilon to where there is none and clusters
-    # are most, "off" to train on it as it is, or "stop".
+    # A cluster of GIANT_SHARE of all images or more: "lower" epsilon by a tenth at a time until there
+    # is none, "off" to train on it as it is, or "stop".
     cfg.NPLP.RULES.GIANT_CLUSTER = "lower"
     cfg.NPLP.RULES.GIANT_SHARE = 0.3
     # All self-assessment scores equal: "skip" the correction, or correct the first clusters in "order".

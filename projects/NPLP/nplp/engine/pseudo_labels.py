@@ -154,7 +154,7 @@ class PseudoLabelHook(HookBase):
             state["labels"],
             state["table"],
             float(state["first_epsilon"]),
-            float(state["first_norm"]),
+            float(state.get("first_norm", 0.0)),
         )
         self._installed = False
 

@@ -33,6 +33,8 @@ FEWEST_CLUSTERS = 2
 MANY_OUTLIERS = 0.55
 LARGE_LOGIT = 100.0
 NORM_GROWTH = 10.0
+FAR = 0.9
+"""Share of the distance of unrelated images from which on epsilon tells nothing apart."""
 SIZE_CHANGE = 10.0
 NO_NORM = 1e-12
 ROWS_AT_ONCE = 8192
@@ -188,7 +190,7 @@ def _about_epsilon(rules: CfgNode, found: PseudoLabels, scale: Scale) -> list[Fi
     epsilon = found.literal_epsilon
     if epsilon == 0:
         text = "epsilon is 0: so many images have the same features that only these can form clusters"
-    elif epsilon >= scale.unrelated:
+    elif epsilon >= FAR * scale.unrelated:
         text = f"epsilon {epsilon:.4g} reaches images with nothing in common: NPLP.ALPHA is too large"
     else:
         return []
@@ -201,7 +203,7 @@ def _about_giants(rules: CfgNode, found: PseudoLabels) -> list[Finding]:
         share = f"{rules.GIANT_SHARE:.0%}"
         what = f"epsilon {found.literal_epsilon:.4g} chains {share} of all images or more together"
         done = (
-            f"lowered to {found.epsilon_e:.4g}, which gives the most clusters"
+            f"lowered to {found.epsilon_e:.4g}"
             if found.epsilon_e < found.literal_epsilon
             else "no smaller one breaks them up, so that they are left out"
         )
