@@ -34,7 +34,7 @@ def imported(path: Path) -> set[str]:
 def test_pure_folders_import_neither_the_toolbox_nor_the_glue(folder):
     modules = list((PACKAGE / folder).glob("*.py"))
     assert modules
-    own = {f"nplp.{folder.replace('/', '.')}", "nplp.errors"}
+    own = {f"nplp.{folder.replace('/', '.')}", "nplp.errors", "nplp.memory"}
     for path in modules:
         for name in imported(path):
             top = name.split(".")[0]

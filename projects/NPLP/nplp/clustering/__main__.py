@@ -19,6 +19,7 @@ from tqdm import tqdm
 from nplp.clustering import LabelQuality, PseudoLabels, estimate_pseudo_labels, files, label_quality
 from nplp.clustering.giants import LOWERED
 from nplp.errors import UserError
+from nplp.memory import is_out_of_memory
 
 __all__ = ["build_parser", "main"]
 
@@ -152,6 +153,13 @@ def _run(args: argparse.Namespace) -> None:
         result = estimate_pseudo_labels(features, cameras, **settings, progress=not args.quiet)
     except ValueError as error:
         raise UserError(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"{count:,} images of {features.shape[1]:,} dimensions do not fit into memory: lower --alpha or "
+            "OMP_NUM_THREADS, or use a machine with more"
+        ) from error
     seconds = time.perf_counter() - start
     quality = None if people is None else label_quality(result.labels, people, cameras)
     fields = {name: np.asarray(value) for name, value in vars(result).items()}

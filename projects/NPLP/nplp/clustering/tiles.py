@@ -9,6 +9,7 @@ Shapes: N samples, D dimensions, R x C pairs of a tile.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -21,6 +22,7 @@ import torch
 
 from nplp.clustering.features import FeatureRows, add_half, centred_rows, half_rows, split_rows
 from nplp.clustering.parallel import Progress, row_blocks, run_blocks
+from nplp.memory import is_out_of_memory
 
 __all__ = [
     "HALF",
@@ -34,6 +36,8 @@ __all__ = [
     "half_precision_pays",
     "sweep",
 ]
+
+logger = logging.getLogger(__name__)
 
 _TILE_ROWS = 1024
 _TILE_COLUMNS = 512
@@ -297,14 +301,50 @@ def sweep(
             def work(stripe: tuple[int, int]) -> None:
                 start, stop = stripe
                 products.set_rows(rows[start:stop])
-                for tile in _tiles(stripe, len(partners), width, symmetric):
+
+                def multiply(tile: Tile) -> Product:
                     part = slice(tile.row - start, tile.row_stop - start)
-                    visit(tile, products.product(part, partners[tile.column : tile.column_stop]))
+                    return products.product(part, partners[tile.column : tile.column_stop])
+
+                for tile in _tiles(stripe, len(partners), width, symmetric):
+                    for piece, product in _in_pieces(tile, multiply, name):
+                        visit(piece, product)
                     advance(tile.cells)
 
             return work
 
         run_blocks(stripes, make_worker)
+
+
+def _in_pieces(tile: Tile, multiply: Callable[[Tile], Product], name: str) -> Iterator[tuple[Tile, Product]]:
+    """Yield a tile with its product, in smaller ones where memory does not suffice.
+
+    A device may be shared with others that take its memory.
+    """
+    pending = [tile]
+    while pending:
+        piece = pending.pop()
+        try:
+            product = multiply(piece)
+        except (MemoryError, RuntimeError) as error:
+            halves = _halves(piece)
+            if not is_out_of_memory(error) or not halves:
+                raise
+            logger.warning("%s: out of memory, going on with smaller blocks", name)
+            pending += reversed(halves)
+            continue
+        yield piece, product
+
+
+def _halves(tile: Tile) -> list[Tile]:
+    """Return two tiles with the new cells of one; none of a tile that has but one row or column."""
+    row, row_stop, column, column_stop, on_diagonal = tile
+    half = ((row_stop - row) if on_diagonal else (column_stop - column)) // 2
+    if not half:
+        return []
+    if on_diagonal:
+        return [tile._replace(row_stop=row + half), tile._replace(row=row + half, column=column + half)]
+    return [tile._replace(column_stop=column + half), tile._replace(column=column + half)]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from nplp.data.datasets import Item
 from nplp.data.loaders import build_test_loader
+from nplp.memory import ShrinkingBlocks
 
 __all__ = ["extract_features"]
 
@@ -34,8 +35,17 @@ def extract_features(cfg: CfgNode, model: nn.Module, items: list[Item], descript
     bar = tqdm(
         loader, desc=description, unit="batch", leave=False, disable=None if comm.is_main_process() else True
     )
+    found: list[torch.Tensor] = []
     with inference_context(model):
-        features = torch.cat([model(batch).float().cpu() for batch in bar])
+        blocks = ShrinkingBlocks(description, cfg.TEST.IMS_PER_BATCH)
+        for batch in bar:
+            images = batch["images"]
+
+            def embed(start: int, stop: int, images: torch.Tensor = images) -> torch.Tensor:
+                return model({"images": images[start:stop].clone()}).float().cpu()
+
+            blocks.run(len(images), embed, found.append)
+    features = torch.cat(found)
     if comm.get_world_size() == 1:
         return features
     shares = comm.gather(features, dst=0)

@@ -28,6 +28,7 @@ from nplp.engine.rules import (
 )
 from nplp.errors import UserError
 from nplp.losses import cluster_centroids
+from nplp.memory import is_out_of_memory
 from nplp.modeling import NPLP
 
 __all__ = ["PseudoLabelHook", "PseudoLabelState"]
@@ -178,7 +179,15 @@ class PseudoLabelHook(HookBase):
         """
         self._check_finite(iteration, features)
         options, before = self._cfg.NPLP, self.state
-        found = self._estimate(iteration, features)
+        try:
+            found = self._estimate(iteration, features)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"iteration {iteration}: the clustering of {len(features)} images does not fit into memory: "
+                "lower NPLP.ALPHA or OMP_NUM_THREADS and --resume from the last epoch"
+            ) from error
         labels = found.labels
         if options.RULES.SMALL_CLUSTERS == "drop":
             labels = without_small_clusters(labels, self._cfg.DATALOADER.NUM_INSTANCE)

@@ -200,8 +200,8 @@ def _about_epsilon(rules: CfgNode, found: PseudoLabels, scale: Scale) -> list[Fi
 def _about_giants(rules: CfgNode, found: PseudoLabels) -> list[Finding]:
     values = {"literal_epsilon": found.literal_epsilon}
     if found.giant_clusters:
-        share = f"{rules.GIANT_SHARE:.0%}"
-        what = f"epsilon {found.literal_epsilon:.4g} chains {share} of all images or more together"
+        least = f"{rules.GIANT_SHARE:.0%}"
+        what = f"epsilon {found.literal_epsilon:.4g} chains {least} of all images or more together"
         done = (
             f"lowered to {found.epsilon_e:.4g}"
             if found.epsilon_e < found.literal_epsilon

@@ -22,6 +22,7 @@ from nplp.engine.interruption import finished_first
 from nplp.engine.resuming import check_same_run, drop_lines_from
 from nplp.engine.seeding import derive_seed, random_state, restore_random_state, seed_everything
 from nplp.errors import UserError
+from nplp.memory import is_out_of_memory
 
 __all__ = ["ReidTrainer"]
 
@@ -212,6 +213,13 @@ class ReidTrainer(DefaultTrainer):
         """Run a step; a loss that is infinite or not a number ends the run before it reaches the weights."""
         try:
             self.run_step()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"epoch {self.epoch + 1}, step {step + 1}: a batch of {self.cfg.SOLVER.IMS_PER_BATCH} images "
+                "does not fit into memory: lower SOLVER.IMS_PER_BATCH or INPUT.SIZE_TRAIN"
+            ) from error
         except FloatingPointError as error:
             losses = " ".join(str(error).partition("loss_dict = ")[2].split())
             raise UserError(

@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from nplp.memory import ShrinkingBlocks
+
 __all__ = ["METRICS", "NoMatchError", "Ranking", "evaluate_features", "evaluate_rank"]
 
 METRICS = ("euclidean", "cosine")
@@ -127,7 +129,7 @@ def evaluate_features(
         gallery_cameras: ``[G]``.
         metric: ``"euclidean"`` or ``"cosine"``.
         max_rank: length of the CMC curve, cut to G.
-        block_size: queries ranked at a time, B.
+        block_size: queries ranked at a time, B; fewer where memory does not suffice.
 
     Returns:
         The metrics, as fractions. Peak memory beyond the features is about 25 B G bytes (with the
@@ -151,10 +153,13 @@ def evaluate_features(
     if metric == "cosine":
         queries, gallery = F.normalize(queries, dim=1), F.normalize(gallery, dim=1)
     squares = gallery.pow(2).sum(dim=1)[None, :] if metric == "euclidean" else None
-    blocks = []
-    for start in range(0, len(queries), block_size):
-        distances = _distances(queries[start : start + block_size], gallery, squares).cpu().numpy()
-        blocks.append(_rank_block(distances, labels.of_queries(start, start + block_size)))
+    blocks: list[np.ndarray] = []
+
+    def rank(start: int, stop: int) -> np.ndarray:
+        distances = _distances(queries[start:stop], gallery, squares).cpu().numpy()
+        return _rank_block(distances, labels.of_queries(start, stop))
+
+    ShrinkingBlocks("Ranking", block_size).run(len(queries), rank, blocks.append)
     return _summarise(blocks, min(max_rank, len(gallery)))
 
 

@@ -1,0 +1,67 @@
+"""Blocks that shrink where memory does not suffice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+__all__ = ["ShrinkingBlocks", "is_out_of_memory"]
+
+Made = TypeVar("Made")
+
+logger = logging.getLogger(__name__)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that the processor's or a device's memory does not suffice."""
+    # On the processor torch raises a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+class ShrinkingBlocks:
+    """Work in blocks that halve whenever one does not fit into memory, and stay as small as that."""
+
+    def __init__(self, name: str, size: int) -> None:
+        """Begin with blocks of ``size`` rows; ``name`` says of what, in the log."""
+        self.size = size
+        self._name = name
+        self._told = False
+
+    def run(self, count: int, make: Callable[[int, int], Made], use: Callable[[Made], object]) -> None:
+        """Make blocks of rows from 0 to ``count`` in order, and use each when it is made.
+
+        Args:
+            count: number of rows.
+            make: gets first row and end of a block; is called again with fewer rows where it runs out of
+                memory, so that it must not change anything before it returns.
+            use: gets what was made, once for each row.
+
+        Raises:
+            MemoryError: or torch's, where a single row does not fit; what else ``make`` and ``use`` raise.
+        """
+        start = 0
+        while start < count:
+            stop = min(start + self.size, count)
+            try:
+                made = make(start, stop)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or stop - start < 2:
+                    raise
+                self.size = (stop - start) // 2
+                self._tell()
+                continue
+            use(made)
+            # Given back before the next block is made.
+            del made
+            start = stop
+
+    def _tell(self) -> None:
+        """Say once that blocks are getting smaller."""
+        if not self._told:
+            logger.warning("%s: out of memory, going on with smaller blocks", self._name)
+        self._told = True
