@@ -59,12 +59,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Run one process of the training or of the evaluation."""
+    from nplp.data.loaders import workers_watched
     from nplp.engine.interruption import Interrupted, stopped_by_signals
     from nplp.engine.pipeline import evaluate_only, run
     from nplp.engine.setup import base_config, configure_logging, load_config, prepare_output
 
     try:
-        with stopped_by_signals():
+        with stopped_by_signals(), workers_watched():
             cfg = load_config(args)
             if args.eval_only:
                 configure_logging(cfg, to_file=False)

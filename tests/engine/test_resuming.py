@@ -6,9 +6,7 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,48 +19,8 @@ from nplp.engine.resuming import check_same_run, drop_lines_from
 from nplp.engine.setup import prepare_output
 from nplp.errors import UserError
 from nplp.modeling import NPLP
-from tiny import make_tiny_cfg, tiny_options
-
-ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "tools/train_net.py", "--config-file", "configs/NPLP/quickstart.yml"]
-PAIRS = ["NPLP.EPOCHS_PER_ITERATION", "2", "NPLP.EMA", "True", "NPLP.STEPS_PER_EPOCH", "6"]
-
-
-def start(synthetic_root, output, *arguments):
-    options = [*tiny_options(synthetic_root, output), *PAIRS]
-    return subprocess.Popen(
-        [*COMMAND, *arguments, *options],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-@pytest.fixture(scope="module")
-def undisturbed(synthetic_root, tmp_path_factory):
-    """The folder of a run that nothing disturbed, and the seconds it took."""
-    output = tmp_path_factory.mktemp("undisturbed")
-    begin = time.monotonic()
-    process = start(synthetic_root, output)
-    shown, _ = process.communicate()
-    assert process.returncode == 0, shown
-    return output, time.monotonic() - begin
-
-
-def assert_same_end(output, reference):
-    for name in ("model_final", "model_final_ema"):
-        ours, theirs = (torch.load(path / f"{name}.pth", weights_only=True) for path in (output, reference))
-        assert all(torch.equal(ours["model"][key], theirs["model"][key]) for key in theirs["model"])
-    lines = [(path / "pseudo_labels.jsonl").read_text() for path in (output, reference)]
-    assert lines[0] == lines[1]
-    results = [json.loads((path / "results.json").read_text()) for path in (output, reference)]
-    for stage in ("direct_transfer", "startup", "final", "final_ema"):
-        assert results[0][stage] == results[1][stage]
-    for folder in (output, output / "source"):
-        written = [json.loads(line)["iteration"] for line in (folder / "metrics.json").open()]
-        assert written == sorted(set(written))
+from resumed_runs import assert_same_end, start
+from tiny import make_tiny_cfg
 
 
 def killed_again_and_again(synthetic_root, output, seconds, kills, seed):

@@ -1,10 +1,12 @@
 """Loaders that put batches on the model's device and whose randomness depends on seed and epoch alone."""
 
 import ctypes
+import multiprocessing
 import random
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,29 @@ from nplp.errors import UserError
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl: the signal that a process gets when its parent dies."""
 
-__all__ = ["DeviceLoader", "TrainSet", "build_test_loader", "build_train_loader"]
+DEAD_WORKER = ("DataLoader worker", "Communication with the workers")
+"""What torch's messages say when a loader lost a worker."""
+
+__all__ = ["DeviceLoader", "TrainSet", "build_test_loader", "build_train_loader", "workers_watched"]
+
+
+class ImageSet(CommDataset):
+    """The toolbox's data set, which says which image it could not read."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return an image, transformed, with its identity and camera.
+
+        Raises:
+            UserError: if the file has vanished or become unreadable since it was looked at.
+        """
+        try:
+            return super().__getitem__(index)
+        except (OSError, SyntaxError) as error:
+            path = self.img_items[index][0]
+            raise UserError(
+                f"{path!r} cannot be read any more ({getattr(error, 'strerror', None) or error}): "
+                "put it back; what was saved is kept, --resume goes on from it"
+            ) from error
 
 
 class DeviceLoader:
@@ -40,11 +64,18 @@ class DeviceLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for batch in self.loader:
-            yield {
-                key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-                for key, value in batch.items()
-            }
+        try:
+            for batch in self.loader:
+                yield {
+                    key: value.to(self.device, non_blocking=True)
+                    if isinstance(value, torch.Tensor)
+                    else value
+                    for key, value in batch.items()
+                }
+        except UserError as error:
+            # Out of a worker it comes with the traceback of its process before it.
+            message = str(error).strip().splitlines()[-1]
+            raise UserError(message.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")) from error
 
 
 class TrainSet:
@@ -64,7 +95,7 @@ class TrainSet:
         self.labels = labels[kept]
         self.num_classes = int(labels.max()) + 1 if kept.size else 0
         records = [(items[i][0], int(labels[i]), int(cameras[i])) for i in kept]
-        self.dataset = CommDataset(records, build_transforms(cfg, is_train=True), relabel=False)
+        self.dataset = ImageSet(records, build_transforms(cfg, is_train=True), relabel=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,6 +104,29 @@ class TrainSet:
     def steps_per_epoch(self) -> int:
         """Full batches in the images, at least one."""
         return max(1, len(self) // self.cfg.SOLVER.IMS_PER_BATCH)
+
+
+@contextmanager
+def workers_watched() -> Iterator[None]:
+    """Explain the death of a loader's worker, and leave none behind when the block ends.
+
+    Raises:
+        UserError: if a worker died, be it killed for its memory or for want of open files.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        if not any(sign in text for sign in DEAD_WORKER):
+            raise
+        raise UserError(
+            f"a worker that reads images died ({text[:120]}): there may be too little memory or shared "
+            "memory, or too few open files (ulimit -n); lower DATALOADER.NUM_WORKERS and --resume"
+        ) from error
+    finally:
+        # They ignore the signal that would end them with this process.
+        for worker in multiprocessing.active_children():
+            worker.kill()
 
 
 def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> DeviceLoader:
@@ -107,15 +161,15 @@ def build_test_loader(cfg: CfgNode, items: list[Item]) -> DeviceLoader:
     Under ``torch.distributed`` each rank reads its own consecutive share; the shares in rank order are
     the whole.
     """
-    dataset = CommDataset(items, build_transforms(cfg, is_train=False), relabel=False)
+    dataset = ImageSet(items, build_transforms(cfg, is_train=False), relabel=False)
     batch_size = max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size())
     sampler = BatchSampler(InferenceSampler(len(items)), batch_size, drop_last=False)
     return _wrap(cfg, dataset, sampler, seed=cfg.SEED)
 
 
-def _wrap(cfg: CfgNode, dataset: CommDataset, sampler: Any, seed: int) -> DeviceLoader:
+def _wrap(cfg: CfgNode, dataset: ImageSet, sampler: Any, seed: int) -> DeviceLoader:
     device = torch.device(cfg.MODEL.DEVICE)
-    loader = DataLoader(
+    loader: DataLoader[dict[str, Any]] = DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,

@@ -6,7 +6,7 @@ import os
 import pickle
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from fastreid.utils.checkpoint import Checkpointer
@@ -138,7 +138,7 @@ def save_atomically(data: dict[str, Any], path: Path, summed: bool = False) -> P
     temporary = path.with_name(path.name + PART)
     try:
         with open(temporary, "wb") as file:
-            torch.save(data, file)
+            _save_to(file, data)
             file.flush()
             os.fsync(file.fileno())
         if summed:
@@ -148,13 +148,39 @@ def save_atomically(data: dict[str, Any], path: Path, summed: bool = False) -> P
     except (OSError, RuntimeError) as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        # torch reports a full disk as a RuntimeError of its writer.
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise UserError(
             f"{str(path)!r} cannot be written ({reason}): make room or set another OUTPUT_DIR; "
             "what was saved before is whole, and --resume goes on from it"
         ) from error
     return path
+
+
+def _save_to(file: BinaryIO, data: dict[str, Any]) -> None:
+    """Save to an open file; torch's writer says that bytes are missing, and this says why.
+
+    Raises:
+        OSError: if the file does not take what is written.
+    """
+    faults: list[OSError] = []
+
+    class Watched:
+        def write(self, content: bytes) -> int:
+            try:
+                return file.write(content)
+            except OSError as error:
+                faults.append(error)
+                raise
+
+        def flush(self) -> None:
+            file.flush()
+
+    try:
+        torch.save(data, Watched())  # type: ignore[arg-type]
+    except RuntimeError as error:
+        if faults:
+            raise faults[0] from error
+        raise
 
 
 def _sum_of(path: Path) -> str:

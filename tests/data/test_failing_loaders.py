@@ -1,0 +1,95 @@
+"""Images that vanish and workers that die during a run: one line that names what happened, and no hang."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from nplp.data.datasets import load_dataset
+from nplp.data.loaders import ImageSet, build_test_loader, workers_watched
+from nplp.engine import pseudo_labels as hook_module
+from nplp.engine.checkpoint import AtomicCheckpointer
+from nplp.engine.pipeline import run
+from nplp.engine.setup import prepare_output
+from nplp.errors import UserError
+from resumed_runs import start
+from tiny import make_tiny_cfg
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_vanishes_is_named_in_one_line(synthetic_root, tmp_path, workers):
+    cfg = make_tiny_cfg(synthetic_root, tmp_path, "DATALOADER.NUM_WORKERS", workers)
+    items = load_dataset(cfg, "SynthStation").query[:6]
+    gone = str(tmp_path / "vanished näme.jpg")
+    items[3] = (gone, *items[3][1:])
+    with pytest.raises(UserError, match="cannot be read any more") as caught:
+        list(build_test_loader(cfg, items))
+    assert "\n" not in str(caught.value)
+    assert repr(gone) in str(caught.value)
+    assert str(caught.value).startswith(repr(gone))
+
+
+def test_a_run_keeps_what_it_saved_when_an_image_vanishes(synthetic_root, tmp_path, monkeypatch):
+    cfg = make_tiny_cfg(synthetic_root, tmp_path / "run", "NPLP.EVAL_PERIOD", 0)
+    prepare_output(cfg)
+    extract = hook_module.extract_features
+
+    def vanishing(cfg, model, items, description):
+        if "iteration 2" in description:
+            items = [(str(tmp_path / "gone.jpg"), *items[0][1:]), *items[1:]]
+        return extract(cfg, model, items, description)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hook_module, "extract_features", vanishing)
+        with pytest.raises(UserError, match=r"gone\.jpg"):
+            run(cfg, cfg, resume=False)
+    assert Path(AtomicCheckpointer(None, cfg.OUTPUT_DIR).get_checkpoint_file()).name.startswith("epoch_0001")
+    assert run(cfg, cfg, resume=True)["final"]
+
+
+def test_a_worker_that_is_killed_is_an_error_and_no_hang(synthetic_root, tmp_path, monkeypatch):
+    cfg = make_tiny_cfg(synthetic_root, tmp_path, "DATALOADER.NUM_WORKERS", 2)
+    items = load_dataset(cfg, "SynthStation").query
+    parent = os.getpid()
+
+    def killed(self, index):
+        assert os.getpid() != parent
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(ImageSet, "__getitem__", killed)
+
+    def read():
+        with workers_watched():
+            list(build_test_loader(cfg, items))
+
+    with pytest.raises(UserError, match="a worker that reads images died .* NUM_WORKERS") as caught:
+        read()
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_pass():
+    def fail():
+        with workers_watched():
+            raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        fail()
+
+
+def test_a_run_whose_worker_is_killed_ends_with_code_two(synthetic_root, tmp_path):
+    process = start(
+        synthetic_root, tmp_path, options=["DATALOADER.NUM_WORKERS", "2", "NPLP.SOURCE.MAX_EPOCH", "50"]
+    )
+    for line in process.stdout:
+        if "Pre-training on" in line:
+            break
+    workers = []
+    while not workers:
+        assert process.poll() is None
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(workers[0]), signal.SIGKILL)
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == 2, shown
+    assert "Traceback" not in shown
+    assert "a worker that reads images died" in shown.strip().splitlines()[-1]

@@ -1,0 +1,51 @@
+"""Runs of the training tool in processes of their own, and what makes two of them equal."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from tiny import tiny_options
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ["--config-file", "configs/NPLP/quickstart.yml"]
+PAIRS = ["NPLP.EPOCHS_PER_ITERATION", "2", "NPLP.EMA", "True", "NPLP.STEPS_PER_EPOCH", "6"]
+
+
+def start(
+    synthetic_root,
+    output,
+    *arguments,
+    program=(sys.executable, "tools/train_net.py"),
+    options=(),
+    preexec_fn=None,
+):
+    """Start a run; ``program`` may be a driver that takes the tool's arguments."""
+    options = [*tiny_options(synthetic_root, output), *PAIRS, *options]
+    return subprocess.Popen(
+        [*program, *CONFIG, *arguments, *options],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=preexec_fn,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def assert_same_end(output, reference):
+    """Compare weights to the bit, labels, metrics, and that no line was written twice."""
+    for name in ("model_final", "model_final_ema"):
+        ours, theirs = (torch.load(path / f"{name}.pth", weights_only=True) for path in (output, reference))
+        assert all(torch.equal(ours["model"][key], theirs["model"][key]) for key in theirs["model"])
+    lines = [(path / "pseudo_labels.jsonl").read_text() for path in (output, reference)]
+    assert lines[0] == lines[1]
+    results = [json.loads((path / "results.json").read_text()) for path in (output, reference)]
+    for stage in ("direct_transfer", "startup", "final", "final_ema"):
+        assert results[0][stage] == results[1][stage]
+    for folder in (output, output / "source"):
+        written = [json.loads(line)["iteration"] for line in (folder / "metrics.json").open()]
+        assert written == sorted(set(written))
