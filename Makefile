@@ -32,7 +32,7 @@ quickstart-plus: $(READY)  ## The same with camera centring and averaged weights
 test: $(READY)  ## Run the tests (about five minutes on two cores).
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
 
-test-long: $(READY)  ## Run the exhaustive tests: ten thousand generated cases, full sizes (about five minutes more).
+test-long: $(READY)  ## Run the exhaustive tests: ten thousand generated cases, full sizes, fifty kills (about ten minutes).
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long $(ARGS)
 
 lint: $(READY)  ## Check style and types.
