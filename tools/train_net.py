@@ -101,6 +101,18 @@ def command_line() -> None:
     """Parse the command line and start the processes; a user's mistake is one line and code 2."""
     parser = build_parser()
     args = parser.parse_args()
+    for option, value, holds, rule in (
+        ("--num-gpus", args.num_gpus, args.num_gpus >= 1, "at least 1"),
+        ("--num-machines", args.num_machines, args.num_machines >= 1, "at least 1"),
+        (
+            "--machine-rank",
+            args.machine_rank,
+            0 <= args.machine_rank < max(1, args.num_machines),
+            "from 0 to below --num-machines",
+        ),
+    ):
+        if not holds:
+            parser.exit(2, f"train_net: {option} must be {rule}, got {value}\n")
     try:
         from nplp.compat import launch, require_fastreid
         from nplp.errors import UserError

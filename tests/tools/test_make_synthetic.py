@@ -1,4 +1,4 @@
-"""The command line of the synthetic domains: help, results, and one line with exit code 2 for mistakes."""
+"""The command line of the synthetic domains: help and results."""
 
 from pathlib import Path
 
@@ -64,31 +64,3 @@ def test_two_domains_have_two_sheets(call, tmp_path):
     assert shown.out.splitlines()[1::2] == [
         str(tmp_path / f"look-{name}.png") for name in ("plaza", "station")
     ]
-
-
-MISTAKES = {
-    "--domain mall": "invalid choice: 'mall'",
-    "--size 128": "must be HEIGHTxWIDTH, such as 128x64, got '128'",
-    "--size 128x8": "image_size width must be an integer in [32, 1024], got 8",
-    "--cameras 1": "cameras must be an integer in [2, 99], got 1",
-    "--cameras two": "invalid int value: 'two'",
-    "--identities 0": "train_identities must be an integer in [1, 99999], got 0",
-    "--images-per-identity 2": "images_per_identity must be an integer in [4, 1000], got 2",
-    "--seed -1": "seed must be an integer in [0, 4294967295], got -1",
-    "--difficulty 50": "difficulty 50 takes a setting out of its range",
-    "--workers 0": "--workers must be at least 1, got 0",
-    "--sheet-only": "--sheet-only needs --sheet FILE.png",
-    "--sheet-only --sheet look.unknown": "cannot write the contact sheet look-plaza.unknown",
-    "--colour red": "unrecognized arguments",
-    f"{SMALL} --output {Path(__file__)}": "cannot write the synthetic domain to",
-}
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_and_exit_code_2(call, mistake):
-    code, shown = call(mistake)
-    assert code == 2
-    assert shown.out == ""
-    assert shown.err.startswith("make_synthetic: ")
-    assert shown.err.count("\n") == 1
-    assert MISTAKES[mistake] in shown.err

@@ -1,4 +1,4 @@
-"""The command line of training: help, and one line with exit code 2 for every mistake."""
+"""The command line of training: help, training, evaluating, resuming, interruptions."""
 
 from pathlib import Path
 
@@ -36,61 +36,6 @@ def corrupt(tmp_path):
     path = tmp_path / "w.pth"
     path.write_bytes(b"\x80\x04 not weights")
     return path
-
-
-MISTAKES = {
-    "no config file": ([], "--config-file"),
-    "unknown argument": (["--config-file", CONFIG, "--sources", "x"], "--sources"),
-    "missing config file": (["--config-file", "nowhere.yml"], "nowhere.yml"),
-    "a folder as config file": (["--config-file", str(ROOT)], str(ROOT)),
-    "unknown key": (["--config-file", CONFIG, "NPLP.ALFA", "1"], "NPLP.ALFA"),
-    "odd pairs": (["--config-file", CONFIG, "NPLP.ALPHA"], "KEY VALUE"),
-    "value of another type": (["--config-file", CONFIG, "NPLP.ITERATIONS", "many"], "NPLP.ITERATIONS"),
-    "value out of range": (["--config-file", CONFIG, "NPLP.ALPHA", "1.2"], "NPLP.ALPHA must be in (0, 1]"),
-    "machines that cannot meet": (["--config-file", CONFIG, "--num-machines", "2"], "dist_url"),
-    "text for a number of processes": (["--config-file", CONFIG, "--num-gpus", "two"], "--num-gpus"),
-    "unknown data set": (["--config-file", CONFIG, "DATASETS.TESTS", "('Nowhere',)"], "Nowhere"),
-    "unwritable output": (["--config-file", CONFIG, "OUTPUT_DIR", "/proc/nplp"], "OUTPUT_DIR"),
-    "missing weights": (["--config-file", CONFIG, "--eval-only", "MODEL.WEIGHTS", "no.pth"], "no.pth"),
-    "unknown backbone": (["--config-file", CONFIG, "MODEL.BACKBONE.NAME", "build_nothing"], "build_nothing"),
-    "missing backbone weights": (
-        [
-            "--config-file",
-            CONFIG,
-            "MODEL.BACKBONE.PRETRAIN",
-            "True",
-            "MODEL.BACKBONE.PRETRAIN_PATH",
-            "no.pth",
-        ],
-        "PRETRAIN_PATH",
-    ),
-    "unknown depth": (["--config-file", CONFIG, "MODEL.BACKBONE.DEPTH", "19x"], "19x"),
-    "wrong feature width": (["--config-file", CONFIG, "MODEL.BACKBONE.FEAT_DIM", "2048"], "FEAT_DIM"),
-    "more stripes than rows": (["--config-file", CONFIG, "MODEL.HEADS.PAP", "9"], "MODEL.HEADS.PAP"),
-    "unknown meta-architecture": (["--config-file", CONFIG, "MODEL.META_ARCHITECTURE", "NPLQ"], "NPLQ"),
-    "unknown loss": (["--config-file", CONFIG, "MODEL.LOSSES.NAME", "('Hinge',)"], "Hinge"),
-    "unknown optimiser": (["--config-file", CONFIG, "SOLVER.OPT", "Adamm"], "Adamm"),
-    "unknown sampler": (["--config-file", CONFIG, "DATALOADER.SAMPLER_TRAIN", "Foo"], "Foo"),
-}
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_and_code_two(call, synthetic_root, tmp_path, mistake):
-    arguments, named = MISTAKES[mistake]
-    given = set(arguments)
-    options = tiny_options(synthetic_root, tmp_path / "run")
-    pairs = [
-        part for i in range(0, len(options), 2) if options[i] not in given for part in options[i : i + 2]
-    ]
-    config_given = (
-        "--config-file" in arguments and "--sources" not in arguments and arguments[-1] != "NPLP.ALPHA"
-    )
-    code, shown = call(*arguments, *(pairs if config_given else []))
-    assert code == 2
-    last = shown.err.strip().splitlines()[-1]
-    assert named in last
-    assert "Traceback" not in shown.err + shown.out
-    assert not (tmp_path / "run" / "results.json").exists()
 
 
 def final_row(shown):

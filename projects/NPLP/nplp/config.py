@@ -12,6 +12,9 @@ from nplp.errors import UserError
 __all__ = ["add_nplp_config", "source_config", "validate_config"]
 
 DISTANCES = ("jaccard", "euclidean")
+METRICS = ("euclidean", "cosine")
+LEAST_PIXELS = 16
+"""The backbones' feature maps are a sixteenth as high and wide as their images."""
 
 
 def add_nplp_config(cfg: CfgNode) -> None:
@@ -254,8 +257,7 @@ def validate_config(cfg: CfgNode) -> None:
             "'mean' or 'sum'",
         ),
         ("MODEL.LOSSES.CC.TEMPERATURE", losses.CC.TEMPERATURE, losses.CC.TEMPERATURE > 0, "above 0"),
-        ("SEED", cfg.SEED, cfg.SEED >= 0, "at least 0"),
-        ("SOLVER.OPT", cfg.SOLVER.OPT, hasattr(torch.optim, cfg.SOLVER.OPT), "a class of torch.optim"),
+        *_general_rules(cfg),
         ("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"),
     ]
     for key, value, holds, rule in rules:
@@ -263,6 +265,34 @@ def validate_config(cfg: CfgNode) -> None:
             raise UserError(f"{key} must be {rule}, got {value!r}")
     _validate_batches(cfg)
     _validate_device(cfg)
+
+
+def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
+    """Return key, value, whether it holds and the rule, of the toolbox's keys that fail late or obscurely."""
+    inputs = [(key, tuple(cfg.INPUT[key])) for key in ("SIZE_TRAIN", "SIZE_TEST")]
+    rates = [("SOLVER.BASE_LR", cfg.SOLVER.BASE_LR), ("NPLP.SOURCE.BASE_LR", cfg.NPLP.SOURCE.BASE_LR)]
+    return [
+        ("SEED", cfg.SEED, cfg.SEED >= 0, "at least 0"),
+        ("SOLVER.OPT", cfg.SOLVER.OPT, hasattr(torch.optim, cfg.SOLVER.OPT), "a class of torch.optim"),
+        ("TEST.METRIC", cfg.TEST.METRIC, cfg.TEST.METRIC in METRICS, f"one of {METRICS}"),
+        ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH >= 1, "at least 1"),
+        (
+            "DATALOADER.NUM_WORKERS",
+            cfg.DATALOADER.NUM_WORKERS,
+            cfg.DATALOADER.NUM_WORKERS >= 0,
+            "at least 0",
+        ),
+        *((key, rate, rate > 0, "above 0") for key, rate in rates),
+        *(
+            (
+                f"INPUT.{key}",
+                size,
+                len(size) == 2 and min(size) >= LEAST_PIXELS,
+                "height and width from 16 on",
+            )
+            for key, size in inputs
+        ),
+    ]
 
 
 def _validate_batches(cfg: CfgNode) -> None:

@@ -171,6 +171,8 @@ def load_training_items(cfg: CfgNode) -> list[Item]:
     Raises:
         UserError: as :func:`load_dataset`, or if an image cannot be read, or none can.
     """
+    if not cfg.DATASETS.NAMES:
+        raise UserError("DATASETS.NAMES and NPLP.SOURCE.DATASETS must name one data set or more, got ()")
     items: list[Item] = []
     for name in cfg.DATASETS.NAMES:
         train = load_dataset(cfg, name).train

@@ -9,10 +9,11 @@ from fastreid.utils import comm
 from nplp.config import source_config
 from nplp.data.datasets import ReidData, load_test_sets, load_training_items
 from nplp.engine.adaptation import AdaptationTrainer
-from nplp.engine.checkpoint import load_weights
+from nplp.engine.checkpoint import load_weights, read_checkpoint
 from nplp.engine.evaluation import evaluate
 from nplp.engine.records import RunRecord, format_results
 from nplp.engine.supervised import SupervisedTrainer
+from nplp.modeling.meta_arch import check_losses
 
 __all__ = ["evaluate_only", "run"]
 
@@ -40,10 +41,14 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, flo
     if cfg.MODEL.META_ARCHITECTURE != "NPLP":
         return _train_stock(cfg, base, test_sets, resume)
     # Looked at before the source model is trained, as it is what fails late otherwise.
+    check_losses(cfg.MODEL.LOSSES.NAME)
     target = load_training_items(cfg)
     weights = cfg.NPLP.SOURCE.WEIGHTS or cfg.MODEL.WEIGHTS
     seconds: dict[str, float] = {}
-    if not weights:
+    if weights:
+        # Refused before there is anything of a run that cannot begin.
+        read_checkpoint(weights)
+    else:
         weights = str(_pretrain(cfg, resume, seconds))
     trainer = AdaptationTrainer(_without_pretraining(cfg), target, test_sets, base)
     if not _resume_or_clear(trainer, resume):

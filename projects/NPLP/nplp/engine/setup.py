@@ -58,6 +58,8 @@ def _merge_file(cfg: CfgNode, path: str) -> None:
         cfg.merge_from_file(path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"--config-file {path!r} is not YAML: {_first_line(error)}") from error
+    except RecursionError as error:
+        raise UserError(f"--config-file {path!r} is among its own bases: change _BASE_") from error
     except (OSError, KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
         raise UserError(f"--config-file {path!r}: {_first_line(error)}") from error
 

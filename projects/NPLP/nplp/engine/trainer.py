@@ -1,6 +1,7 @@
 """The toolbox's trainer, made device-aware, re-loadable, repeatable by epoch and resumable."""
 
 import logging
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,11 @@ class ReidTrainer(DefaultTrainer):
             raise UserError(
                 f"MODEL.BACKBONE.PRETRAIN_PATH {cfg.MODEL.BACKBONE.PRETRAIN_PATH!r} does not exist: "
                 "give the path of the backbone's weights"
+            ) from error
+        except (pickle.UnpicklingError, EOFError) as error:
+            raise UserError(
+                f"MODEL.BACKBONE.PRETRAIN_PATH {cfg.MODEL.BACKBONE.PRETRAIN_PATH!r} cannot be read: "
+                "it is torn, of another kind, or would run code"
             ) from error
 
     def reset_train_set(self, train_set: TrainSet, steps_per_epoch: int = 0) -> None:

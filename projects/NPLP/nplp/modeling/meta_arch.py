@@ -68,8 +68,7 @@ class NPLP(nn.Module):
         center_contrastive: CenterContrastiveLoss | None = None,
     ) -> None:
         super().__init__()
-        if not loss_names or set(loss_names) - set(LOSSES):
-            raise UserError(f"MODEL.LOSSES.NAME must name one or more of {LOSSES}, got {tuple(loss_names)}")
+        check_losses(loss_names)
         self.backbone = backbone
         self.heads = heads
         self.loss_names = tuple(loss_names)
@@ -163,6 +162,16 @@ class NPLP(nn.Module):
         if self.center_contrastive is not None:
             losses["loss_cc"] = self.center_contrastive(output.f_r, targets)
         return losses
+
+
+def check_losses(names: Sequence[str]) -> None:
+    """Check the names of losses.
+
+    Raises:
+        UserError: if there is none, or one that is not known.
+    """
+    if not names or set(names) - set(LOSSES):
+        raise UserError(f"MODEL.LOSSES.NAME must name one or more of {LOSSES}, got {tuple(names)}")
 
 
 def _build_losses(losses: CfgNode) -> dict[str, nn.Module]:
