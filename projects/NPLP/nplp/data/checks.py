@@ -17,7 +17,9 @@ logger = logging.getLogger(__name__)
 NAMED_AT_MOST = 5
 
 
-def verify_images(paths: list[str], what: str, workers: int | None = None, skip: bool = False) -> set[str]:
+def verify_images(
+    paths: list[str], what: str, workers: int | None = None, skip: bool = False, skippable: bool = True
+) -> set[str]:
     """Decode every image, with a progress bar on a terminal.
 
     Args:
@@ -25,6 +27,7 @@ def verify_images(paths: list[str], what: str, workers: int | None = None, skip:
         what: what they are, for the message.
         workers: decoding threads; ``None``: one a core.
         skip: log the files that cannot be decoded instead of raising, unless they are all.
+        skippable: whether ``DATASETS.SKIP_CORRUPT`` would help, for the message.
 
     Returns:
         The files that cannot be decoded.
@@ -52,7 +55,8 @@ def verify_images(paths: list[str], what: str, workers: int | None = None, skip:
             f"{', '.join(named[:NAMED_AT_MOST])}{rest}"
         )
         if not skip or len(bad) == len(paths):
-            raise UserError(f"{message}: replace or remove them, or set DATASETS.SKIP_CORRUPT True")
+            or_skip = ", or set DATASETS.SKIP_CORRUPT True" if skippable else ""
+            raise UserError(f"{message}: replace or remove them{or_skip}")
         logger.warning("%s: left out", message)
         for line in named[NAMED_AT_MOST:]:
             logger.info("  left out: %s", line)
@@ -65,6 +69,8 @@ def _fault(path: str) -> str:
         if os.path.getsize(path) == 0:
             return "empty file"
         with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                return "more than 8 bits a channel, convert it"
             image.convert("RGB")
     except Image.DecompressionBombError:
         return "too many pixels"

@@ -31,6 +31,7 @@ __all__ = [
     "load_dataset",
     "load_test_sets",
     "load_training_items",
+    "verify_test_sets",
 ]
 
 Item = tuple[str, Any, Any]
@@ -182,6 +183,22 @@ def load_training_items(cfg: CfgNode) -> list[Item]:
             train = [item for item in train if item[0] not in bad]
         items.extend(train)
     return items
+
+
+def verify_test_sets(cfg: CfgNode, test_sets: list[ReidData]) -> None:
+    """Decode every query and gallery image once where ``DATASETS.VERIFY`` asks for it.
+
+    None is left out, as that would change what the figures mean.
+
+    Raises:
+        UserError: if one cannot be read.
+    """
+    if not cfg.DATASETS.VERIFY:
+        return
+    for data in test_sets:
+        paths = [item[0] for item in data.query + data.gallery]
+        what = f"{data.name}'s query and gallery"
+        from_main_process(partial(verify_images, paths, what, skippable=False))
 
 
 def _find(name: str) -> Any:

@@ -5,7 +5,7 @@ import multiprocessing
 import random
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from fastreid.config import CfgNode
 from fastreid.data.build import fast_batch_collator
 from fastreid.data.common import CommDataset
+from fastreid.data.data_utils import read_image
 from fastreid.data.samplers import InferenceSampler
 from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
@@ -33,7 +34,11 @@ __all__ = ["DeviceLoader", "TrainSet", "build_test_loader", "build_train_loader"
 
 
 class ImageSet(CommDataset):
-    """The toolbox's data set, which says which image it could not read."""
+    """The toolbox's data set, with three channels whatever the file has, which says what it cannot read."""
+
+    def __init__(self, items: list[Item], transform: Callable[[Any], Any]) -> None:
+        """Take items, whose labels are used as they are, and what makes a tensor of an RGB image."""
+        super().__init__(items, transform, relabel=False)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return an image, transformed, with its identity and camera.
@@ -41,14 +46,16 @@ class ImageSet(CommDataset):
         Raises:
             UserError: if the file has vanished or become unreadable since it was looked at.
         """
+        path, identity, camera = self.img_items[index]
         try:
-            return super().__getitem__(index)
+            # Without a format the toolbox leaves four channels to CMYK, and numbers of colours to palettes.
+            image = read_image(path, "RGB")
         except (OSError, SyntaxError) as error:
-            path = self.img_items[index][0]
             raise UserError(
                 f"{path!r} cannot be read any more ({getattr(error, 'strerror', None) or error}): "
                 "put it back; what was saved is kept, --resume goes on from it"
             ) from error
+        return {"images": self.transform(image), "targets": identity, "camids": camera, "img_paths": path}
 
 
 class DeviceLoader:
@@ -95,7 +102,7 @@ class TrainSet:
         self.labels = labels[kept]
         self.num_classes = int(labels.max()) + 1 if kept.size else 0
         records = [(items[i][0], int(labels[i]), int(cameras[i])) for i in kept]
-        self.dataset = ImageSet(records, build_transforms(cfg, is_train=True), relabel=False)
+        self.dataset = ImageSet(records, build_transforms(cfg, is_train=True))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -161,7 +168,7 @@ def build_test_loader(cfg: CfgNode, items: list[Item]) -> DeviceLoader:
     Under ``torch.distributed`` each rank reads its own consecutive share; the shares in rank order are
     the whole.
     """
-    dataset = ImageSet(items, build_transforms(cfg, is_train=False), relabel=False)
+    dataset = ImageSet(items, build_transforms(cfg, is_train=False))
     batch_size = max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size())
     sampler = BatchSampler(InferenceSampler(len(items)), batch_size, drop_last=False)
     return _wrap(cfg, dataset, sampler, seed=cfg.SEED)

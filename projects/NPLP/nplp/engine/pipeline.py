@@ -7,7 +7,7 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 
 from nplp.config import source_config
-from nplp.data.datasets import ReidData, load_test_sets, load_training_items
+from nplp.data.datasets import ReidData, load_test_sets, load_training_items, verify_test_sets
 from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.checkpoint import load_weights, read_checkpoint
 from nplp.engine.evaluation import evaluate
@@ -38,6 +38,7 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, flo
         UserError: for whatever a user can set right.
     """
     test_sets = load_test_sets(cfg)
+    verify_test_sets(cfg, test_sets)
     if cfg.MODEL.META_ARCHITECTURE != "NPLP":
         return _train_stock(cfg, base, test_sets, resume)
     # Looked at before the source model is trained, as it is what fails late otherwise.
