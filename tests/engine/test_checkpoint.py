@@ -134,3 +134,27 @@ def test_a_truncated_checkpoint_is_noticed(model, tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(UserError, match="torn"):
         read_checkpoint(str(path))
+
+
+def test_a_damaged_checkpoint_is_not_one_of_the_two_that_are_kept(model, tmp_path):
+    checkpointer = AtomicCheckpointer(model, str(tmp_path))
+    for epoch in range(2):
+        checkpointer.save_epoch(epoch, iter=epoch)
+    whole = checkpointer.files()[0]
+    damaged = tmp_path / f"epoch_0009_step_000000-{'0' * 16}.pth"
+    damaged.write_bytes(b"torn")
+    resumed = AtomicCheckpointer(nn.Linear(3, 2), str(tmp_path))
+    resumed.load(resumed.get_checkpoint_file())
+    resumed.save_epoch(2, iter=2)
+    assert [path.name[:10] for path in resumed.files()] == ["epoch_0003", "epoch_0002"]
+    assert whole in resumed.files()
+    assert not damaged.exists()
+
+
+def test_nothing_is_removed_before_two_are_known_to_be_whole(model, tmp_path):
+    first = AtomicCheckpointer(model, str(tmp_path))
+    for epoch in range(2):
+        first.save_epoch(epoch, iter=epoch)
+    second = AtomicCheckpointer(model, str(tmp_path))
+    second.save_epoch(2, iter=2)
+    assert len(second.files()) == 3

@@ -52,8 +52,13 @@ class AtomicCheckpointer(Checkpointer):
 
     A file is written under a temporary name, synchronised, and renamed to a name that carries the first
     digits of its SHA-256 sum, so that what was altered afterwards is noticed without another file. The
-    last two are kept.
+    last two are kept that are known to be whole.
     """
+
+    def __init__(self, model: nn.Module, save_dir: str = "", **options: Any) -> None:
+        """Take what the toolbox's takes."""
+        super().__init__(model, save_dir, **options)
+        self._known: list[str] = []
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write the model, the checkpointables and ``kwargs`` to ``name-SUM.pth`` and keep the last two.
@@ -71,9 +76,20 @@ class AtomicCheckpointer(Checkpointer):
         data.update({key: item.state_dict() for key, item in self.checkpointables.items()})
         path = save_atomically(data, Path(self.save_dir) / f"{name}.pth", summed=True)
         write_atomically(Path(self.save_dir) / LAST, path.name)
-        # With what a run that was killed while writing has left.
-        for old in [*self.files()[KEPT:], *Path(self.save_dir).glob(f"epoch_*{PART}")]:
-            old.unlink(missing_ok=True)
+        self._prune(path.name)
+
+    def _prune(self, saved: str) -> None:
+        """Remove all but the last two whole checkpoints, and what a killed run left half-written.
+
+        A damaged one is not among the two, whatever its name: it is neither written nor loaded here.
+        """
+        self._known.append(saved)
+        if len(self._known) >= KEPT:
+            for old in self.files():
+                if old.name not in self._known[-KEPT:]:
+                    old.unlink(missing_ok=True)
+        for part in Path(self.save_dir).glob(f"epoch_*{PART}"):
+            part.unlink(missing_ok=True)
 
     def save_epoch(self, epoch: int, **kwargs: Any) -> None:
         """Write the state at the end of ``epoch``, counted from 0."""
@@ -121,7 +137,9 @@ class AtomicCheckpointer(Checkpointer):
                 old.unlink(missing_ok=True)
 
     def _load_file(self, f: str) -> dict[str, Any]:
-        return read_checkpoint(f)
+        content = read_checkpoint(f)
+        self._known.append(Path(f).name)
+        return content
 
 
 def save_atomically(data: dict[str, Any], path: Path, summed: bool = False) -> Path:
