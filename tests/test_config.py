@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from fastreid.config import get_cfg
 
-from nplp.config import add_nplp_config, source_config, validate_config
+from nplp.config import add_nplp_config, source_config
 from nplp.engine.setup import base_config, load_config
 from nplp.errors import UserError
+from nplp.validation import validate_config
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "NPLP"
 TASKS = {

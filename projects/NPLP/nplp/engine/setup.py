@@ -11,8 +11,9 @@ import yaml
 from fastreid.config import CfgNode, get_cfg
 from fastreid.utils import comm
 
-from nplp.config import add_nplp_config, validate_config
+from nplp.config import add_nplp_config
 from nplp.errors import UserError
+from nplp.validation import validate_config
 
 __all__ = ["base_config", "configure_logging", "load_config", "prepare_output"]
 
