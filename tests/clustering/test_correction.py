@@ -93,3 +93,18 @@ def test_startup_labels_are_not_changed() -> None:
     labels, _ = correct_labels(distances_of(features, False), startup, np.array([1]), 0.1, 2)
     np.testing.assert_array_equal(startup, np.arange(30) % 3)
     assert not np.array_equal(labels, startup)
+
+
+@pytest.mark.parametrize("noisy", [[0], [1], [0, 2]])
+def test_a_radius_that_reaches_everything_keeps_each_noisy_cluster_of_enough_samples(
+    noisy: list[int],
+) -> None:
+    startup = np.array([0, 0, 1, 1, 1, 2, -1, 2])
+    far = distances_of(np.arange(8, dtype=np.float32)[:, None], jaccard=True)
+    assert far.all_within(1.0)
+    labels, dissolved = correct_labels(far, startup, np.array(noisy), 1.0, 2, False)
+    assert len(dissolved) == 0
+    for cluster in range(3):
+        assert len(set(labels[startup == cluster])) == 1
+    assert labels.max() == 2
+    assert labels[6] == -1

@@ -64,7 +64,7 @@ def _parts(
     Clusters share no pair, so that one pass over the edges clusters each of them by itself.
     """
     if distances.all_within(epsilon):
-        sizes = np.bincount(labels[chosen], minlength=1)
+        sizes = np.bincount(labels[chosen], minlength=int(labels.max(initial=0)) + 1)
         return np.where(chosen & (sizes[labels] >= min_samples), 0, OUTLIER)
 
     def visit_edges(visit: EdgeVisitor) -> None:
