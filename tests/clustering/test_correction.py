@@ -96,7 +96,7 @@ def test_startup_labels_are_not_changed() -> None:
 
 
 @pytest.mark.parametrize("noisy", [[0], [1], [0, 2]])
-def test_a_radius_that_reaches_everything_keeps_each_noisy_cluster_of_enough_samples(
+def test_a_radius_that_reaches_everything_keeps_large_enough_clusters(
     noisy: list[int],
 ) -> None:
     startup = np.array([0, 0, 1, 1, 1, 2, -1, 2])
