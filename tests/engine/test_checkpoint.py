@@ -158,3 +158,13 @@ def test_nothing_is_removed_before_two_are_known_to_be_whole(model, tmp_path):
     second = AtomicCheckpointer(model, str(tmp_path))
     second.save_epoch(2, iter=2)
     assert len(second.files()) == 3
+
+
+def test_one_altered_bit_of_a_weight_is_noticed(model, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(model.state_dict(), path)
+    content = bytearray(path.read_bytes())
+    content[content.index(model.weight.detach().numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="was altered"):
+        load_weights(nn.Linear(3, 2), str(path))

@@ -4,9 +4,11 @@ import hashlib
 import logging
 import os
 import pickle
-from contextlib import suppress
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from fastreid.utils.checkpoint import Checkpointer
@@ -25,26 +27,41 @@ LAST = "last_checkpoint"
 """Names the last checkpoint, for the toolbox's own tools and for people."""
 
 
+@contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    """Give the name under which a block writes ``path`` before it renames it; nothing else is left.
+
+    Raises:
+        UserError: naming the reason it cannot, such as a full disk, a read-only folder or a limit on files.
+    """
+    temporary = path.with_name(path.name + PART)
+    try:
+        yield temporary
+    except (OSError, RuntimeError) as error:
+        # torch's writer reports a file that cannot grow as a RuntimeError of its own.
+        cause = error if isinstance(error, OSError) else error.__context__ or error
+        reason = getattr(cause, "strerror", None) or str(cause).partition("\n")[0]
+        raise UserError(
+            f"{str(path)!r} cannot be written ({reason}): make room or set another OUTPUT_DIR; "
+            "what was saved before is whole, and --resume goes on from it"
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, content: str) -> None:
     """Write text so that ``path`` holds either its old content or all of the new one.
 
     Raises:
         UserError: if it cannot be written.
     """
-    temporary = path.with_name(path.name + PART)
-    try:
+    with _part_of(path) as temporary:
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{str(path)!r} cannot be written ({error.strerror}): make room or set another OUTPUT_DIR; "
-            "what was saved before is whole, and --resume goes on from it"
-        ) from error
 
 
 class AtomicCheckpointer(Checkpointer):
@@ -61,7 +78,7 @@ class AtomicCheckpointer(Checkpointer):
         self._known: list[str] = []
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write the model, the checkpointables and ``kwargs`` to ``name-SUM.pth`` and keep the last two.
+        """Write model, checkpointables and ``kwargs`` to ``name-SUM.pth`` and keep the last two whole files.
 
         Args:
             name: the text order of names is the order in time; ``epoch_NNNN`` or an addition to it.
@@ -115,7 +132,7 @@ class AtomicCheckpointer(Checkpointer):
         """
         damaged: list[str] = []
         for path in self.files():
-            if path.stem.rpartition("-")[2] == _sum_of(path):
+            if _is_whole(path):
                 for name in damaged:
                     logger.warning(
                         "%s is damaged (its SHA-256 sum is not the one in its name): using %s",
@@ -153,52 +170,16 @@ def save_atomically(data: dict[str, Any], path: Path, summed: bool = False) -> P
     Raises:
         UserError: if it cannot be written; nothing is left of it, and an earlier file stays.
     """
-    temporary = path.with_name(path.name + PART)
-    try:
+    with _part_of(path) as temporary:
         with open(temporary, "wb") as file:
-            _save_to(file, data)
+            torch.save(data, file)
             file.flush()
             os.fsync(file.fileno())
         if summed:
             path = path.with_name(f"{path.stem}-{_sum_of(temporary)}{path.suffix}")
         os.replace(temporary, path)
         _synchronise(path.parent)
-    except (OSError, RuntimeError) as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise UserError(
-            f"{str(path)!r} cannot be written ({reason}): make room or set another OUTPUT_DIR; "
-            "what was saved before is whole, and --resume goes on from it"
-        ) from error
     return path
-
-
-def _save_to(file: BinaryIO, data: dict[str, Any]) -> None:
-    """Save to an open file; torch's writer says that bytes are missing, and this says why.
-
-    Raises:
-        OSError: if the file does not take what is written.
-    """
-    faults: list[OSError] = []
-
-    class Watched:
-        def write(self, content: bytes) -> int:
-            try:
-                return file.write(content)
-            except OSError as error:
-                faults.append(error)
-                raise
-
-        def flush(self) -> None:
-            file.flush()
-
-    try:
-        torch.save(data, Watched())  # type: ignore[arg-type]
-    except RuntimeError as error:
-        if faults:
-            raise faults[0] from error
-        raise
 
 
 def _sum_of(path: Path) -> str:
@@ -208,6 +189,14 @@ def _sum_of(path: Path) -> str:
         while block := file.read(1 << 20):
             total.update(block)
     return total.hexdigest()[:SUM_DIGITS]
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a file's sum is the one in its name; one that cannot be read is not whole."""
+    try:
+        return path.stem.rpartition("-")[2] == _sum_of(path)
+    except OSError:
+        return False
 
 
 def _synchronise(folder: Path) -> None:
@@ -224,11 +213,12 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     """Return a checkpoint's content on the CPU, running no code that a file could hold.
 
     Raises:
-        UserError: if the file does not exist, is torn or is not a checkpoint.
+        UserError: if the file does not exist, is torn, altered or not a checkpoint.
     """
     if not os.path.isfile(path):
         raise UserError(f"the weights {path!r} do not exist: give the path of a .pth file")
     try:
+        _check_sums(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
@@ -238,6 +228,23 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path!r} holds a {type(checkpoint).__name__}, not a dictionary of weights")
     return checkpoint
+
+
+def _check_sums(path: str) -> None:
+    """Check the CRC-32 sum that ``torch.save`` gives each tensor; ``torch.load`` does not.
+
+    Raises:
+        ValueError: if one differs, or the archive is not whole.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            altered = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(f"damaged archive: {error}") from error
+    if altered:
+        raise ValueError(f"{altered} was altered: its CRC-32 sum is another")
 
 
 def load_weights(model: nn.Module, path: str, optional: tuple[str, ...] = ()) -> None:
