@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tiny import tiny_options
 
@@ -47,5 +48,13 @@ def assert_same_end(output, reference):
     for stage in ("direct_transfer", "startup", "final", "final_ema"):
         assert results[0][stage] == results[1][stage]
     for folder in (output, output / "source"):
-        written = [json.loads(line)["iteration"] for line in (folder / "metrics.json").open()]
-        assert written == sorted(set(written))
+        assert_one_history(folder)
+
+
+def assert_one_history(folder):
+    """Check that no step's metrics were written twice, for readers of lines and for TensorBoard."""
+    lines = [json.loads(line)["iteration"] for line in (folder / "metrics.json").open()]
+    shown = [event.step for event in EventAccumulator(str(folder)).Reload().Scalars("total_loss")]
+    for steps in (lines, shown):
+        assert steps
+        assert steps == sorted(set(steps))

@@ -13,6 +13,7 @@ from nplp.engine.records import METRICS
 from nplp.engine.setup import base_config, prepare_output
 from nplp.engine.supervised import SupervisedTrainer
 from nplp.errors import UserError
+from resumed_runs import assert_one_history
 from tiny import make_tiny_cfg
 
 QUICKSTART = str(Path(__file__).parents[2] / "configs" / "NPLP" / "quickstart.yml")
@@ -175,6 +176,12 @@ def test_the_toolboxs_own_model_trains_evaluates_and_is_evaluated_again(syntheti
     assert set(results) == {"final"}
     assert evaluate_only(cfg) == results["final"]
     assert np.isfinite(list(results["final"].values())).all()
+
+
+def test_a_run_begun_again_in_a_folder_takes_the_place_of_the_one_there(synthetic_root, tmp_path):
+    for _ in range(2):
+        run_tiny(make_tiny_cfg(synthetic_root, tmp_path, "NPLP.ITERATIONS", 0))
+    assert_one_history(tmp_path / "source")
 
 
 def test_source_weights_of_another_model_are_refused(finished, tmp_path):

@@ -142,12 +142,12 @@ def _train_stock(
 
 
 def _resume_or_clear(trainer: SupervisedTrainer | AdaptationTrainer, resume: bool) -> bool:
-    """Resume if asked and possible, else forget an earlier run's checkpoints; return whether resumed."""
+    """Resume if asked and possible, else forget an earlier run in the folder; return whether resumed."""
     folder = trainer.cfg.OUTPUT_DIR
     if resume and trainer.resume():
         logger.info("Resuming %s after epoch %d of %d", folder, trainer.start_epoch, trainer.max_epoch)
         return True
     if resume:
         logger.info("Nothing to resume in %s: starting afresh", folder)
-    trainer.checkpointer.clear()
+    trainer.start_afresh()
     return False

@@ -96,12 +96,10 @@ class ReidTrainer(DefaultTrainer):
         return self.iter + (self.max_epoch - self.epoch) * self.steps_per_epoch
 
     def build_hooks(self) -> list[hooks.HookBase]:
-        """Return the hooks of every training: learning rate, checkpoints and writers, in this order."""
+        """Return the hooks of every training: learning rate and checkpoints, in this order."""
         shared: list[hooks.HookBase] = [hooks.LRScheduler(self.optimizer, self.scheduler)]
         shared.extend(self.build_stage_hooks())
         shared.append(hooks.CallbackHook(after_epoch=ReidTrainer._save_epoch))
-        if comm.is_main_process():
-            shared.append(hooks.PeriodicWriter(self.build_writers(), WRITER_PERIOD))
         return shared
 
     def build_stage_hooks(self) -> list[hooks.HookBase]:
@@ -109,9 +107,14 @@ class ReidTrainer(DefaultTrainer):
         return []
 
     def build_writers(self) -> list[EventWriter]:
-        """Return the writers of ``metrics.json`` and of TensorBoard's event file."""
+        """Return the writers of ``metrics.json`` and of TensorBoard's event file.
+
+        Built when it is known where training starts: TensorBoard forgets what an earlier run, which was
+        resumed or replaced, had written from there on.
+        """
         folder = Path(self.cfg.OUTPUT_DIR)
-        return [JSONWriter(str(folder / "metrics.json")), TensorboardXWriter(str(folder))]
+        events = TensorboardXWriter(str(folder), purge_step=self.start_iter)
+        return [JSONWriter(str(folder / "metrics.json")), events]
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -149,6 +152,16 @@ class ReidTrainer(DefaultTrainer):
         self.train_set = train_set
         self.steps_per_epoch = steps_per_epoch or train_set.steps_per_epoch
 
+    def start_afresh(self) -> None:
+        """Forget an earlier run's checkpoints and metrics in ``OUTPUT_DIR``."""
+        self.checkpointer.clear()
+        self._forget_metrics()
+
+    def _forget_metrics(self) -> None:
+        """Drop from ``metrics.json`` what training writes again."""
+        if comm.is_main_process():
+            drop_lines_from(Path(self.cfg.OUTPUT_DIR) / "metrics.json", self.iter)
+
     def resume(self) -> bool:
         """Continue from the last checkpoint in ``OUTPUT_DIR``; return whether there was one.
 
@@ -165,8 +178,7 @@ class ReidTrainer(DefaultTrainer):
         self.start_step = int(state["step"])
         self._random_state = state.get("random_state")
         self.iter = self.start_iter = int(state["iter"])
-        if comm.is_main_process():
-            drop_lines_from(Path(self.cfg.OUTPUT_DIR) / "metrics.json", self.iter)
+        self._forget_metrics()
         return True
 
     def train(self) -> None:
@@ -175,6 +187,8 @@ class ReidTrainer(DefaultTrainer):
         Raises:
             Interrupted: if a signal asked to stop; the state after the last step is saved.
         """
+        if comm.is_main_process():
+            self.register_hooks([hooks.PeriodicWriter(self.build_writers(), WRITER_PERIOD)])
         with EventStorage(self.iter) as self.storage:
             try:
                 self.before_train()
