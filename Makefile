@@ -13,7 +13,7 @@ help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 # Installed once, and again when one of these files changes.
-$(READY): requirements.txt requirements-dev.txt constraints.txt setup.py pyproject.toml
+$(READY): requirements.txt requirements-dev.txt requirements-deploy.txt constraints.txt setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
 	"Python 3.10 to 3.12 is needed, $(PYTHON) is %d.%d: run make PYTHON=python3.11" % v)'
 	@echo "Installing into $(VENV) (once; a few minutes)"

@@ -30,8 +30,12 @@ setup(
     python_requires=">=3.10,<3.13",
     package_dir={"": "projects/NPLP"},
     packages=find_packages("projects/NPLP"),
-    package_data={"nplp": ["py.typed"]},
+    package_data={"nplp": ["py.typed", "export/templates/*.j2"]},
     install_requires=[line for line in REQUIRED if line not in CPU_ONLY],
     # faiss-cpu and faiss-gpu must never share an environment, so each is an extra.
-    extras_require={"cpu": CPU_ONLY, "gpu": ["faiss-gpu>=1.9"]},
+    extras_require={
+        "cpu": CPU_ONLY,
+        "gpu": ["faiss-gpu>=1.9"],
+        "deploy": read_requirements("requirements-deploy.txt"),
+    },
 )

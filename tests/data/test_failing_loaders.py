@@ -63,8 +63,12 @@ def test_a_worker_that_is_killed_is_an_error_and_no_hang(synthetic_root, tmp_pat
         with workers_watched():
             list(build_test_loader(cfg, items))
 
-    with pytest.raises(UserError, match="a worker that reads images died .*NUM_WORKERS") as caught:
-        read()
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        with pytest.raises(UserError, match="a worker that reads images died .*NUM_WORKERS") as caught:
+            read()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
     assert "\n" not in str(caught.value)
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from nplp.engine.checkpoint import AtomicCheckpointer, load_weights, read_checkpoint, write_atomically
+from nplp.engine.checkpoint import AtomicCheckpointer, load_weights, read_checkpoint
+from nplp.engine.writing import write_atomically
 from nplp.errors import UserError
 
 

@@ -115,7 +115,18 @@ def test_cross_entropy_without_identities_evaluates_but_does_not_train(
     assert model.eval()(batch).shape == (6, 4)
 
 
-@pytest.mark.parametrize("losses", [(), ("CircleLoss",), (TRIPLET, "Triplet")])
+def test_without_losses_it_is_for_inference_alone(tiny_backbone: nn.Module, batch: dict[str, Any]) -> None:
+    model, whole = build(tiny_backbone, ()), build(tiny_backbone, (TRIPLET,))
+    assert model.heads.neck is None
+    missing, unexpected = model.load_state_dict(whole.state_dict(), strict=False)
+    assert missing == []
+    assert all(key.startswith("heads.neck.") for key in unexpected)
+    assert torch.equal(model.eval()(batch), whole.eval()(batch))
+    with pytest.raises(UserError, match=r"MODEL\.LOSSES\.NAME must name one or more of"):
+        model.train()(batch)
+
+
+@pytest.mark.parametrize("losses", [("CircleLoss",), (TRIPLET, "Triplet")])
 def test_rejects_loss_names(tiny_backbone: nn.Module, losses: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match=r"MODEL\.LOSSES\.NAME must name one or more of"):
         build(tiny_backbone, losses)

@@ -18,6 +18,9 @@ if find_spec("fastreid") is not None:
     from nplp import modeling
     from nplp.config import add_nplp_config
     from nplp.data import datasets
+    from nplp.export.paths import register_zoo
+
+    register_zoo()
 
     __all__ = ["add_nplp_config", "compat", "datasets", "modeling"]
 else:

@@ -5,6 +5,7 @@ from fastreid.config import CfgNode
 
 from nplp.data.samplers import SAMPLERS
 from nplp.errors import UserError
+from nplp.export.zoo import ZOO_PREFIX
 
 __all__ = ["validate_config"]
 
@@ -94,6 +95,11 @@ def validate_config(cfg: CfgNode) -> None:
             raise UserError(f"{key} must be {rule}, got {value!r}")
     _validate_batches(cfg)
     _validate_device(cfg)
+    if cfg.MODEL.BACKBONE.PRETRAIN_PATH.startswith(ZOO_PREFIX):
+        raise UserError(
+            f"MODEL.BACKBONE.PRETRAIN_PATH takes the weights of a backbone alone, got the whole model "
+            f"{cfg.MODEL.BACKBONE.PRETRAIN_PATH!r}: give it as NPLP.SOURCE.WEIGHTS or MODEL.WEIGHTS"
+        )
 
 
 def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:

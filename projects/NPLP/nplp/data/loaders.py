@@ -126,6 +126,8 @@ def workers_watched() -> Iterator[None]:
         text = " ".join(str(error).split())
         if not any(sign in text for sign in DEAD_WORKER):
             raise
+        # Else torch reports the same death again, wherever python is when the other workers end.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise UserError(
             f"a worker that reads images died ({text[:120]}): there may be too little memory or shared "
             "memory, or too few open files (ulimit -n); lower DATALOADER.NUM_WORKERS and --resume"

@@ -1,67 +1,40 @@
 """Checkpoints that are whole or absent, and weights that fit or are refused."""
 
-import hashlib
 import logging
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from fastreid.utils.checkpoint import Checkpointer
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
+from nplp.engine.writing import PART, save_atomically, summed_name, write_atomically
 from nplp.errors import UserError
+from nplp.export.zoo import resolve_weights
 
-__all__ = ["AtomicCheckpointer", "load_weights", "read_checkpoint", "save_atomically", "write_atomically"]
+__all__ = ["AtomicCheckpointer", "load_weights", "read_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
 KEPT = 2
-SUM_DIGITS = 16
-PART = ".part"
 LAST = "last_checkpoint"
 """Names the last checkpoint, for the toolbox's own tools and for people."""
 
-
-@contextmanager
-def _part_of(path: Path) -> Iterator[Path]:
-    """Give the name under which a block writes ``path`` before it renames it; nothing else is left.
-
-    Raises:
-        UserError: naming the reason it cannot, such as a full disk, a read-only folder or a limit on files.
-    """
-    temporary = path.with_name(path.name + PART)
-    try:
-        yield temporary
-    except (OSError, RuntimeError) as error:
-        # torch's writer reports a file that cannot grow as a RuntimeError of its own.
-        cause = error if isinstance(error, OSError) else error.__context__ or error
-        reason = getattr(cause, "strerror", None) or str(cause).partition("\n")[0]
-        raise UserError(
-            f"{str(path)!r} cannot be written ({reason}): make room or set another OUTPUT_DIR; "
-            "what was saved before is whole, and --resume goes on from it"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, content: str) -> None:
-    """Write text so that ``path`` holds either its old content or all of the new one.
-
-    Raises:
-        UserError: if it cannot be written.
-    """
-    with _part_of(path) as temporary:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    pickle.UnpicklingError,
+    OSError,
+    KeyError,
+    ValueError,
+    SafetensorError,
+)
+"""What reading a file that is torn or of another kind ends in."""
 
 
 class AtomicCheckpointer(Checkpointer):
@@ -159,68 +132,32 @@ class AtomicCheckpointer(Checkpointer):
         return content
 
 
-def save_atomically(data: dict[str, Any], path: Path, summed: bool = False) -> Path:
-    """Write a checkpoint whole or not at all, and return its path.
-
-    Args:
-        data: what ``torch.save`` takes.
-        path: where to; an earlier file there is replaced.
-        summed: whether to add the first digits of the SHA-256 sum to the name.
-
-    Raises:
-        UserError: if it cannot be written; nothing is left of it, and an earlier file stays.
-    """
-    with _part_of(path) as temporary:
-        with open(temporary, "wb") as file:
-            torch.save(data, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if summed:
-            path = path.with_name(f"{path.stem}-{_sum_of(temporary)}{path.suffix}")
-        os.replace(temporary, path)
-        _synchronise(path.parent)
-    return path
-
-
-def _sum_of(path: Path) -> str:
-    """Return the first digits of a file's SHA-256 sum."""
-    total = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()[:SUM_DIGITS]
-
-
 def _is_whole(path: Path) -> bool:
     """Tell whether a file's sum is the one in its name; one that cannot be read is not whole."""
     try:
-        return path.stem.rpartition("-")[2] == _sum_of(path)
+        return summed_name(path.with_stem(path.stem.rpartition("-")[0]), path).name == path.name
     except OSError:
         return False
-
-
-def _synchronise(folder: Path) -> None:
-    """Make a renaming in a folder survive a loss of power, where folders can be synchronised."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
     """Return a checkpoint's content on the CPU, running no code that a file could hold.
 
+    Args:
+        path: a ``.pth`` or ``.safetensors`` file, or ``zoo://NAME``.
+
     Raises:
         UserError: if the file does not exist, is torn, altered or not a checkpoint.
     """
+    path = resolve_weights(path)
     if not os.path.isfile(path):
         raise UserError(f"the weights {path!r} do not exist: give the path of a .pth file")
     try:
         _check_sums(path)
+        if path.endswith(".safetensors"):
+            return load_file(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError, ValueError) as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(
             f"{path!r} cannot be read as weights ({reason}): it is torn or of another kind"
@@ -247,14 +184,18 @@ def _check_sums(path: str) -> None:
         raise ValueError(f"{altered} was altered: its CRC-32 sum is another")
 
 
-def load_weights(model: nn.Module, path: str, optional: tuple[str, ...] = ()) -> None:
+def load_weights(
+    model: nn.Module, path: str, optional: tuple[str, ...] = (), initial: tuple[str, ...] = ()
+) -> None:
     """Load a model's weights from a checkpoint and refuse what does not fit.
 
     Args:
         model: takes the weights.
-        path: a file with the weights themselves or with them under ``"model"``.
+        path: a file with the weights themselves or with them under ``"model"``, or ``zoo://NAME``.
         optional: prefixes of keys that are not loaded and may be missing or left over, such as those of
             the classifier of the source identities.
+        initial: prefixes of keys that are loaded, and keep their initial values where the file has none
+            of them.
 
     Raises:
         UserError: naming the first key that is missing, left over or of another shape.
@@ -266,6 +207,10 @@ def load_weights(model: nn.Module, path: str, optional: tuple[str, ...] = ()) ->
         if not key.startswith(optional)
     }
     expected = {key: value for key, value in model.state_dict().items() if not key.startswith(optional)}
+    untrained = tuple(prefix for prefix in initial if not any(key.startswith(prefix) for key in weights))
+    if untrained:
+        logger.info("%s has no %s*: the initial values stay", path, "*, ".join(untrained))
+        expected = {key: value for key, value in expected.items() if not key.startswith(untrained)}
     problems = (
         [f"it lacks {key!r}" for key in sorted(expected.keys() - weights.keys())]
         + [f"it has {key!r}, which the model has not" for key in sorted(weights.keys() - expected.keys())]

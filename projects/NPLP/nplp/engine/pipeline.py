@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fastreid.config import CfgNode
 from fastreid.utils import comm
+from torch import nn
 
 from nplp.config import source_config
 from nplp.data.datasets import ReidData, load_test_sets, load_training_items, verify_test_sets
@@ -15,12 +16,15 @@ from nplp.engine.records import RunRecord, format_results
 from nplp.engine.supervised import SupervisedTrainer
 from nplp.modeling.meta_arch import check_losses
 
-__all__ = ["evaluate_only", "run"]
+__all__ = ["CLASSIFIER", "NECK", "evaluate_only", "load_trained", "run"]
 
 logger = logging.getLogger(__name__)
 
 CLASSIFIER = ("heads.classifier.", "heads.weight")
 """Weights that belong to the training identities and are left behind."""
+
+NECK = ("heads.neck.",)
+"""Weights that make f_r of f_e: in training alone, so a model from the zoo has none."""
 
 
 def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, float]]:
@@ -53,7 +57,7 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, flo
         weights = str(_pretrain(cfg, resume, seconds))
     trainer = AdaptationTrainer(_without_pretraining(cfg), target, test_sets, base)
     if not _resume_or_clear(trainer, resume):
-        load_weights(trainer.bare_model, weights, optional=CLASSIFIER)
+        load_weights(trainer.bare_model, weights, optional=CLASSIFIER, initial=NECK)
         trainer.record.seconds.update(seconds)
         trainer.begin(weights)
     return _adapt(trainer)
@@ -61,14 +65,24 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, flo
 
 def evaluate_only(cfg: CfgNode) -> dict[str, float]:
     """Evaluate ``MODEL.WEIGHTS``, by default the run's final model, on ``DATASETS.TESTS``."""
-    path = cfg.MODEL.WEIGHTS or str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
     test_sets = load_test_sets(cfg)
-    model = SupervisedTrainer.build_model(_without_pretraining(cfg))
-    load_weights(model, path, optional=CLASSIFIER)
+    model, path = load_trained(cfg)
     metrics = evaluate(cfg, model, test_sets)
     if comm.is_main_process():
         logger.info("%s\n%s", path, format_results({"final": metrics}))
     return metrics
+
+
+def load_trained(cfg: CfgNode) -> tuple[nn.Module, str]:
+    """Return the model with ``MODEL.WEIGHTS``, by default the run's final ones, and their path.
+
+    Raises:
+        UserError: if the model cannot be built, or the weights are missing or do not fit.
+    """
+    path = cfg.MODEL.WEIGHTS or str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
+    model = SupervisedTrainer.build_model(_without_pretraining(cfg))
+    load_weights(model, path, optional=CLASSIFIER + NECK)
+    return model.eval(), path
 
 
 def _without_pretraining(cfg: CfgNode) -> CfgNode:

@@ -249,6 +249,7 @@ class PseudoLabelHook(HookBase):
     def _neck_features(self, features: torch.Tensor) -> torch.Tensor:
         """Return f_r = ReLU(BN(f_e)) of all images in evaluation mode, ``[N, D]`` float32 on the CPU."""
         neck = self._neck
+        assert neck is not None, "a model without losses cannot be trained"
         was_training = neck.training
         neck.eval()
         device = self._model.device

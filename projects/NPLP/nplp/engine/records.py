@@ -15,9 +15,9 @@ from fastreid.utils import comm
 from tabulate import tabulate
 
 import nplp
-from nplp.engine.checkpoint import write_atomically
+from nplp.engine.writing import write_atomically
 
-__all__ = ["METRICS", "STAGES", "RunRecord", "config_differences", "format_results"]
+__all__ = ["METRICS", "STAGES", "RunRecord", "config_differences", "format_results", "package_versions"]
 
 METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
 STAGES = {
@@ -75,7 +75,7 @@ class RunRecord:
             **self.results,
             "seed": cfg.SEED,
             "seconds": {key: round(value, 2) for key, value in self.seconds.items()},
-            "versions": _versions(),
+            "versions": package_versions(),
             "config": config_differences(cfg, base),
         }
         folder = Path(cfg.OUTPUT_DIR)
@@ -84,7 +84,8 @@ class RunRecord:
         write_atomically(folder / "pseudo_labels.jsonl", lines)
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Return the versions of this package, python and what results depend on."""
     own = {"nplp": nplp.__version__, "python": platform.python_version()}
     return {**own, **{package: version(package) for package in REPORTED_PACKAGES}}
 

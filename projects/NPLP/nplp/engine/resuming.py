@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from fastreid.config import CfgNode
 
-from nplp.engine.checkpoint import write_atomically
+from nplp.engine.writing import write_atomically
 from nplp.errors import UserError
 
 __all__ = ["check_same_run", "drop_lines_from"]

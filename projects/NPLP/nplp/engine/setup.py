@@ -13,6 +13,7 @@ from fastreid.utils import comm
 
 from nplp.config import add_nplp_config
 from nplp.errors import UserError
+from nplp.export.zoo import SUMS, WEIGHTS, ZOO_PREFIX, read_bundle
 from nplp.validation import validate_config
 
 __all__ = ["base_config", "configure_logging", "load_config", "prepare_output"]
@@ -32,11 +33,24 @@ def load_config(args: argparse.Namespace) -> CfgNode:
     _merge_file(cfg, args.config_file)
     if len(args.opts) % 2:
         raise UserError(f"options come as KEY VALUE pairs, got an odd number: {' '.join(args.opts)}")
+    cfg.MODEL.WEIGHTS = _weights_beside(cfg, args.config_file)
     for key, value in zip(args.opts[::2], args.opts[1::2], strict=True):
         _merge(cfg, [key, value], f"{key} {value}")
     validate_config(cfg)
     cfg.freeze()
     return cfg
+
+
+def _weights_beside(cfg: CfgNode, config_file: str) -> str:
+    """Return ``MODEL.WEIGHTS``, or the file that it stands for where it is beside the configuration's.
+
+    A bundle's configuration names ``zoo://NAME``, which holds wherever the zoo's folder is.
+    """
+    folder = Path(config_file).resolve().parent
+    weights: str = cfg.MODEL.WEIGHTS
+    if weights != f"{ZOO_PREFIX}{folder.name}" or not (folder / SUMS).is_file():
+        return weights
+    return str(read_bundle(folder).path(WEIGHTS))
 
 
 def base_config(config_file: str) -> CfgNode:

@@ -18,10 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from nplp.data.loaders import TrainSet, build_train_loader
-from nplp.engine.checkpoint import AtomicCheckpointer, read_checkpoint, save_atomically
+from nplp.engine.checkpoint import AtomicCheckpointer, read_checkpoint
 from nplp.engine.interruption import finished_first
 from nplp.engine.resuming import check_same_run, drop_lines_from
 from nplp.engine.seeding import derive_seed, random_state, restore_random_state, seed_everything
+from nplp.engine.writing import save_atomically
 from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
 

@@ -45,9 +45,9 @@ class PAPHead(nn.Module):
     In evaluation it returns f_e; in training a :class:`HeadOutput`. Of the toolbox's options for heads it
     follows NUM_CLASSES and EMBEDDING_DIM; pooling, neck and classifier are the paper's.
 
-    The neck is there in every configuration, as the lookup table starts from its f_r, and frozen where no
-    loss uses it: each parameter that requires a gradient gets one in every training step, as distributed
-    training without a search for unused parameters needs.
+    The neck is there wherever there is a loss, as the lookup table starts from its f_r, and frozen where
+    none uses it: each parameter that requires a gradient gets one in every training step, as distributed
+    training without a search for unused parameters needs. Without losses the head ends at f_e.
 
     Args:
         feat_dim: C of the backbone's feature map.
@@ -55,7 +55,7 @@ class PAPHead(nn.Module):
         fusion: "hn", or "concat" for f_e = f_c (DC in Table II).
         embedding_dim: size of f_e with "hn"; "concat" gives C I(I+1)/2.
         num_classes: P_s; the classifier exists where it is above 0 and the cross-entropy is a loss.
-        loss_names: of MODEL.LOSSES.NAME, what the head's outputs are used for.
+        loss_names: of MODEL.LOSSES.NAME, what the head's outputs are used for; none: inference alone.
 
     Raises:
         UserError: for an unknown fusion, no granularity, or no embedding size for "hn".
@@ -87,13 +87,16 @@ class PAPHead(nn.Module):
         self.embedding_dim = embedding_dim if fusion == "hn" else pooled_dim
         self.hyper_network = HyperNetwork(pooled_dim, embedding_dim) if fusion == "hn" else nn.Identity()
 
-        self.neck = nn.Sequential(nn.BatchNorm1d(self.embedding_dim), nn.ReLU())
+        self.neck: nn.Module | None = None
+        if loss_names:
+            self.neck = nn.Sequential(nn.BatchNorm1d(self.embedding_dim), nn.ReLU())
         self.classifier: nn.Linear | None = None
         if num_classes > 0 and CROSS_ENTROPY in loss_names:
             self.classifier = nn.Linear(self.embedding_dim, num_classes, bias=False)
             nn.init.normal_(self.classifier.weight, std=0.001)
         self.needs_f_r = self.classifier is not None or CENTER_CONTRASTIVE in loss_names
-        self.neck.requires_grad_(self.needs_f_r)
+        if self.neck is not None:
+            self.neck.requires_grad_(self.needs_f_r)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -120,7 +123,7 @@ class PAPHead(nn.Module):
         f_e = self.embed(feature_map)
         if not self.training:
             return f_e
-        f_r = self.neck(f_e) if self.needs_f_r else None
+        f_r = self.neck(f_e) if self.needs_f_r and self.neck is not None else None
         return HeadOutput(f_e=f_e, f_r=f_r, logits=self._classify(f_r))
 
     def _classify(self, f_r: torch.Tensor | None) -> torch.Tensor | None:

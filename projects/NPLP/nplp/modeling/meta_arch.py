@@ -42,14 +42,15 @@ class NPLP(nn.Module):
     Args:
         backbone: images [B, 3, H, W] to a feature map [B, C, H', W'].
         heads: the head; its name gives its parameters the rate factor SOLVER.HEADS_LR_FACTOR.
-        loss_names: any of "CrossEntropyLoss", "TripletLoss", "CenterContrastiveLoss".
+        loss_names: any of "CrossEntropyLoss", "TripletLoss", "CenterContrastiveLoss"; none makes a model
+            for inference alone.
         pixel_mean: of the three channels, in the scale 0..255.
         pixel_std: of the three channels, in the same scale.
         triplet: eq. 1; by default margin 0.3 and the mean.
         center_contrastive: eq. 10; by default normalised, temperature 0.1 and updated.
 
     Raises:
-        UserError: for no or unknown loss names.
+        UserError: for unknown loss names.
     """
 
     pixel_mean: torch.Tensor
@@ -68,7 +69,8 @@ class NPLP(nn.Module):
         center_contrastive: CenterContrastiveLoss | None = None,
     ) -> None:
         super().__init__()
-        check_losses(loss_names)
+        if loss_names:
+            check_losses(loss_names)
         self.backbone = backbone
         self.heads = heads
         self.loss_names = tuple(loss_names)
@@ -122,11 +124,12 @@ class NPLP(nn.Module):
 
         Raises:
             ValueError: in training, without targets or with a negative one; the losses raise it too.
-            UserError: in training with the cross-entropy, if MODEL.HEADS.NUM_CLASSES is 0.
+            UserError: in training, if there is no loss, or the cross-entropy and MODEL.HEADS.NUM_CLASSES 0.
         """
         if not self.training:
             images = batched_inputs["images"] if isinstance(batched_inputs, dict) else batched_inputs
             return self.heads(self.backbone(self.preprocess_image(images)))
+        check_losses(self.loss_names)
         if not isinstance(batched_inputs, dict) or "targets" not in batched_inputs:
             raise ValueError("training needs a batch with 'images' and 'targets', got no targets")
         targets = self._checked_targets(batched_inputs["targets"])

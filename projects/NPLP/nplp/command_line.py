@@ -1,0 +1,35 @@
+"""What the tools' command lines share: a mistake is one line and exit code 2."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+__all__ = ["OneLineParser", "run_tool"]
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that reports a mistake in one line and keeps the layout of its texts."""
+
+    def __init__(self, **options: Any) -> None:
+        """Take what ``ArgumentParser`` takes."""
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Write the mistake to the standard error and exit with code 2."""
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+
+
+def run_tool(parser: OneLineParser, main: Callable[[argparse.Namespace], int | None]) -> None:
+    """Parse the command line, call ``main`` and exit with the code that it returns.
+
+    A ``ValueError``, as which every mistake of a user comes, is one line and code 2; Ctrl-C is code 130.
+    """
+    args = parser.parse_args()
+    try:
+        code = main(args) or 0
+    except ValueError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        parser.exit(130, f"\n{parser.prog}: stopped\n")
+    sys.exit(code)

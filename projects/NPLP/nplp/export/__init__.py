@@ -1,0 +1,1 @@
+"""Trained models as bundles of a model zoo, and as programs that run without the toolbox."""

@@ -1,0 +1,100 @@
+"""Programs in the place of the model: run by onnxruntime or torch, and compared with it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nplp.errors import UserError
+from nplp.export.inference import EmbeddingModel
+
+__all__ = ["IMAGES", "LEAST_COSINE", "OUTPUT", "OnnxModel", "agreement", "check_agreement"]
+
+IMAGES, OUTPUT = "images", "embedding"
+"""Names of a program's input and output."""
+
+LEAST_COSINE = 0.99999
+"""Between the embeddings of torch and of a program in float32."""
+
+SAMPLES = (1, 7, 64)
+"""Sizes of the batches of random images that programs are compared on."""
+
+
+class OnnxModel(nn.Module):
+    """An ONNX program in the place of the toolbox's model, to be evaluated like it.
+
+    Args:
+        path: the program.
+        threads: of onnxruntime.
+
+    Raises:
+        UserError: if onnxruntime cannot load it.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        super().__init__()
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            reason = " ".join(str(error).split())[:150]
+            raise UserError(
+                f"{str(path)!r} cannot be run by onnxruntime ({reason}): export it again"
+            ) from error
+
+    def forward(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Return f_e [B, D] of ``batch["images"]`` [B, 3, H, W], whole numbers in 0..255."""
+        images = batch["images"].permute(0, 2, 3, 1).to(torch.uint8).contiguous().numpy()
+        return torch.from_numpy(self.run(images))
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Return f_e [B, D] of ``images`` [B, H, W, 3] uint8."""
+        embedding: np.ndarray = self.session.run([OUTPUT], {IMAGES: images})[0]
+        return embedding
+
+
+def agreement(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the least cosine between the rows of two arrays [N, D]; NaN where one is not finite."""
+    a, b = (np.asarray(value, dtype=np.float64) for value in (first, second))
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(axis=1) / np.where(lengths > 0, lengths, np.nan)).min())
+
+
+@torch.no_grad()
+def check_agreement(
+    model: nn.Module, path: Path, size: tuple[int, int], crops: np.ndarray, noise: bool = True
+) -> float:
+    """Compare a program with the model that it was made from, on random and on real images.
+
+    Args:
+        model: gives f_e of images [B, 3, H, W] in 0..255, on the CPU.
+        path: an ``.onnx`` or ``.pt2`` file.
+        size: H and W.
+        crops: real images [N, H, W, 3] uint8; there may be none.
+        noise: whether to compare on random images too; where there are no crops they are used anyway.
+
+    Returns:
+        The least cosine between two embeddings of one image, over batches of 1, 7 and 64 random images, and
+        the crops.
+    """
+    torch_model = EmbeddingModel(model)
+    rng = np.random.default_rng(0)
+    batches = [crops] if len(crops) else []
+    if noise or not batches:
+        batches += [rng.integers(0, 256, (count, *size, 3), dtype=np.uint8) for count in SAMPLES]
+    if path.suffix == ".pt2":
+        program = torch.export.load(path).module()
+
+        def run(images: np.ndarray) -> np.ndarray:
+            return program(torch.from_numpy(images)).numpy()
+    else:
+        run = OnnxModel(path).run
+    return min(agreement(torch_model(torch.from_numpy(batch)).numpy(), run(batch)) for batch in batches)

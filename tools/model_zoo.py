@@ -1,0 +1,129 @@
+#!/usr/bin/env python
+"""List, describe and verify the bundles of a model zoo."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from nplp.command_line import OneLineParser, run_tool
+
+EPILOG = """\
+examples:
+  python tools/model_zoo.py list                    the bundles in zoo, or in the folder that NPLP_ZOO names
+  python tools/model_zoo.py list zoo --markdown     the same as a table for MODEL_ZOO.md
+  python tools/model_zoo.py info nplp_quickstart_R18
+  python tools/model_zoo.py verify zoo              sums, weights, programs, and the metrics measured again
+  python tools/model_zoo.py verify zoo/nplp_quickstart_R18 --no-evaluate
+
+verify exits with code 1 if something is not as recorded.
+"""
+
+
+def build_parser() -> OneLineParser:
+    """Return the parser."""
+    parser = OneLineParser(prog="model_zoo", description=__doc__, epilog=EPILOG)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|info|verify")
+    listing = actions.add_parser("list", help="a line a bundle")
+    listing.add_argument("--markdown", action="store_true", help="in the table form of MODEL_ZOO.md")
+    info = actions.add_parser("info", help="the model card")
+    verify = actions.add_parser("verify", help="compare files, programs and metrics with what is recorded")
+    verify.add_argument("--no-evaluate", action="store_true", help="do not measure the metrics again")
+    verify.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.1,
+        metavar="POINTS",
+        help="by how many percentage points a metric may differ (default: 0.1)",
+    )
+    for action, text in (
+        (listing, "a folder of bundles, or a bundle (default: NPLP_ZOO, else zoo)"),
+        (info, "a bundle's folder or its name in the zoo"),
+        (verify, "a folder of bundles, a bundle, or its name (default: NPLP_ZOO, else zoo)"),
+    ):
+        action.add_argument("where", nargs=None if action is info else "?", default="", help=text)
+    return parser
+
+
+def find(where: str) -> list["Bundle"]:  # noqa: F821
+    """Return the bundles that a word on the command line means.
+
+    Raises:
+        UserError: if there is none.
+    """
+    from nplp.export.zoo import bundles_in, find_bundle, zoo_folder
+
+    if where and not Path(where).exists():
+        return [find_bundle(where.removeprefix("zoo://"))]
+    return bundles_in(Path(where) if where else zoo_folder())
+
+
+def show_list(args: argparse.Namespace) -> int:
+    """Write a line a bundle."""
+    from tabulate import tabulate
+
+    from nplp.export.bundle import ROW
+    from nplp.export.card import ZOO_HEADER
+    from nplp.export.zoo import WEIGHTS
+
+    bundles = find(args.where)
+    if args.markdown:
+        rows = [bundle.path(ROW).read_text(encoding="utf-8").rstrip() for bundle in bundles]
+        sys.stdout.write("\n".join([*ZOO_HEADER, *rows]) + "\n")
+        return 0
+    table = []
+    for bundle in bundles:
+        results = bundle.results()
+        size = (bundle.folder / WEIGHTS).stat().st_size / 1e6
+        final = results["final"]
+        programs = ", ".join(results.get("programs", {})) or "-"
+        table.append([bundle.name, final["Rank-1"], final["mAP"], f"{size:.1f} MB", programs])
+    sys.stdout.write(
+        tabulate(table, headers=["", "Rank-1", "mAP", "weights", "programs"], floatfmt=".2f") + "\n"
+    )
+    return 0
+
+
+def show_info(args: argparse.Namespace) -> int:
+    """Write a bundle's model card."""
+    from nplp.export.zoo import CARD
+
+    for bundle in find(args.where):
+        sys.stdout.write(bundle.path(CARD).read_text(encoding="utf-8"))
+    return 0
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Look at each bundle; return 1 if something is not as recorded."""
+    from nplp.errors import UserError
+    from nplp.export.verification import verify_bundle
+
+    if args.tolerance < 0:
+        raise UserError(f"--tolerance must be at least 0, got {args.tolerance}")
+    bad = 0
+    for bundle in find(args.where):
+        sys.stdout.write(f"{bundle.name}\n")
+        for check in verify_bundle(bundle, args.tolerance, not args.no_evaluate):
+            bad += not check.good
+            sys.stdout.write(f"  {'ok ' if check.good else 'BAD'} {check.what}: {check.found}\n")
+            sys.stdout.flush()
+    return 1 if bad else 0
+
+
+def main(args: argparse.Namespace) -> int:
+    """Do what was asked for and return the exit code.
+
+    Raises:
+        UserError: if there is no such bundle, or it cannot be read.
+    """
+    from nplp.compat import require_fastreid
+    from nplp.errors import UserError
+
+    try:
+        require_fastreid()
+    except ImportError as error:
+        raise UserError(str(error)) from error
+    return {"list": show_list, "info": show_info, "verify": verify}[args.action](args)
+
+
+if __name__ == "__main__":
+    run_tool(build_parser(), main)
