@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := projects/NPLP/nplp tools tests benchmarks setup.py
 FASTREID := fastreid==1.4.0
+PROGRAMS := onnx float16 int8-dynamic int8-calibrated torch-export
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-plus test test-long lint format clean
+.PHONY: help quickstart quickstart-plus zoo test test-long lint format clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -28,6 +29,16 @@ quickstart: $(READY)  ## Pre-train, adapt and evaluate on the built-in synthetic
 
 quickstart-plus: $(READY)  ## The same with camera centring and averaged weights.
 	@$(BIN)/python tools/train_net.py --config-file configs/NPLP/quickstart-plus.yml $(ARGS)
+
+zoo: $(READY)  ## Train the two synthetic models (or go on with them) and export them to zoo/ with every program.
+	@$(BIN)/python tools/train_net.py --config-file configs/NPLP/quickstart.yml --resume
+	@$(BIN)/python tools/train_net.py --config-file configs/NPLP/quickstart-plus.yml --resume
+	@$(BIN)/python tools/export_model_zoo.py --config-file configs/NPLP/quickstart.yml \
+		--output zoo/nplp_quickstart_R18 --force --formats $(PROGRAMS)
+	@$(BIN)/python tools/export_model_zoo.py --config-file configs/NPLP/quickstart-plus.yml \
+		--output zoo/nplp_quickstart_plus_R18 --force --formats $(PROGRAMS) \
+		-- MODEL.WEIGHTS logs/quickstart-plus/model_final_ema.pth
+	@$(BIN)/python tools/model_zoo.py verify zoo
 
 test: $(READY)  ## Run the tests (about five minutes on two cores).
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)

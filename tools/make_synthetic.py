@@ -5,7 +5,8 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import NoReturn
+
+from nplp.command_line import OneLineParser, run_tool
 
 EPILOG = """\
 examples:
@@ -22,14 +23,6 @@ the folder's path is printed. A domain that is there already is not rendered aga
 SHEET_ROWS = 12
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """A parser that reports a mistake in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Write the mistake to the standard error and exit with code 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def image_size(text: str) -> tuple[int, int]:
     """Parse HEIGHTxWIDTH in pixels."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
@@ -40,12 +33,7 @@ def image_size(text: str) -> tuple[int, int]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser."""
-    parser = OneLineParser(
-        prog="make_synthetic",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = OneLineParser(prog="make_synthetic", description=__doc__, epilog=EPILOG)
     add = parser.add_argument
     add(
         "--domain",
@@ -158,15 +146,5 @@ def write_sheet(spec: "DomainSpec", path: Path) -> None:  # noqa: F821
         raise ValueError(f"cannot write the contact sheet {path}: {error}") from error
 
 
-def command_line() -> None:
-    """Parse the command line; a mistake is one line and exit code 2."""
-    parser = build_parser()
-    args = parser.parse_args()
-    try:
-        main(args)
-    except ValueError as error:
-        parser.error(str(error))
-
-
 if __name__ == "__main__":
-    command_line()
+    run_tool(build_parser(), main)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nplp.command_line import run_tool
+
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
@@ -30,7 +32,10 @@ def call_tool(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", [f"{tool.__name__}.py", *words])
         code = 0
         try:
-            tool.command_line()
+            if hasattr(tool, "command_line"):
+                tool.command_line()
+            else:
+                run_tool(tool.build_parser(), tool.main)
         except SystemExit as end:
             code = end.code
         return code, capsys.readouterr()

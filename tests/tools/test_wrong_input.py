@@ -152,6 +152,33 @@ CLUSTERING = {
     "unknown order": ("features.npy --equal-scores first", "equal_scores"),
     "unknown argument": ("features.npy --colour red", "--colour"),
 }
+# The words after the configuration's file, the options of a tiny run and --output.
+EXPORT = {
+    "nothing trained": ("", "model_final.pth"),
+    "weights that are not there": ("MODEL.WEIGHTS no.pth", "no.pth"),
+    "weights that run code": ("MODEL.WEIGHTS code.pth", "code.pth"),
+    "weights of another model": ("MODEL.WEIGHTS other.pth", "does not fit"),
+    "a name the zoo has not": ("MODEL.WEIGHTS zoo://nothing", "the zoo has no bundle 'nothing'"),
+    "an output that is a file": ("--output file", "is a file"),
+    "an output with other things": ("--output ..", "is not empty"),
+    "an output that cannot be": ("--output /proc/nplp MODEL.WEIGHTS none.pth", "none.pth"),
+    "a name with spaces": ("--output a%20b", "a bundle's name"),
+    "an unknown format": ("--formats caffe", "invalid choice: 'caffe'"),
+    "an unknown key": ("NPLP.ALFA 1", "NPLP.ALFA"),
+    "odd pairs": ("NPLP.ALPHA", "KEY VALUE"),
+    "a zoo's model for a backbone": ("MODEL.BACKBONE.PRETRAIN_PATH zoo://x", "NPLP.SOURCE.WEIGHTS"),
+}
+ZOO = {
+    "no action": ("", "list|info|verify"),
+    "an unknown action": ("sell", "invalid choice"),
+    "a zoo that is not there": ("list", "does not exist"),
+    "a folder without bundles": ("list folder", "holds no bundle"),
+    "a file for a folder": ("verify file", "does not exist"),
+    "an unknown bundle": ("info nothing", "has no bundle 'nothing'"),
+    "info of nothing": ("info", "where"),
+    "a negative tolerance": ("verify folder --tolerance -1", "--tolerance must be at least 0"),
+    "text for a tolerance": ("verify folder --tolerance much", "invalid float value"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -160,6 +187,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
     monkeypatch.setenv("NPLP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("NPLP_ZOO", raising=False)
     write_bad_files()
     before = {path.name for path in tmp_path.iterdir()}
     yield tmp_path
@@ -222,6 +250,28 @@ def test_clustering(capsys, mistake):
     assert_one_line(code, shown, named)
     assert shown.err.count("\n") == 1
     assert "labels.npz" not in os.listdir()
+
+
+@pytest.mark.parametrize("mistake", EXPORT)
+def test_exporting(load_tool, call_tool, synthetic_root, folder, mistake):
+    words, named = EXPORT[mistake]
+    given = [word.replace("%20", " ") for word in words.split()]
+    output = [] if "--output" in given else ["--output", "run/bundle"]
+    flags = given[: 2 if given and given[0].startswith("--") else 0]
+    pairs = [*tiny_options(synthetic_root, folder / "run"), *given[len(flags) :]]
+    arguments = ["--config-file", CONFIG, *output, *flags, "--", *pairs]
+    code, shown = call_tool(load_tool("export_model_zoo"), arguments)
+    assert_one_line(code, shown, named)
+    assert shown.err.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize("mistake", ZOO)
+def test_the_zoo(load_tool, call_tool, mistake):
+    words, named = ZOO[mistake]
+    code, shown = call_tool(load_tool("model_zoo"), words.split())
+    assert_one_line(code, shown, named)
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
 
 
 def test_a_checkpoint_that_runs_code_is_refused(load_tool, call_tool, synthetic_root, folder):

@@ -32,4 +32,5 @@ def run_tool(parser: OneLineParser, main: Callable[[argparse.Namespace], int | N
         parser.error(str(error))
     except KeyboardInterrupt:
         parser.exit(130, f"\n{parser.prog}: stopped\n")
-    sys.exit(code)
+    if code:
+        sys.exit(code)
