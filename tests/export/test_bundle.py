@@ -32,6 +32,7 @@ def test_it_holds_what_it_lists(bundle):
     assert set(bundle.sums) == FILES | set(FORMATS.values())
     assert {path.name for path in bundle.folder.iterdir()} == {*bundle.sums, "SHA256SUMS"}
     assert not list(bundle.folder.parent.glob("*.part"))
+    assert len({path.stat().st_mode for path in bundle.folder.iterdir()}) == 1
     done = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=bundle.folder, check=False)
     assert done.returncode == 0
 
@@ -203,7 +204,7 @@ def test_a_full_disk_leaves_nothing(trained, options, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nplp.export.bundle.save_file", full)
+    monkeypatch.setattr("nplp.export.bundle.save", full)
     with pytest.raises(UserError, match="No space left on device"):
         export_bundle(trained, tmp_path / "bundle", without_programs(options))
     assert list(tmp_path.iterdir()) == []

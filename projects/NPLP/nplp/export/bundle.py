@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from fastreid.config import CfgNode
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from nplp.data.datasets import load_test_sets
@@ -104,7 +104,8 @@ def export_bundle(cfg: CfgNode, output: Path, options: ExportOptions) -> Bundle:
         (folder / CONFIG).write_text(inference.dump(), encoding="utf-8")
         tensors = inference_weights(model)
         save_atomically({"model": tensors}, folder / WEIGHTS)
-        save_file(tensors, folder / SAFETENSORS, metadata={"format": "pt"})
+        # Not save_file, whose file others could not read.
+        (folder / SAFETENSORS).write_bytes(save(tensors, metadata={"format": "pt"}))
         programs = write_programs(cfg, model, folder, formats, test_sets, record["final"])
         results = {**record, **({"programs": programs} if programs else {})}
         (folder / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
