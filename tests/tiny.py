@@ -47,6 +47,7 @@ def tiny_options(synthetic_root: Path, output: Path) -> list[str]:
             "NPLP.ITERATIONS": 3,
             "NPLP.STARTUP_ITERATIONS": 2,
             "NPLP.ALPHA": 0.08,
+            "NPLP.REPORT": False,
         }
     )
     return [text for key, value in options.items() for text in (key, str(value))]

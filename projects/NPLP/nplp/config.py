@@ -78,6 +78,9 @@ def _add_method_keys(cfg: CfgNode) -> None:
     # Evaluate every so many iterations; 0: only at the end of the startup stage and at the end.
     cfg.NPLP.EVAL_PERIOD = 1
 
+    # Write OUTPUT_DIR/report.html at the end, and on the way what it shows (OUTPUT_DIR/trace, a few MB).
+    cfg.NPLP.REPORT = True
+
     # alpha of eq. 4, the share of cross-camera pairs averaged for epsilon_e. The paper's 0.0012 is
     # 0.9 / 751 for Market-1501's identities; a target with other numbers needs about 0.9 / identities.
     cfg.NPLP.ALPHA = 0.0012

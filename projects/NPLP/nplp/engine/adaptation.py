@@ -1,6 +1,7 @@
 """Adaptation to an unlabelled camera network: lines 3 to 13 of Algorithm 1."""
 
 import logging
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -10,11 +11,14 @@ from fastreid.utils import comm
 from fastreid.utils.events import get_event_storage
 
 from nplp.data.datasets import Item, ReidData
+from nplp.data.extraction import extract_features
 from nplp.engine.averaging import WeightAverage, WeightAverageHook
 from nplp.engine.evaluation import evaluate
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.records import RunRecord
+from nplp.engine.trace import Trace
 from nplp.engine.trainer import ReidTrainer
+from nplp.evaluation.ranking import RankLists
 from nplp.modeling import NPLP
 
 __all__ = ["AdaptationTrainer"]
@@ -54,7 +58,8 @@ class AdaptationTrainer(ReidTrainer):
         """Return the pseudo-label hook, the weight average and the evaluation."""
         cfg, model = self.cfg, cast(NPLP, self.bare_model)
         _, identities = np.unique([str(item[1]) for item in self._items], return_inverse=True)
-        self.pseudo_labels = PseudoLabelHook(cfg, model, self._items, self.record, identities)
+        self.trace = Trace(cfg, self._items, identities)
+        self.pseudo_labels = PseudoLabelHook(cfg, model, self._items, self.record, identities, self.trace)
         self.average = WeightAverage(model, cfg.NPLP.EMA_DECAY) if cfg.NPLP.EMA else None
         averaging = [WeightAverageHook(self.average)] if self.average is not None else []
         return [self.pseudo_labels, *averaging, hooks.CallbackHook(after_epoch=AdaptationTrainer._end_epoch)]
@@ -67,6 +72,8 @@ class AdaptationTrainer(ReidTrainer):
         """
         if self.average is not None:
             self.average.restart()
+        if comm.is_main_process():
+            self.trace.begin()
         logger.info("Direct transfer of %s", weights)
         self._evaluate_as("direct_transfer")
         self.write_record()
@@ -93,12 +100,27 @@ class AdaptationTrainer(ReidTrainer):
         if last or startup_over or (options.EVAL_PERIOD and iteration % options.EVAL_PERIOD == 0):
             stages = [name for name, due in (("startup", startup_over), ("final", last)) if due]
             self._evaluate_as(*stages)
+        if last and self.trace.enabled:
+            self._trace_end()
         self.write_record()
+
+    def _trace_end(self) -> None:
+        """Keep the sample's features by the finished model."""
+        sample = [self._items[number] for number in self.trace.sample]
+        with self.record.timed("extraction"):
+            features = extract_features(self.cfg, self.bare_model, sample, "Features of the sample")
+        if comm.is_main_process():
+            self.trace.features("final", features)
+
+    def _trace_ranks(self, stages: tuple[str, ...], data: ReidData, lists: RankLists) -> None:
+        for stage in stages:
+            self.trace.ranks(stage, data, lists)
 
     def _evaluate_as(self, *stages: str) -> None:
         """Evaluate the model, and its average where kept, and record the metrics under ``stages``."""
         with self.record.timed("evaluation"):
-            metrics = evaluate(self.cfg, self.model, self._test_sets)
+            observe = partial(self._trace_ranks, stages) if stages and self.trace.enabled else None
+            metrics = evaluate(self.cfg, self.model, self._test_sets, observe)
             averaged: dict[str, float] = {}
             if self.average is not None and stages != ("direct_transfer",):
                 with self.average.applied():

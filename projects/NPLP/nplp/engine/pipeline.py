@@ -15,6 +15,7 @@ from nplp.engine.evaluation import evaluate
 from nplp.engine.records import RunRecord, format_results
 from nplp.engine.supervised import SupervisedTrainer
 from nplp.modeling.meta_arch import check_losses
+from nplp.report.page import write_report
 
 __all__ = ["CLASSIFIER", "NECK", "evaluate_only", "load_trained", "run"]
 
@@ -130,10 +131,20 @@ def _adapt(trainer: AdaptationTrainer) -> dict[str, dict[str, float]]:
     if trainer.average is not None:
         trainer.save_final("model_final_ema", trainer.average.weights())
     trainer.write_record()
+    if comm.is_main_process() and trainer.trace.enabled and trainer.record.history:
+        _write_page(Path(trainer.cfg.OUTPUT_DIR))
     results = trainer.record.results
     if comm.is_main_process() and results:
         logger.info("%s\n%s", trainer.cfg.OUTPUT_DIR, format_results(results))
     return results
+
+
+def _write_page(folder: Path) -> None:
+    """Write the run's page; a page that cannot be drawn must not cost a trained model."""
+    try:
+        logger.info("Page: %s", write_report(folder))
+    except Exception as error:  # noqa: BLE001  whatever it is, the run is finished and saved
+        logger.warning("The page could not be written (%s): tools/report.py %s tries again", error, folder)
 
 
 def _train_stock(

@@ -26,6 +26,7 @@ from nplp.engine.rules import (
     measure_scale,
     without_small_clusters,
 )
+from nplp.engine.trace import Trace
 from nplp.errors import UserError
 from nplp.losses import cluster_centroids
 from nplp.memory import is_out_of_memory
@@ -89,6 +90,7 @@ class PseudoLabelHook(HookBase):
         items: list[Item],
         record: RunRecord,
         identities: np.ndarray | None,
+        trace: Trace | None = None,
     ) -> None:
         """Prepare for a target set.
 
@@ -99,6 +101,7 @@ class PseudoLabelHook(HookBase):
             record: takes the history and the times.
             identities: ``[N]`` int64 true identities, for the logged quality only: no label, no
                 threshold and no choice of a model depends on them. ``None`` where they are unknown.
+            trace: takes what the run's page shows.
 
         Raises:
             UserError: if the model has no center-contrastive loss.
@@ -116,6 +119,7 @@ class PseudoLabelHook(HookBase):
         self._cameras = index_cameras(items)
         self._record = record
         self._identities = identities
+        self._trace = trace
         self._installed = False
         self.state = PseudoLabelState()
 
@@ -203,6 +207,8 @@ class PseudoLabelHook(HookBase):
         if keeps_labels(told):
             labels = before.labels.numpy()
             table = _centroids(f_r, labels)
+        if self._trace is not None:
+            self._trace.iteration(iteration, found, labels, features)
         first_epsilon = before.first_epsilon or found.epsilon_e
         return PseudoLabelState(
             iteration, torch.from_numpy(labels), table, first_epsilon, scale.first_norm

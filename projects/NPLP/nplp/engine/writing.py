@@ -11,7 +11,14 @@ import torch
 
 from nplp.errors import UserError
 
-__all__ = ["PART", "save_atomically", "sha256_of", "summed_name", "write_atomically"]
+__all__ = [
+    "PART",
+    "save_atomically",
+    "sha256_of",
+    "summed_name",
+    "write_atomically",
+    "write_bytes_atomically",
+]
 
 PART = ".part"
 """The end of the name of a file that is being written."""
@@ -48,8 +55,17 @@ def write_atomically(path: Path, content: str) -> None:
     Raises:
         UserError: if it cannot be written.
     """
+    write_bytes_atomically(path, content.encode("utf-8"))
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write bytes so that ``path`` holds either its old content or all of the new one.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
     with _part_of(path) as temporary:
-        with open(temporary, "w", encoding="utf-8") as file:
+        with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 import itertools
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 from fastreid.config import CfgNode
@@ -11,7 +12,14 @@ from fastreid.evaluation.reid_evaluation import ReidEvaluator
 from fastreid.utils import comm
 
 from nplp.errors import UserError
-from nplp.evaluation.ranking import METRICS, NoMatchError, Ranking, evaluate_features
+from nplp.evaluation.ranking import (
+    METRICS,
+    NoMatchError,
+    Ranking,
+    RankLists,
+    evaluate_features,
+    rank_lists,
+)
 
 __all__ = ["BoundedReidEvaluator"]
 
@@ -33,6 +41,9 @@ class BoundedReidEvaluator(ReidEvaluator):
         num_query: how many of the images, which come first, are queries.
         output_dir: as for the toolbox's evaluator; nothing is written there.
 
+    Attributes:
+        observe: takes the rank lists of each evaluation, on the main process; not with the toolbox's own way.
+
     Raises:
         UserError: if ``TEST.METRIC`` is neither ``euclidean`` nor ``cosine``.
     """
@@ -41,6 +52,7 @@ class BoundedReidEvaluator(ReidEvaluator):
         if cfg.TEST.METRIC not in METRICS:
             raise UserError(f"TEST.METRIC must be one of {', '.join(METRICS)}, got {cfg.TEST.METRIC!r}")
         super().__init__(cfg, num_query, output_dir)
+        self.observe: Callable[[RankLists], None] | None = None
 
     @property
     def needs_matrix(self) -> bool:
@@ -82,6 +94,11 @@ class BoundedReidEvaluator(ReidEvaluator):
             )
         except NoMatchError as error:
             raise UserError(str(error)) from error
+        if self.observe is not None:
+            lists = rank_lists(
+                queries, gallery, *self._split(identities), *self._split(cameras), metric=metric
+            )
+            self.observe(lists)
         return _in_percent(ranking)
 
     def _split(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

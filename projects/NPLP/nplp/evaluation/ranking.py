@@ -16,7 +16,8 @@ is what fastreid calls in Python and (after a cast to float32) in Cython. On the
 therefore fall as they do there.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +25,17 @@ from torch.nn import functional as F
 
 from nplp.memory import ShrinkingBlocks
 
-__all__ = ["METRICS", "NoMatchError", "Ranking", "evaluate_features", "evaluate_rank"]
+__all__ = [
+    "METRICS",
+    "NoMatchError",
+    "RankLists",
+    "Ranking",
+    "evaluate_features",
+    "evaluate_rank",
+    "rank_lists",
+]
+
+T = TypeVar("T")
 
 METRICS = ("euclidean", "cosine")
 BLOCK_SIZE = 128
@@ -42,6 +53,18 @@ class Ranking(NamedTuple):
     cmc: np.ndarray
     all_ap: np.ndarray
     all_inp: np.ndarray
+
+
+class RankLists(NamedTuple):
+    """The beginning of each query's ranking.
+
+    Attributes:
+        top: ``[Q, k]`` int64, the nearest gallery images left after the removal, -1 where there are no more.
+        average_precision: ``[Q]`` float64, NaN for a query without a match.
+    """
+
+    top: np.ndarray
+    average_precision: np.ndarray
 
 
 class NoMatchError(ValueError):
@@ -148,19 +171,77 @@ def evaluate_features(
     if block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size}")
     _require_match(labels)
+    blocks: list[np.ndarray] = []
+    _by_blocks(query_features, gallery_features, labels, metric, block_size, _rank_block, blocks.append)
+    return _summarise(blocks, min(max_rank, len(gallery_features)))
+
+
+def rank_lists(
+    query_features: torch.Tensor,
+    gallery_features: torch.Tensor,
+    query_ids: np.ndarray | torch.Tensor,
+    gallery_ids: np.ndarray | torch.Tensor,
+    query_cameras: np.ndarray | torch.Tensor,
+    gallery_cameras: np.ndarray | torch.Tensor,
+    metric: str = "euclidean",
+    length: int = 10,
+) -> RankLists:
+    """Return the nearest gallery images of each query, to be looked at, and its average precision.
+
+    Args:
+        query_features: as the other arguments, see :func:`evaluate_features`.
+        gallery_features: likewise.
+        query_ids: likewise.
+        gallery_ids: likewise.
+        query_cameras: likewise.
+        gallery_cameras: likewise.
+        metric: likewise.
+        length: k.
+
+    Returns:
+        The lists. Memory as for :func:`evaluate_features`.
+    """
+    labels = _check_labels(query_ids, gallery_ids, query_cameras, gallery_cameras, length)
+    blocks: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def rank(distances: np.ndarray, part: _Labels) -> tuple[np.ndarray, np.ndarray]:
+        order = np.argsort(distances, axis=1)
+        same = part.gallery_ids[order] == part.query_ids[:, None]
+        removed = same & (part.gallery_cameras[order] == part.query_cameras[:, None])
+        top = np.full((len(order), length), -1, dtype=np.int64)
+        place = np.cumsum(~removed, axis=1) - 1
+        rows, columns = np.nonzero(~removed & (place < length))
+        top[rows, place[rows, columns]] = order[rows, columns]
+        precision = np.full(len(order), np.nan)
+        precision[(same & ~removed).any(axis=1)] = _rank_block(distances, part)[1]
+        return top, precision
+
+    _by_blocks(query_features, gallery_features, labels, metric, BLOCK_SIZE, rank, blocks.append)
+    top, precision = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return RankLists(top, precision)
+
+
+def _by_blocks(
+    query_features: torch.Tensor,
+    gallery_features: torch.Tensor,
+    labels: _Labels,
+    metric: str,
+    block_size: int,
+    rank: Callable[[np.ndarray, _Labels], T],
+    take: Callable[[T], object],
+) -> None:
+    """Give the distances ``[B, G]`` of blocks of queries to ``rank``, and its results to ``take``."""
     precision = torch.promote_types(gallery_features.dtype, torch.float32)
     queries, gallery = query_features.detach().to(precision), gallery_features.detach().to(precision)
     if metric == "cosine":
         queries, gallery = F.normalize(queries, dim=1), F.normalize(gallery, dim=1)
     squares = gallery.pow(2).sum(dim=1)[None, :] if metric == "euclidean" else None
-    blocks: list[np.ndarray] = []
 
-    def rank(start: int, stop: int) -> np.ndarray:
+    def rank_block(start: int, stop: int) -> T:
         distances = _distances(queries[start:stop], gallery, squares).cpu().numpy()
-        return _rank_block(distances, labels.of_queries(start, stop))
+        return rank(distances, labels.of_queries(start, stop))
 
-    ShrinkingBlocks("Ranking", block_size).run(len(queries), rank, blocks.append)
-    return _summarise(blocks, min(max_rank, len(gallery)))
+    ShrinkingBlocks("Ranking", block_size).run(len(queries), rank_block, take)
 
 
 def _distances(queries: torch.Tensor, gallery: torch.Tensor, squares: torch.Tensor | None) -> torch.Tensor:

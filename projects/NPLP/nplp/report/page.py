@@ -1,0 +1,337 @@
+"""Puts the page together: one file that needs no network, and the plots beside it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from tqdm import tqdm
+
+from nplp.engine.writing import write_atomically, write_bytes_atomically
+from nplp.report.crops import SPRITE_CELL, sprite, thumbnail
+from nplp.report.plots import COLOURS, Plot, curves, distance_plots, score_plots
+from nplp.report.reading import STAGES, Arrays, RunFolder, read_run
+from nplp.report.scatter import SIDE, Scatter, outline, project
+from nplp.report.selection import (
+    Group,
+    by_score,
+    changed_queries,
+    correction_of,
+    fragmented_people,
+    mixed_clusters,
+    purity,
+)
+
+__all__ = ["write_report"]
+
+PAGE = "report.html"
+FIGURES = "figures"
+METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
+RESULT_STAGES = {
+    "direct_transfer": "Direct transfer",
+    "startup": "End of startup",
+    "final": "Final",
+    "final_ema": "Final, averaged weights",
+}
+CLUSTERS_SHOWN = 5
+CROPS_SHOWN = 12
+QUERIES_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Card:
+    """A cluster, a person or a query with its images.
+
+    Attributes:
+        title: what it is.
+        note: a line about it.
+        rows: groups of crops, each with its words.
+    """
+
+    title: str
+    note: str
+    rows: list[tuple[str, list[dict[str, Any]]]] = field(default_factory=list)
+
+
+def write_report(folder: Path, refresh: int = 0) -> Path:
+    """Write ``report.html`` into a run's folder, and its plots as PNG and SVG into ``figures``.
+
+    What is not known, such as identities, or not yet there, is said on the page.
+
+    Args:
+        folder: OUTPUT_DIR of a run that has begun.
+        refresh: seconds after which an open page loads itself again; 0: never.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: if the folder is not one of a run, or cannot be written.
+    """
+    run = read_run(folder)
+    steps: list[tuple[str, Callable[[], Any]]] = [
+        ("curves", lambda: curves(run)),
+        ("scatter", lambda: _scatters(run)),
+        ("clusters", lambda: _cluster_cards(run)),
+        ("noise", lambda: _noise_cards(run)),
+        ("scores", lambda: score_plots(run, _last_scored(run))),
+        ("distances", lambda: distance_plots(run)),
+        ("queries", lambda: _query_cards(run)),
+    ]
+    parts: dict[str, Any] = {}
+    for name, build in tqdm(steps, desc="Page", unit="part", leave=False, disable=None):
+        parts[name] = build()
+    plots: list[Plot] = [*parts["curves"], *parts["scores"], *parts["distances"]]
+    figures = folder / FIGURES
+    figures.mkdir(exist_ok=True)
+    for plot in plots:
+        write_bytes_atomically(figures / f"{plot.name}.png", plot.png)
+        drawn = plot.svg.replace("currentColor", "#222222")
+        write_atomically(figures / f"{plot.name}.svg", f'<?xml version="1.0" encoding="utf-8"?>\n{drawn}')
+    page = _environment().get_template("report.html.j2").render(**_headline(run), **parts, refresh=refresh)
+    path = folder / PAGE
+    write_atomically(path, page)
+    return path
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("nplp.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+    )
+
+
+def _headline(run: RunFolder) -> dict[str, Any]:
+    """Return what stands at the top of the page."""
+    results = {
+        title: [f"{run.results[stage][metric]:.1f}" for metric in METRICS]
+        for stage, title in RESULT_STAGES.items()
+        if stage in run.results
+    }
+    done, planned = len(run.history), run.option("NPLP", "ITERATIONS", default=len(run.history))
+    source = run.option("NPLP", "SOURCE", "DATASETS", default=["source"])
+    target = run.option("DATASETS", "NAMES", default=["target"])
+    seconds = run.results.get("seconds", {})
+    return {
+        "task": f"{', '.join(source)} to {', '.join(target)}",
+        "name": run.folder.resolve().name,
+        "metrics": METRICS,
+        "results": results,
+        "state": "finished" if run.finished else f"running: {done} of {planned} iterations",
+        "seconds": {key: f"{value:,.0f} s" for key, value in seconds.items()},
+        "total": f"{sum(seconds.values()) / 60:,.0f} minutes" if seconds else "",
+        "seed": run.results.get("seed", ""),
+        "versions": run.results.get("versions", {}),
+        "settings": run.results.get("config", {}),
+        "rules": [
+            (line["iteration"], str(rule.get("rule", "")).replace("_", " "), rule.get("text", ""))
+            for line in run.history
+            for rule in line.get("rules", [])
+        ],
+        "identities_known": "identities" in run.images,
+        "traced": bool(run.images),
+        "images": len(run.images.get("paths", ())),
+        "stages": STAGES,
+    }
+
+
+def _last_scored(run: RunFolder) -> Arrays:
+    """Return the trace of the last iteration with self-assessment scores; empty where there is none."""
+    for number in reversed(run.iterations()):
+        arrays = run.trace(f"iteration_{number:04d}")
+        if len(arrays.get("self_assessment", ())):
+            return {**arrays, "number": np.array(number)}
+    return {}
+
+
+def _scatters(run: RunFolder) -> dict[str, Any]:
+    """Return the pictures of the sample at each stage, and the sprite of its images."""
+    images = run.images
+    if not images:
+        return {"pictures": [], "sprite": "", "columns": 1, "points": []}
+    sample = images["sample"]
+    pictures: list[Scatter] = []
+    iterations = run.iterations()
+    startup = run.option("NPLP", "STARTUP_ITERATIONS", default=0)
+    for stage, title in STAGES.items():
+        features = run.trace(f"features_{stage}").get("features")
+        number = {"direct_transfer": 1, "startup": startup + 1}.get(
+            stage, iterations[-1] if iterations else 0
+        )
+        labels = run.trace(f"iteration_{number:04d}").get("labels")
+        if features is None or labels is None:
+            continue
+        points = project(features)
+        pictures.append(Scatter(title, points, outline(points, labels[sample])))
+    uri, columns = sprite(images["paths"][sample])
+    identities = images.get("identities")
+    people = np.zeros(len(sample), dtype=int) if identities is None else identities[sample]
+    _, people = np.unique(people, return_inverse=True)
+    cell = SPRITE_CELL
+    dots = [
+        {
+            "x": number % columns * cell[0],
+            "y": number // columns * cell[1],
+            "hue": int(person * 137.508 % 360),
+            "words": _words(images, int(image)),
+        }
+        for number, (image, person) in enumerate(zip(sample, people, strict=True))
+    ]
+    return {
+        "pictures": pictures,
+        "sprite": uri,
+        "columns": columns,
+        "points": dots,
+        "side": SIDE,
+        "cell": cell,
+    }
+
+
+def _words(images: Arrays, number: int) -> str:
+    """Return what is known of an image, in words."""
+    camera = f"camera {images['cameras'][number] + 1}"
+    if "identities" not in images:
+        return camera
+    return f"person {images['identities'][number]}, {camera}"
+
+
+def _crops(images: Arrays, members: np.ndarray, people: list[int] | None = None) -> list[dict[str, Any]]:
+    """Return the crops of images; people get a colour and a letter in the order of `people`."""
+    known = images.get("identities")
+    crops = []
+    for number in members:
+        person = None if known is None else int(known[number])
+        place = people.index(person) if people and person in people else None
+        crops.append(
+            {
+                "uri": thumbnail(str(images["paths"][number])),
+                "camera": int(images["cameras"][number]) + 1,
+                "words": _words(images, int(number)),
+                "colour": "" if place is None else COLOURS[place] if place < len(COLOURS) else "#888888",
+                "letter": "" if place is None else chr(65 + place) if place < len(COLOURS) else "+",
+            }
+        )
+    return crops
+
+
+def _people_of(images: Arrays, members: np.ndarray) -> list[int]:
+    """Return the identities among images, the commonest first; none where they are unknown."""
+    if "identities" not in images:
+        return []
+    people, sizes = np.unique(images["identities"][members], return_counts=True)
+    return [int(person) for person in people[np.argsort(-sizes, kind="stable")]]
+
+
+def _rows(images: Arrays, groups: list[Group], people: list[int]) -> list[tuple[str, list[dict[str, Any]]]]:
+    return [
+        (
+            f"{group.title}: {group.total} image{'s' if group.total != 1 else ''}",
+            _crops(images, group.members, people),
+        )
+        for group in groups
+    ]
+
+
+def _cluster_cards(run: RunFolder) -> dict[str, Any]:
+    """Return the clusters with the lowest and the highest scores, before and after correction."""
+    images, arrays = run.images, _last_scored(run)
+    if not images or not arrays:
+        return {"iteration": 0, "lowest": [], "highest": []}
+    scores, startup, labels = (arrays[key] for key in ("self_assessment", "startup_labels", "labels"))
+    noisy = set(arrays["noisy_clusters"].tolist())
+    pure = purity(startup, images["identities"]) if "identities" in images else None
+    sides = []
+    for side in by_score(scores, CLUSTERS_SHOWN):
+        cards = []
+        for cluster in side:
+            members = np.flatnonzero(startup == cluster)
+            people = _people_of(images, members)
+            note = f"score {scores[cluster]:.3f}"
+            if pure is not None:
+                note += f", {len(people)} people, {100 * pure[cluster]:.0f}% of one"
+            before = Group("before", members[:CROPS_SHOWN], len(members))
+            rows = _rows(images, [before], people)
+            if cluster in noisy:
+                after = correction_of(int(cluster), startup, labels, CROPS_SHOWN)
+                rows += [(f"after: {words}", crops) for words, crops in _rows(images, after, people)]
+            cards.append(Card(f"Cluster {cluster}", note, rows))
+        sides.append(cards)
+    return {"iteration": int(arrays["number"]), "lowest": sides[0], "highest": sides[1]}
+
+
+def _noise_cards(run: RunFolder) -> dict[str, Any]:
+    """Return examples of both noises in the last iteration; none where identities are unknown."""
+    images, iterations = run.images, run.iterations()
+    if "identities" not in images or not iterations:
+        return {"iteration": 0, "mixed": [], "fragmented": []}
+    labels, identities = run.trace(f"iteration_{iterations[-1]:04d}")["labels"], images["identities"]
+    mixed = []
+    for group in mixed_clusters(labels, identities, CLUSTERS_SHOWN, 2 * CROPS_SHOWN):
+        everyone = np.flatnonzero(labels == labels[group.members[0]])
+        crops = _crops(images, group.members, _people_of(images, everyone))
+        mixed.append(Card(_capital(group.title), f"{group.total} images", [("", crops)]))
+    torn = [
+        Card(_capital(title), "", _rows(images, groups, []))
+        for title, groups in fragmented_people(labels, identities, CLUSTERS_SHOWN, CROPS_SHOWN // 2)
+    ]
+    return {"iteration": iterations[-1], "mixed": mixed, "fragmented": torn}
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _query_cards(run: RunFolder) -> dict[str, list[Card]]:
+    """Return the queries that adaptation repaired and those that it broke, with both rank lists."""
+    tests = run.trace("test_images")
+    before, after = run.trace("ranks_direct_transfer"), run.trace("ranks_final")
+    if not after:
+        after = run.trace("ranks_startup")
+    if not tests or not before or not after:
+        return {"repaired": [], "broken": []}
+    sides = changed_queries(before["average_precision"], after["average_precision"], QUERIES_SHOWN)
+    repaired, broken = ([_query_card(tests, before, after, int(query)) for query in side] for side in sides)
+    return {"repaired": repaired, "broken": broken}
+
+
+def _query_card(tests: Arrays, before: Arrays, after: Arrays, query: int) -> Card:
+    person = tests["query_identities"][query]
+    camera = int(tests["query_cameras"][query]) + 1
+    rows = [
+        (
+            "query",
+            [
+                {
+                    "uri": thumbnail(str(tests["query_paths"][query])),
+                    "camera": camera,
+                    "words": f"query, person {person}, camera {camera}",
+                    "colour": "",
+                    "letter": "",
+                }
+            ],
+        )
+    ]
+    for title, lists in (("direct transfer", before), ("adapted", after)):
+        crops = []
+        for place, number in enumerate(lists["top"][query], start=1):
+            if number < 0:
+                break
+            right = tests["gallery_identities"][number] == person
+            seen = int(tests["gallery_cameras"][number]) + 1
+            crops.append(
+                {
+                    "uri": thumbnail(str(tests["gallery_paths"][number])),
+                    "camera": seen,
+                    "words": f"rank {place}, {'right' if right else 'wrong'}, camera {seen}",
+                    "colour": "#2f9e62" if right else "#d9541e",
+                    "letter": "✓" if right else "✗",
+                }
+            )
+        rows.append((f"{title}, average precision {100 * lists['average_precision'][query]:.0f}%", crops))
+    gain = 100 * (after["average_precision"][query] - before["average_precision"][query])
+    return Card(f"Query {query}", f"average precision {gain:+.0f} points", rows)

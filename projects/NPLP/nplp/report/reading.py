@@ -1,0 +1,112 @@
+"""Reads what a run left in its folder, as far as it is there.
+
+Shapes: N target images, S images of the sample, Q queries, G gallery images.
+"""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from nplp.errors import UserError
+
+__all__ = ["STAGES", "RunFolder", "read_run"]
+
+STAGES = {"direct_transfer": "Direct transfer", "startup": "End of startup", "final": "End"}
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's files.
+
+    Attributes:
+        folder: OUTPUT_DIR.
+        results: the content of ``results.json``; empty while there is none.
+        history: the lines of ``pseudo_labels.jsonl``.
+        losses: the lines of ``metrics.json``.
+        config: the content of ``config.yaml``.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+    history: list[dict[str, Any]]
+    losses: list[dict[str, Any]]
+    config: dict[str, Any]
+
+    @property
+    def images(self) -> Arrays:
+        """``paths``, ``cameras``, ``sample`` and, where known, ``identities``; empty without a trace."""
+        return self.trace("images")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end."""
+        return "final" in self.results
+
+    def trace(self, name: str) -> Arrays:
+        """Return the arrays of ``trace/NAME.npz``; empty where it is missing or torn."""
+        try:
+            with np.load(self.folder / "trace" / f"{name}.npz", allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return {}
+
+    def iterations(self) -> list[int]:
+        """Return the numbers of the iterations that have a trace."""
+        return sorted(int(path.stem[-4:]) for path in (self.folder / "trace").glob("iteration_*.npz"))
+
+    def option(self, *keys: str, default: Any = None) -> Any:
+        """Return a value of the configuration, or the default where it is not there."""
+        node: Any = self.config
+        for key in keys:
+            if not isinstance(node, dict) or key not in node:
+                return default
+            node = node[key]
+        return node
+
+
+def read_run(folder: Path) -> RunFolder:
+    """Return a run's files.
+
+    Raises:
+        UserError: if the folder is not one of a run.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{str(folder)!r} does not exist: name the OUTPUT_DIR of a run")
+    if not (folder / "pseudo_labels.jsonl").is_file() and not (folder / "results.json").is_file():
+        raise UserError(
+            f"{str(folder)!r} holds neither results.json nor pseudo_labels.jsonl: name the OUTPUT_DIR of an "
+            "adaptation that has begun"
+        )
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        config = {}
+    return RunFolder(
+        folder,
+        _read_object(folder / "results.json"),
+        _read_lines(folder / "pseudo_labels.jsonl"),
+        _read_lines(folder / "metrics.json"),
+        config if isinstance(config, dict) else {},
+    )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{str(path)!r} is damaged ({error}): --resume the run writes it again") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSON-lines file, without a last line that is still being written."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]

@@ -1,0 +1,69 @@
+"""The sample's features in two dimensions (Figs. 1 and 4)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import ConvexHull, QhullError
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+__all__ = ["SIDE", "Scatter", "outline", "project"]
+
+SIDE = 1000.0
+"""Width and height of the coordinates."""
+
+MARGIN = 20.0
+COMPONENTS = 50
+PERPLEXITY = 20.0
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """One picture.
+
+    Attributes:
+        title: the stage.
+        points: [S, 2] float64 in 0..SIDE.
+        outlines: closed lines [P, 2] around the images of each cluster of three or more.
+    """
+
+    title: str
+    points: np.ndarray
+    outlines: list[np.ndarray]
+
+
+def project(features: np.ndarray) -> np.ndarray:
+    """Return t-SNE coordinates [S, 2] in 0..SIDE of features [S, D], after their 50 principal components.
+
+    The same features give the same picture. Fewer than five images are put on a line.
+    """
+    values = features.astype(np.float64)
+    values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    if len(values) < 5:
+        points = np.stack([np.arange(len(values)), np.zeros(len(values))], axis=1).astype(np.float64)
+    else:
+        components = min(COMPONENTS, *values.shape)
+        reduced = PCA(components, random_state=0).fit_transform(values)
+        perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
+        points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
+    points = points - points.min(axis=0)
+    return MARGIN + points / max(points.max(), 1e-12) * (SIDE - 2 * MARGIN)
+
+
+def outline(points: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """Return the convex hulls of clusters of three images or more.
+
+    Args:
+        points: [S, 2].
+        labels: [S] integers, -1 for outliers, which have none.
+    """
+    found = []
+    for cluster in np.unique(labels[labels >= 0]):
+        members = points[labels == cluster]
+        if len(members) < 3:
+            continue
+        try:
+            found.append(members[ConvexHull(members).vertices])
+        except QhullError:  # all on a line
+            continue
+    return found
