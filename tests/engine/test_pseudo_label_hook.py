@@ -29,6 +29,7 @@ class FakeModel(nn.Module):
 
 class FakeTrainer:
     def __init__(self):
+        self.iter = 0
         self.epoch = 0
         self.sets = []
 

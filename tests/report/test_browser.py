@@ -53,7 +53,6 @@ def test_it_opens_without_an_error_and_without_a_request(opened, page_path):
 
 def test_every_image_loads(opened):
     page, _, _ = opened
-    page.evaluate("document.querySelectorAll('img').forEach(image => { image.loading = 'eager'; })")
     page.wait_for_function("[...document.images].every(image => image.complete)")
     assert page.evaluate("document.images.length") > 50
     assert page.evaluate("[...document.images].filter(image => !image.naturalWidth).length") == 0

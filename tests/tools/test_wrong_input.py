@@ -179,6 +179,14 @@ ZOO = {
     "a negative tolerance": ("verify folder --tolerance -1", "--tolerance must be at least 0"),
     "text for a tolerance": ("verify folder --tolerance much", "invalid float value"),
 }
+REPORT = {
+    "no folder": ("", "OUTPUT_DIR"),
+    "a folder that is not there": ("nowhere", "does not exist"),
+    "a folder without a run": ("folder", "neither results.json nor pseudo_labels.jsonl"),
+    "a file": ("file", "does not exist"),
+    "an unknown argument": ("folder --colour red", "--colour"),
+    "a folder without a run, watched": ("folder --watch", "neither results.json"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -272,6 +280,15 @@ def test_the_zoo(load_tool, call_tool, mistake):
     assert_one_line(code, shown, named)
     assert shown.err.count("\n") == 1
     assert shown.out == ""
+
+
+@pytest.mark.parametrize("mistake", REPORT)
+def test_the_page(load_tool, call_tool, folder, mistake):
+    words, named = REPORT[mistake]
+    code, shown = call_tool(load_tool("report"), words.split())
+    assert_one_line(code, shown, named)
+    assert shown.err.count("\n") == 1
+    assert list((folder / "folder").iterdir()) == []
 
 
 def test_a_checkpoint_that_runs_code_is_refused(load_tool, call_tool, synthetic_root, folder):

@@ -16,6 +16,7 @@ from nplp.engine.records import RunRecord, format_results
 from nplp.engine.supervised import SupervisedTrainer
 from nplp.modeling.meta_arch import check_losses
 from nplp.report.page import write_report
+from nplp.report.projection import write_projection
 
 __all__ = ["CLASSIFIER", "NECK", "evaluate_only", "load_trained", "run"]
 
@@ -143,6 +144,7 @@ def _write_page(folder: Path) -> None:
     """Write the run's page; a page that cannot be drawn must not cost a trained model."""
     try:
         logger.info("Page: %s", write_report(folder))
+        write_projection(folder)
     except Exception as error:  # noqa: BLE001  whatever it is, the run is finished and saved
         logger.warning("The page could not be written (%s): tools/report.py %s tries again", error, folder)
 

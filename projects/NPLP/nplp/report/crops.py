@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-__all__ = ["SPRITE_CELL", "data_uri", "sprite", "thumbnail"]
+__all__ = ["SPRITE_CELL", "data_uri", "read_crop", "sprite", "thumbnail"]
 
 HEIGHT, WIDTH = 96, 48
 SPRITE_CELL = (32, 64)
@@ -16,7 +16,7 @@ SPRITE_CELL = (32, 64)
 COLUMNS = 30
 
 
-def _read(path: str, size: tuple[int, int]) -> Image.Image:
+def read_crop(path: str, size: tuple[int, int]) -> Image.Image:
     """Return an image at a size; a grey area where it cannot be read."""
     try:
         with Image.open(path) as image:
@@ -35,7 +35,7 @@ def data_uri(image: Image.Image, quality: int = 75) -> str:
 @lru_cache(maxsize=4096)
 def thumbnail(path: str) -> str:
     """Return an image file as a data URI of 48 x 96 pixels; a grey area where it cannot be read."""
-    return data_uri(_read(path, (WIDTH, HEIGHT)))
+    return data_uri(read_crop(path, (WIDTH, HEIGHT)))
 
 
 def sprite(paths: np.ndarray) -> tuple[str, int]:
@@ -44,5 +44,5 @@ def sprite(paths: np.ndarray) -> tuple[str, int]:
     columns = min(COLUMNS, max(1, len(paths)))
     sheet = Image.new("RGB", (columns * width, -(-max(1, len(paths)) // columns) * height))
     for number, path in enumerate(paths):
-        sheet.paste(_read(str(path), SPRITE_CELL), (number % columns * width, number // columns * height))
+        sheet.paste(read_crop(str(path), SPRITE_CELL), (number % columns * width, number // columns * height))
     return data_uri(sheet, quality=60), columns

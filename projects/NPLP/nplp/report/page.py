@@ -167,7 +167,7 @@ def _scatters(run: RunFolder) -> dict[str, Any]:
         if features is None or labels is None:
             continue
         points = project(features)
-        pictures.append(Scatter(title, points, outline(points, labels[sample])))
+        pictures.append(Scatter(title, number, points, outline(points, labels[sample])))
     uri, columns = sprite(images["paths"][sample])
     identities = images.get("identities")
     people = np.zeros(len(sample), dtype=int) if identities is None else identities[sample]
@@ -253,7 +253,8 @@ def _cluster_cards(run: RunFolder) -> dict[str, Any]:
             people = _people_of(images, members)
             note = f"score {scores[cluster]:.3f}"
             if pure is not None:
-                note += f", {len(people)} people, {100 * pure[cluster]:.0f}% of one"
+                noun = "person" if len(people) == 1 else f"people, {100 * pure[cluster]:.0f}% of one"
+                note += f", {len(people)} {noun}"
             before = Group("before", members[:CROPS_SHOWN], len(members))
             rows = _rows(images, [before], people)
             if cluster in noisy:

@@ -145,11 +145,13 @@ def _mark_stages(run: RunFolder, axes: Axes) -> None:
     if not 0 < boundary < max((line["iteration"] for line in run.history), default=0):
         return
     axes.axvline(boundary + 0.5, color=INK, linewidth=1, alpha=0.6, linestyle=":")
-    for side, text in (("right", "startup "), ("left", " correcting")):
+    for side, text, shift in (("right", "startup", -6), ("left", "correcting", 6)):
         axes.annotate(
             text,
             (boundary + 0.5, 1.0),
             xycoords=("data", "axes fraction"),
+            xytext=(shift, 0),
+            textcoords="offset points",
             ha=side,
             va="bottom",
             fontsize=8,
@@ -206,7 +208,7 @@ def _distance_plot(number: int, arrays: Arrays, known: bool) -> Plot:
     epsilon_e, epsilon_c = arrays["epsilon"]
     rows = []
     with mpl.rc_context(STYLE):
-        figure, axes = _axes()
+        figure, axes = _axes(height=3.9)
         for (group, label), colour in zip(GROUPS.items(), COLOURS, strict=True):
             if not known and group[0]:
                 continue
@@ -214,7 +216,7 @@ def _distance_plot(number: int, arrays: Arrays, known: bool) -> Plot:
             if not total:
                 continue
             name = label if known else label.partition(", ")[2]
-            axes.stairs(counts[group] / total, edges, color=colour, label=name, linewidth=1.4)
+            axes.stairs(counts[group] / total, edges, baseline=None, color=colour, label=name, linewidth=1.4)
             near = float(counts[group][edges[1:] <= epsilon_e].sum() / total)
             rows.append([name, f"{total:,}", f"{100 * near:.3f}", f"{100 * beyond[group] / total:.1f}"])
         axes.set_yscale("log")
@@ -222,7 +224,7 @@ def _distance_plot(number: int, arrays: Arrays, known: bool) -> Plot:
         axes.set_ylabel("share of the pairs")
         for value, name, dash in ((epsilon_e, "epsilon_e", "-"), (epsilon_c, "epsilon_c", "--")):
             axes.axvline(value, color=INK, linestyle=dash, linewidth=1, label=name)
-        axes.legend(loc="best", fontsize=8)
+        figure.legend(loc="outside upper center", ncols=2, fontsize=8)
         svg, png = _finish(figure)
     header = ["pairs", "number", "within epsilon_e, %", "at the greatest distance, %"]
     words = f"Histogram of distances at iteration {number}, epsilon_e {epsilon_e:.4f}."

@@ -12,7 +12,7 @@ __all__ = ["SIDE", "Scatter", "outline", "project"]
 SIDE = 1000.0
 """Width and height of the coordinates."""
 
-MARGIN = 20.0
+MARGIN = 25.0
 COMPONENTS = 50
 PERPLEXITY = 20.0
 
@@ -24,10 +24,12 @@ class Scatter:
     Attributes:
         title: the stage.
         points: [S, 2] float64 in 0..SIDE.
+        iteration: whose clusters are outlined.
         outlines: closed lines [P, 2] around the images of each cluster of three or more.
     """
 
     title: str
+    iteration: int
     points: np.ndarray
     outlines: list[np.ndarray]
 
@@ -35,7 +37,8 @@ class Scatter:
 def project(features: np.ndarray) -> np.ndarray:
     """Return t-SNE coordinates [S, 2] in 0..SIDE of features [S, D], after their 50 principal components.
 
-    The same features give the same picture. Fewer than five images are put on a line.
+    Each axis fills the picture, as neither has a unit. The same features give the same picture. Fewer than
+    five images are put on a line.
     """
     values = features.astype(np.float64)
     values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
@@ -47,7 +50,7 @@ def project(features: np.ndarray) -> np.ndarray:
         perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
         points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
     points = points - points.min(axis=0)
-    return MARGIN + points / max(points.max(), 1e-12) * (SIDE - 2 * MARGIN)
+    return MARGIN + points / np.maximum(points.max(axis=0), 1e-12) * (SIDE - 2 * MARGIN)
 
 
 def outline(points: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
