@@ -106,6 +106,16 @@ def test_switched_off_it_leaves_nothing_and_changes_nothing(traced, synthetic_ro
         assert torch.equal(ours["model"][key], value)
 
 
+def test_without_memory_for_the_distances_the_run_goes_on(synthetic_root, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("nplp.engine.trace.distance_histogram", full)
+    assert train(synthetic_root, tmp_path, "NPLP.ITERATIONS", 1)["final"]
+    assert not list((tmp_path / "trace").glob("distances_*"))
+    assert "No distances have been counted" in (tmp_path / "report.html").read_text()
+
+
 def test_the_sample_holds_whole_people():
     people = np.random.default_rng(0).integers(0, 300, 5000)
     sample = sample_of(people, 5000)

@@ -41,7 +41,17 @@ def written(folder, **options):
 
 def test_a_run_writes_its_page_by_itself(finished_run):
     assert (finished_run / "report.html").is_file()
-    for name in ("accuracy", "epsilon", "clusters", "outliers", "quality", "noise", "losses", "scores"):
+    for name in (
+        "accuracy",
+        "epsilon",
+        "clusters",
+        "outliers",
+        "quality",
+        "noise",
+        "losses",
+        "scores",
+        "map_end",
+    ):
         assert (finished_run / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert "<svg" in (finished_run / "figures" / f"{name}.svg").read_text()
 

@@ -5,6 +5,7 @@ after a resume writes its files again.
 """
 
 import io
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from nplp.clustering.histograms import distance_histogram
 from nplp.data.datasets import Item, ReidData, index_cameras
 from nplp.engine.writing import write_bytes_atomically
 from nplp.evaluation.ranking import RankLists
+from nplp.memory import is_out_of_memory
 
 __all__ = ["IMAGES", "SAMPLE", "TRACE", "Trace", "sample_of"]
+
+logger = logging.getLogger(__name__)
 
 TRACE = "trace"
 IMAGES = "images.npz"
@@ -100,7 +104,13 @@ class Trace:
         if stage:
             self.features(stage, features[self.sample])
         if number in (1, options.STARTUP_ITERATIONS + 1, options.ITERATIONS):
-            given = F.normalize(features) if options.NORMALIZE else features
+            self._distances(number, found, features)
+
+    def _distances(self, number: int, found: PseudoLabels, features: torch.Tensor) -> None:
+        """Write how distances are spread; without them where memory does not suffice."""
+        options = self._cfg.NPLP
+        given = F.normalize(features) if options.NORMALIZE else features
+        try:
             histogram = distance_histogram(
                 given.numpy(),
                 self._cameras,
@@ -110,8 +120,13 @@ class Trace:
                 k2=options.K2,
                 camera_centering=options.CAMERA_CENTERING,
             )
-            epsilon = np.array([found.epsilon_e, found.epsilon_c])
-            self._write(f"distances_{number:04d}.npz", epsilon=epsilon, **vars(histogram))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("  the page will have no distances of iteration %d: out of memory", number)
+            return
+        epsilon = np.array([found.epsilon_e, found.epsilon_c])
+        self._write(f"distances_{number:04d}.npz", epsilon=epsilon, **vars(histogram))
 
     def features(self, stage: str, features: torch.Tensor) -> None:
         """Write the features ``[S, D]`` of the sample at a stage."""

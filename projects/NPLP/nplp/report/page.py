@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from nplp.engine.writing import write_atomically, write_bytes_atomically
 from nplp.report.crops import SPRITE_CELL, sprite, thumbnail
-from nplp.report.plots import COLOURS, Plot, curves, distance_plots, score_plots
+from nplp.report.plots import COLOURS, Plot, curves, distance_plots, map_plots, score_plots
 from nplp.report.reading import STAGES, Arrays, RunFolder, read_run
 from nplp.report.scatter import SIDE, Scatter, outline, project
 from nplp.report.selection import (
@@ -83,7 +83,8 @@ def write_report(folder: Path, refresh: int = 0) -> Path:
     parts: dict[str, Any] = {}
     for name, build in tqdm(steps, desc="Page", unit="part", leave=False, disable=None):
         parts[name] = build()
-    plots: list[Plot] = [*parts["curves"], *parts["scores"], *parts["distances"]]
+    maps = map_plots(parts["scatter"]["pictures"], parts["scatter"]["people"])
+    plots: list[Plot] = [*parts["curves"], *maps, *parts["scores"], *parts["distances"]]
     figures = folder / FIGURES
     figures.mkdir(exist_ok=True)
     for plot in plots:
@@ -153,7 +154,7 @@ def _scatters(run: RunFolder) -> dict[str, Any]:
     """Return the pictures of the sample at each stage, and the sprite of its images."""
     images = run.images
     if not images:
-        return {"pictures": [], "sprite": "", "columns": 1, "points": []}
+        return {"pictures": [], "people": np.empty(0), "sprite": "", "columns": 1, "points": []}
     sample = images["sample"]
     pictures: list[Scatter] = []
     iterations = run.iterations()
@@ -184,6 +185,7 @@ def _scatters(run: RunFolder) -> dict[str, Any]:
     ]
     return {
         "pictures": pictures,
+        "people": people,
         "sprite": uri,
         "columns": columns,
         "points": dots,

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nplp.report.reading import Arrays, RunFolder
+from nplp.report.scatter import SIDE, Scatter
 from nplp.report.selection import purity
 
-__all__ = ["Plot", "curves", "distance_plots", "score_plots"]
+__all__ = ["Plot", "curves", "distance_plots", "map_plots", "score_plots"]
 
 INK = "#010203"
 """Drawn in place of the page's text colour, which differs between light and dark."""
@@ -181,6 +182,28 @@ def _loss_curve(run: RunFolder) -> Plot | None:
         for line in run.losses[:: max(1, len(run.losses) // 50)]
     ]
     return Plot("losses", "Losses of the adaptation", "Losses by training step.", svg, png, header, rows)
+
+
+def map_plots(pictures: list[Scatter], people: np.ndarray) -> list[Plot]:
+    """Return the maps of the features as pictures for files.
+
+    Args:
+        pictures: of the stages.
+        people: [S] numbers that become colours; all equal where identities are unknown.
+    """
+    found = []
+    for picture in pictures:
+        with mpl.rc_context({**STYLE, "axes.grid": False}):
+            figure, axes = _axes(6, 6)
+            for line in picture.outlines:
+                axes.fill(line[:, 0], line[:, 1], color=INK, alpha=0.12, linewidth=9, joinstyle="round")
+            x, y = picture.points.T
+            axes.scatter(x, y, c=people * 137.508 % 360, cmap="hsv", vmin=0, vmax=360, s=14)
+            axes.set(xlim=(0, SIDE), ylim=(SIDE, 0), xticks=[], yticks=[], title=picture.title)
+            svg, png = _finish(figure)
+        name = f"map_{picture.title.lower().replace(' ', '_')}"
+        found.append(Plot(name, picture.title, f"Map of features, {picture.title}.", svg, png))
+    return found
 
 
 GROUPS = {
