@@ -30,6 +30,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--config-file", required=True, metavar="FILE", help="configuration, such as those in configs/NPLP"
     )
     parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="merge another file over it, such as those in configs/NPLP/ablations; may be repeated",
+    )
+    parser.add_argument(
         "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
     )
     parser.add_argument(

@@ -111,6 +111,8 @@ TRAINING = {
     "unknown optimiser": ("SOLVER.OPT Adamm", "Adamm"),
     "unknown sampler": ("DATALOADER.SAMPLER_TRAIN Foo", "Foo"),
     "unknown metric": ("TEST.METRIC manhattan", "TEST.METRIC"),
+    "an overlay that is not there": ("--overlay nowhere.yml", "--overlay 'nowhere.yml' does not exist"),
+    "an overlay that is torn": ("--overlay torn.yml", "--overlay 'torn.yml' is not YAML"),
 }
 CONFIG_FILES = {
     "missing": ("nowhere.yml", "nowhere.yml"),
@@ -178,6 +180,15 @@ ZOO = {
     "info of nothing": ("info", "where"),
     "a negative tolerance": ("verify folder --tolerance -1", "--tolerance must be at least 0"),
     "text for a tolerance": ("verify folder --tolerance much", "invalid float value"),
+}
+REPRODUCE = {
+    "nothing named": ("", "no experiment was named"),
+    "an unknown experiment": ("table9", "unknown experiment 'table9'"),
+    "an unknown domain": ("table1 --domain drawn", "invalid choice: 'drawn'"),
+    "no jobs": ("table1 --jobs 0", "--jobs must be at least 1, got 0"),
+    "no threads": ("table1 --threads 0", "--threads must be at least 1, got 0"),
+    "a negative seed": ("table1 --seeds -1", "seeds"),
+    "text for a seed": ("table1 --seeds one", "invalid int value: 'one'"),
 }
 REPORT = {
     "no folder": ("", "OUTPUT_DIR"),
@@ -277,6 +288,15 @@ def test_exporting(load_tool, call_tool, synthetic_root, folder, mistake):
 def test_the_zoo(load_tool, call_tool, mistake):
     words, named = ZOO[mistake]
     code, shown = call_tool(load_tool("model_zoo"), words.split())
+    assert_one_line(code, shown, named)
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize("mistake", REPRODUCE)
+def test_reproducing(load_tool, call_tool, mistake):
+    words, named = REPRODUCE[mistake]
+    code, shown = call_tool(load_tool("reproduce"), words.split())
     assert_one_line(code, shown, named)
     assert shown.err.count("\n") == 1
     assert shown.out == ""

@@ -1,7 +1,9 @@
 """Loaders that put batches on the model's device and whose randomness depends on seed and epoch alone."""
 
 import ctypes
+import errno
 import multiprocessing
+import os
 import random
 import signal
 import sys
@@ -122,10 +124,12 @@ def workers_watched() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        text = " ".join(str(error).split())
-        if not any(sign in text for sign in DEAD_WORKER):
+    except (RuntimeError, EOFError, ConnectionError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, RuntimeError) and not any(sign in text for sign in DEAD_WORKER):
             raise
+        if f"exit code: {errno.EMFILE}" in text:
+            text = os.strerror(errno.EMFILE)
         # Else torch reports the same death again, wherever python is when the other workers end.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise UserError(
@@ -190,6 +194,16 @@ def _wrap(cfg: CfgNode, dataset: ImageSet, sampler: Any, seed: int) -> DeviceLoa
     return DeviceLoader(loader, device)
 
 
+def _end_worker(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """End a worker at an error that nothing handles, with the system's number as its exit code.
+
+    The thread that hands batches over, where there are too few open files for it, would report the error and
+    try again for ever, while the run waits for the batch.
+    """
+    del kind, trace
+    os._exit(getattr(error, "errno", None) or 1)
+
+
 def _seed_worker(worker_id: int) -> None:
     """Seed numpy and python in a loader worker from torch's own per-worker seed.
 
@@ -200,6 +214,7 @@ def _seed_worker(worker_id: int) -> None:
     del worker_id
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    sys.excepthook = _end_worker
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     seed = torch.initial_seed() % 2**32

@@ -14,6 +14,7 @@ from nplp.data.datasets import Item, ReidData
 from nplp.data.extraction import extract_features
 from nplp.engine.averaging import WeightAverage, WeightAverageHook
 from nplp.engine.evaluation import evaluate
+from nplp.engine.events import log_line
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.records import RunRecord
 from nplp.engine.trace import Trace
@@ -96,6 +97,8 @@ class AdaptationTrainer(ReidTrainer):
         if done % options.EPOCHS_PER_ITERATION:
             return
         iteration = done // options.EPOCHS_PER_ITERATION
+        if comm.is_main_process():
+            log_line(self.record.history[-1])
         last, startup_over = iteration == options.ITERATIONS, iteration == options.STARTUP_ITERATIONS
         if last or startup_over or (options.EVAL_PERIOD and iteration % options.EVAL_PERIOD == 0):
             stages = [name for name, due in (("startup", startup_over), ("final", last)) if due]

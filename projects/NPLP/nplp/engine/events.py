@@ -6,18 +6,26 @@ import numpy as np
 import torch
 from fastreid.utils.events import get_event_storage
 
-__all__ = ["log_labels"]
+__all__ = ["log_histograms", "log_line"]
 
 BINS = 50
 
 
-def log_labels(line: dict[str, Any], labels: np.ndarray, scores: np.ndarray, step: int) -> None:
-    """Put an iteration's numbers, and histograms of cluster sizes and scores, into the toolbox's log.
+def log_line(line: dict[str, Any]) -> None:
+    """Put the numbers of an iteration's line of ``pseudo_labels.jsonl`` into the open log of the toolbox.
 
-    Nothing happens where no log is open.
+    At the iteration's end, with its losses and its evaluation: a run that is resumed within it has them too.
+    """
+    numbers = {key: float(value) for key, value in line.items() if isinstance(value, int | float)}
+    get_event_storage().put_scalars(
+        **{f"labels/{key}": value for key, value in numbers.items()}, smoothing_hint=False
+    )
+
+
+def log_histograms(labels: np.ndarray, scores: np.ndarray, step: int) -> None:
+    """Put the sizes of clusters and their scores into the toolbox's log; nothing happens where none is open.
 
     Args:
-        line: the iteration's line of ``pseudo_labels.jsonl``.
         labels: ``[N]`` integers, -1 for outliers.
         scores: ``[c]`` self-assessment scores; may be empty.
         step: the first training step of the iteration.
@@ -27,8 +35,6 @@ def log_labels(line: dict[str, Any], labels: np.ndarray, scores: np.ndarray, ste
     except AssertionError:  # how the toolbox says that none is
         return
     storage.iter = step
-    numbers = {key: float(value) for key, value in line.items() if isinstance(value, int | float)}
-    storage.put_scalars(**{f"labels/{key}": value for key, value in numbers.items()}, smoothing_hint=False)
     for name, values in (("cluster_sizes", np.bincount(labels[labels >= 0])), ("self_assessment", scores)):
         # The toolbox cannot draw a histogram of equal values.
         if len(values) and values.min() < values.max():

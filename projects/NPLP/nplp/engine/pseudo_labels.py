@@ -17,7 +17,7 @@ from nplp.compat.processes import from_main_process
 from nplp.data.datasets import Item, index_cameras
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
-from nplp.engine.events import log_labels
+from nplp.engine.events import log_histograms
 from nplp.engine.records import RunRecord
 from nplp.engine.rules import (
     Finding,
@@ -209,7 +209,7 @@ class PseudoLabelHook(HookBase):
         if keeps_labels(told):
             labels = before.labels.numpy()
             table = _centroids(f_r, labels)
-        log_labels(line, labels, found.self_assessment, self.trainer.iter)
+        log_histograms(labels, found.self_assessment, self.trainer.iter)
         if self._trace is not None:
             self._trace.iteration(iteration, found, labels, features)
         first_epsilon = before.first_epsilon or found.epsilon_e

@@ -31,6 +31,8 @@ def load_config(args: argparse.Namespace) -> CfgNode:
     cfg = get_cfg()
     add_nplp_config(cfg)
     _merge_file(cfg, args.config_file)
+    for overlay in getattr(args, "overlay", ()):
+        _merge_file(cfg, overlay, "--overlay")
     if len(args.opts) % 2:
         raise UserError(f"options come as KEY VALUE pairs, got an odd number: {' '.join(args.opts)}")
     cfg.MODEL.WEIGHTS = _weights_beside(cfg, args.config_file)
@@ -64,19 +66,19 @@ def base_config(config_file: str) -> CfgNode:
     return cfg
 
 
-def _merge_file(cfg: CfgNode, path: str) -> None:
+def _merge_file(cfg: CfgNode, path: str, option: str = "--config-file") -> None:
     if not path:
         raise UserError("--config-file is missing: name one, such as configs/NPLP/quickstart.yml")
     if not os.path.isfile(path):
-        raise UserError(f"--config-file {path!r} does not exist: see configs/NPLP for those there are")
+        raise UserError(f"{option} {path!r} does not exist: see configs/NPLP for those there are")
     try:
         cfg.merge_from_file(path)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--config-file {path!r} is not YAML: {_first_line(error)}") from error
+        raise UserError(f"{option} {path!r} is not YAML: {_first_line(error)}") from error
     except RecursionError as error:
-        raise UserError(f"--config-file {path!r} is among its own bases: change _BASE_") from error
+        raise UserError(f"{option} {path!r} is among its own bases: change _BASE_") from error
     except (OSError, KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
-        raise UserError(f"--config-file {path!r}: {_first_line(error)}") from error
+        raise UserError(f"{option} {path!r}: {_first_line(error)}") from error
 
 
 def _merge(cfg: CfgNode, pair: list[str], shown: str) -> None:

@@ -15,7 +15,17 @@ from nplp.report.reading import Arrays, RunFolder
 from nplp.report.scatter import SIDE, Scatter
 from nplp.report.selection import purity
 
-__all__ = ["Plot", "curves", "distance_plots", "map_plots", "score_plots"]
+__all__ = [
+    "COLOURS",
+    "STYLE",
+    "Plot",
+    "curves",
+    "distance_plots",
+    "figure_and_axes",
+    "finish_figure",
+    "map_plots",
+    "score_plots",
+]
 
 INK = "#010203"
 """Drawn in place of the page's text colour, which differs between light and dark."""
@@ -60,7 +70,7 @@ class Plot:
     rows: Sequence[Sequence[str]] = ()
 
 
-def _finish(figure: Figure) -> tuple[str, bytes]:
+def finish_figure(figure: Figure) -> tuple[str, bytes]:
     """Return a figure as SVG and PNG."""
     text, image = io.StringIO(), io.BytesIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -69,7 +79,8 @@ def _finish(figure: Figure) -> tuple[str, bytes]:
     return svg[svg.index("<svg") :].replace(INK, "currentColor"), image.getvalue()
 
 
-def _axes(width: float = 5.2, height: float = 3.1) -> tuple[Figure, Axes]:
+def figure_and_axes(width: float = 5.2, height: float = 3.1) -> tuple[Figure, Axes]:
+    """Return an empty figure of so many inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
@@ -115,7 +126,7 @@ def _iteration_curve(
     if not series:
         return None
     with mpl.rc_context(STYLE):
-        figure, axes = _axes()
+        figure, axes = figure_and_axes()
         for (label, points), colour, dash in zip(series, COLOURS, ("-", "--", "-.", ":"), strict=False):
             x, y = zip(*points, strict=True)
             axes.plot(x, y, dash, color=colour, label=label, marker="o", markersize=3.5)
@@ -129,7 +140,7 @@ def _iteration_curve(
         axes.set_xlabel("iteration")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="best", fontsize=9)
-        svg, png = _finish(figure)
+        svg, png = finish_figure(figure)
     first, last = ({label: points[end][1] for label, points in series} for end in (0, -1))
     words = "; ".join(f"{label} from {first[label]:.4g} to {last[label]:.4g}" for label in first)
     table = {x: dict.fromkeys(first, "") for _, points in series for x, _ in points}
@@ -167,7 +178,7 @@ def _loss_curve(run: RunFolder) -> Plot | None:
     if not keys:
         return None
     with mpl.rc_context(STYLE):
-        figure, axes = _axes()
+        figure, axes = figure_and_axes()
         for key, colour in zip(keys, COLOURS, strict=False):
             points = [(line["iteration"], line[key]) for line in run.losses if key in line]
             label = key.removeprefix("loss_").replace("_", " ")
@@ -175,7 +186,7 @@ def _loss_curve(run: RunFolder) -> Plot | None:
         axes.set_xlabel("step")
         axes.set_ylim(bottom=0)
         axes.legend(loc="best", fontsize=9)
-        svg, png = _finish(figure)
+        svg, png = finish_figure(figure)
     header = ["step", *keys]
     rows = [
         [str(line["iteration"]), *(f"{line[key]:.4g}" if key in line else "" for key in keys)]
@@ -194,13 +205,13 @@ def map_plots(pictures: list[Scatter], people: np.ndarray) -> list[Plot]:
     found = []
     for picture in pictures:
         with mpl.rc_context({**STYLE, "axes.grid": False}):
-            figure, axes = _axes(6, 6)
+            figure, axes = figure_and_axes(6, 6)
             for line in picture.outlines:
                 axes.fill(line[:, 0], line[:, 1], color=INK, alpha=0.12, linewidth=9, joinstyle="round")
             x, y = picture.points.T
             axes.scatter(x, y, c=people * 137.508 % 360, cmap="hsv", vmin=0, vmax=360, s=14)
             axes.set(xlim=(0, SIDE), ylim=(SIDE, 0), xticks=[], yticks=[], title=picture.title)
-            svg, png = _finish(figure)
+            svg, png = finish_figure(figure)
         name = f"map_{picture.title.lower().replace(' ', '_')}"
         found.append(Plot(name, picture.title, f"Map of features, {picture.title}.", svg, png))
     return found
@@ -231,7 +242,7 @@ def _distance_plot(number: int, arrays: Arrays, known: bool) -> Plot:
     epsilon_e, epsilon_c = arrays["epsilon"]
     rows = []
     with mpl.rc_context(STYLE):
-        figure, axes = _axes(height=3.9)
+        figure, axes = figure_and_axes(height=3.9)
         for (group, label), colour in zip(GROUPS.items(), COLOURS, strict=True):
             if not known and group[0]:
                 continue
@@ -248,7 +259,7 @@ def _distance_plot(number: int, arrays: Arrays, known: bool) -> Plot:
         for value, name, dash in ((epsilon_e, "epsilon_e", "-"), (epsilon_c, "epsilon_c", "--")):
             axes.axvline(value, color=INK, linestyle=dash, linewidth=1, label=name)
         figure.legend(loc="outside upper center", ncols=2, fontsize=8)
-        svg, png = _finish(figure)
+        svg, png = finish_figure(figure)
     header = ["pairs", "number", "within epsilon_e, %", "at the greatest distance, %"]
     words = f"Histogram of distances at iteration {number}, epsilon_e {epsilon_e:.4f}."
     return Plot(f"distances_{number:04d}", f"Distances, iteration {number}", words, svg, png, header, rows)
@@ -261,7 +272,7 @@ def score_plots(run: RunFolder, arrays: Arrays) -> list[Plot]:
         return []
     noisy = arrays["noisy_clusters"]
     with mpl.rc_context(STYLE):
-        figure, axes = _axes()
+        figure, axes = figure_and_axes()
         axes.hist(scores, bins=30, color=COLOURS[0])
         if len(noisy):
             axes.axvline(
@@ -270,7 +281,7 @@ def score_plots(run: RunFolder, arrays: Arrays) -> list[Plot]:
             axes.legend(fontsize=9)
         axes.set_xlabel("self-assessment score")
         axes.set_ylabel("clusters")
-        svg, png = _finish(figure)
+        svg, png = finish_figure(figure)
     words = f"{len(scores)} clusters, scores from {scores.min():.3f} to {scores.max():.3f}."
     plots = [Plot("scores", "Self-assessment scores", words, svg, png)]
     identities = run.images.get("identities")
@@ -279,7 +290,7 @@ def score_plots(run: RunFolder, arrays: Arrays) -> list[Plot]:
     pure = purity(arrays["startup_labels"], identities)
     chosen = np.isin(np.arange(len(scores)), noisy)
     with mpl.rc_context(STYLE):
-        figure, axes = _axes()
+        figure, axes = figure_and_axes()
         for mask, colour, mark, label in (
             (~chosen, COLOURS[0], "o", "kept"),
             (chosen, COLOURS[1], "x", "clustered again"),
@@ -290,7 +301,7 @@ def score_plots(run: RunFolder, arrays: Arrays) -> list[Plot]:
         axes.set_xlabel("self-assessment score")
         axes.set_ylabel("images of the commonest person, %")
         axes.legend(fontsize=9)
-        svg, png = _finish(figure)
+        svg, png = finish_figure(figure)
     related = (
         float(np.corrcoef(scores, pure)[0, 1]) if len(scores) > 2 and scores.std() and pure.std() else 0.0
     )

@@ -1,0 +1,163 @@
+"""From experiments to runs: what is the same is run once, what begins alike branches off."""
+
+import argparse
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from nplp.engine.setup import load_config
+from nplp.errors import UserError
+from nplp.experiments.definitions import (
+    FULL,
+    OPTION_SCOPES,
+    SCOPES,
+    SOURCE,
+    STARTUP,
+    Domain,
+    Experiment,
+    Setting,
+)
+
+__all__ = ["Cell", "Run", "plan"]
+
+ROOT = Path(__file__).resolve().parents[4]
+ABLATIONS = "configs/NPLP/ablations"
+ORDER = (SOURCE, STARTUP, FULL)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of tools/train_net.py.
+
+    Attributes:
+        key: its folder, below that of all runs.
+        config: the configuration's file.
+        overlays: files merged over it.
+        options: keys and values on top.
+        source: key of the run whose source model it starts from; empty: it trains that model.
+        branch: key of the run whose last state it goes on from; empty: none.
+    """
+
+    key: str
+    config: str
+    overlays: tuple[str, ...]
+    options: tuple[tuple[str, str], ...]
+    source: str = ""
+    branch: str = ""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the runs that must be finished before."""
+        return tuple(key for key in (self.source, self.branch) if key)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a table: a row in a direction with a seed, and the run that it comes from."""
+
+    row: Setting
+    direction: str
+    seed: int
+    run: str
+    metrics: str
+
+
+def plan(
+    domain: Domain, experiments: list[Experiment], seeds: list[int] | None
+) -> tuple[list[Run], dict[str, list[Cell]]]:
+    """Return the runs that experiments need, each after those it needs, and the cells of each experiment.
+
+    Args:
+        domain: where.
+        experiments: which.
+        seeds: of every cell; ``None``: 0, 1, ... as many as the experiment takes.
+
+    Raises:
+        UserError: if a configuration cannot be read.
+    """
+    runs: dict[str, Run] = {}
+    cells: dict[str, list[Cell]] = {}
+    for experiment in experiments:
+        cells[experiment.name] = []
+        for direction in experiment.directions:
+            if direction not in domain.directions:
+                continue
+            for seed in seeds if seeds is not None else range(experiment.seeds):
+                for row in experiment.rows:
+                    chain = _chain(domain, direction, row, seed)
+                    runs.update({run.key: run for run in chain if run.key not in runs})
+                    metrics = row.metrics or ("direct_transfer" if row.reach == SOURCE else "final")
+                    cells[experiment.name].append(Cell(row, direction, seed, chain[-1].key, metrics))
+    return list(runs.values()), cells
+
+
+def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]:
+    """Return the runs that a cell needs, the last of which gives its numbers."""
+    config = domain.directions[direction]
+    cfg = load_config(argparse.Namespace(config_file=str(ROOT / config), opts=[]))
+    iterations, startup = cfg.NPLP.ITERATIONS, cfg.NPLP.STARTUP_ITERATIONS
+    values = {key: _value(key, value, cfg.NPLP.ALPHA) for key, value in row.options}
+    # The configuration's own value is no option: the runs are the same.
+    options = {key: value for key, value in values.items() if value != str(_own(cfg, key))}
+    base = f"{domain.name}/{direction}"
+
+    def run(stage: str, name: str, extra: dict[str, object], **links: str) -> Run:
+        overlays, given = _until(row, options, stage)
+        words = "+".join((*overlays, *(f"{key.rpartition('.')[2].lower()}{value}" for key, value in given)))
+        pairs = (*given, *((key, str(value)) for key, value in extra.items()), ("SEED", str(seed)))
+        key = f"{base}/{words}/seed{seed}/{name}"
+        files = tuple(f"{ABLATIONS}/{overlay}.yml" for overlay in overlays)
+        return Run(key, config, files, pairs, **links)
+
+    source = run(SOURCE, "source", {"NPLP.ITERATIONS": 0})
+    if row.reach == SOURCE:
+        return [source]
+    first = run(
+        STARTUP,
+        "startup",
+        {"NPLP.ITERATIONS": startup, "NPLP.STARTUP_ITERATIONS": startup},
+        source=source.key,
+    )
+    alone = row.reach == STARTUP
+    last = run(
+        STARTUP if alone else FULL,
+        "alone" if alone else "full",
+        {"NPLP.ITERATIONS": iterations, "NPLP.STARTUP_ITERATIONS": iterations if alone else startup},
+        source=source.key,
+        branch=first.key,
+    )
+    return [source, first, last]
+
+
+def _until(
+    row: Setting, options: dict[str, str], stage: str
+) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Return the overlays and options that change a run up to a stage."""
+    reach = ORDER.index(stage)
+    overlays = tuple(name for name in row.overlays if ORDER.index(SCOPES[name]) <= reach)
+    given = tuple(
+        (key, value)
+        for key, value in options.items()
+        if ORDER.index(OPTION_SCOPES.get(key, STARTUP)) <= reach
+    )
+    return overlays, given
+
+
+def _value(key: str, value: object, alpha: float) -> str:
+    """Return an option's value as text; that of alpha is a multiple of the configuration's."""
+    if key == "NPLP.ALPHA":
+        return f"{float(str(value)) * alpha:.6g}"
+    return str(value)
+
+
+def _own(cfg: Any, key: str) -> object:
+    """Return the configuration's own value of a dotted key.
+
+    Raises:
+        UserError: if there is no such key.
+    """
+    try:
+        return reduce(lambda node, part: node[part], key.split("."), cfg)
+    except KeyError as error:
+        raise UserError(f"an experiment names {key}, which is no key of the configuration") from error

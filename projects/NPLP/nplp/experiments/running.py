@@ -1,0 +1,190 @@
+"""Runs what is missing of a plan, several at a time, and goes on where it was stopped."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nplp.engine.writing import write_atomically
+from nplp.errors import UserError
+from nplp.experiments.plan import ROOT, Run
+
+__all__ = ["finished", "results_of", "run_missing"]
+
+logger = logging.getLogger(__name__)
+
+DONE = "done.json"
+SHOWN = "shown.txt"
+PAUSE = 0.5
+
+
+@dataclass
+class _Active:
+    """A run that is going on."""
+
+    run: Run
+    process: subprocess.Popen[bytes]
+    begin: float
+
+
+def command_of(run: Run, folder: Path) -> list[str]:
+    """Return the words that carry out a run."""
+    words = [sys.executable, "tools/train_net.py", "--resume", "--config-file", run.config]
+    for overlay in run.overlays:
+        words += ["--overlay", overlay]
+    words += ["OUTPUT_DIR", str((folder / run.key).resolve())]
+    if run.source:
+        words += ["NPLP.SOURCE.WEIGHTS", str((folder / run.source / "source" / "model_final.pth").resolve())]
+    return [*words, *(word for pair in run.options for word in pair)]
+
+
+def finished(run: Run, folder: Path) -> bool:
+    """Tell whether a run has ended.
+
+    Raises:
+        UserError: if what ended there was run by other words.
+    """
+    path = folder / run.key / DONE
+    if not path.is_file():
+        return False
+    done = json.loads(path.read_text(encoding="utf-8"))
+    if done["settings"] != _settings(run):
+        raise UserError(
+            f"{str(path.parent)!r} holds a run of other settings ({done['settings']}, now {_settings(run)}): "
+            "remove that folder or name another with --folder"
+        )
+    return True
+
+
+def results_of(run: str, folder: Path) -> dict[str, Any]:
+    """Return the content of a finished run's results.json, with its history as ``history``."""
+    place = folder / run
+    content: dict[str, Any] = json.loads((place / "results.json").read_text(encoding="utf-8"))
+    lines = (place / "pseudo_labels.jsonl").read_text(encoding="utf-8").splitlines()
+    return {**content, "history": [json.loads(line) for line in lines]}
+
+
+def _settings(run: Run) -> str:
+    words = [run.config, *run.overlays, *(f"{key}={value}" for key, value in run.options)]
+    return " ".join([*words, f"after {run.branch}" if run.branch else ""]).strip()
+
+
+def run_missing(
+    runs: list[Run], folder: Path, jobs: int = 1, threads: int = 1, traced: bool = False
+) -> list[str]:
+    """Carry out the runs that have not ended, each after those it needs.
+
+    Ctrl-C stops the runs that are going on where they can be resumed.
+
+    Args:
+        runs: in an order in which each comes after what it needs.
+        folder: of all runs.
+        jobs: how many at a time.
+        threads: of each; results depend on it by rounding, but not on the number of jobs.
+        traced: whether runs write their pages.
+
+    Returns:
+        Keys of runs that failed and of those that could not begin because of them.
+
+    Raises:
+        UserError: if a folder holds a run of other settings.
+    """
+    waiting = [run for run in runs if not finished(run, folder)]
+    done = {run.key for run in runs} - {run.key for run in waiting}
+    failed: list[str] = []
+    active: list[_Active] = []
+    with _all_stopped(active), tqdm(total=len(waiting), desc="Runs", unit="run", disable=None) as bar:
+        while waiting or active:
+            for run in [run for run in waiting if set(run.needs) & set(failed)]:
+                waiting.remove(run)
+                failed.append(run.key)
+            ready = [run for run in waiting if set(run.needs) <= done]
+            for run in ready[: max(0, jobs - len(active))]:
+                waiting.remove(run)
+                active.append(_start(run, folder, threads, traced))
+            for one in [one for one in active if one.process.poll() is not None]:
+                active.remove(one)
+                bar.update()
+                if one.process.returncode:
+                    failed.append(one.run.key)
+                    logger.error("%s failed: %s", one.run.key, _last_line(folder / one.run.key / SHOWN))
+                    continue
+                _finish(one, folder)
+                done.add(one.run.key)
+            time.sleep(PAUSE)
+    return failed
+
+
+def _start(run: Run, folder: Path, threads: int, traced: bool) -> _Active:
+    """Begin a run, or go on with it."""
+    place = folder / run.key
+    place.mkdir(parents=True, exist_ok=True)
+    if run.branch and not list(place.glob("epoch_*.pth")):
+        last = max((folder / run.branch).glob("epoch_*.pth"), default=None)
+        if last is None:
+            raise UserError(
+                f"{str(folder / run.branch)!r} has no checkpoint to go on from: remove {DONE} there"
+            )
+        # Under another name first: half a checkpoint must not look like one.
+        shutil.copyfile(last, place / "copy.part")
+        (place / "copy.part").replace(place / last.name)
+    with open(place / SHOWN, "ab") as shown:
+        words = [*command_of(run, folder), "NPLP.REPORT", str(traced)]
+        process = subprocess.Popen(
+            words,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=shown,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            start_new_session=True,
+        )
+    return _Active(run, process, time.monotonic())
+
+
+def _finish(one: _Active, folder: Path) -> None:
+    """Mark a run as ended and remove what nothing needs any more."""
+    place = folder / one.run.key
+    kept = {"source": (), "startup": tuple(sorted(place.glob("epoch_*.pth"))[-1:])}.get(place.name, ())
+    for path in (*place.glob("*.pth"), *(place / "source").glob("epoch_*.pth")):
+        if path not in kept:
+            path.unlink()
+    seconds = round(time.monotonic() - one.begin, 1)
+    content = {"settings": _settings(one.run), "seconds": seconds, "commit": _commit()}
+    write_atomically(place / DONE, json.dumps(content, indent=2) + "\n")
+
+
+def _commit() -> str:
+    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "nothing was shown"
+
+
+@contextmanager
+def _all_stopped(active: list[_Active]) -> Iterator[None]:
+    """End the runs that are still going on when the block ends, so that they can be resumed."""
+    try:
+        yield
+    finally:
+        for one in active:
+            one.process.send_signal(signal.SIGTERM)
+        for one in active:
+            one.process.wait()

@@ -1,0 +1,131 @@
+#!/usr/bin/env python
+"""Run the paper's tables and figures, and the questions that its open points raise."""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from nplp.command_line import OneLineParser, run_tool
+
+EPILOG = """\
+examples:
+  what there is:
+    python tools/reproduce.py --list
+  Table I on the built-in domains; stop it and go on whenever you like:
+    python tools/reproduce.py table1 --domain synthetic --seeds 0 1 2 3 4
+  everything, and first what would be run:
+    python tools/reproduce.py all --dry-run
+  Fig. 5 on the real data sets (FASTREID_DATASETS):
+    python tools/reproduce.py fig5a fig5b --domain real
+
+Runs that several experiments need are run once: a source model for each direction, architecture and seed, a
+startup stage for all that branch from it. Tables are written for what has been run.
+"""
+
+
+def build_parser() -> OneLineParser:
+    """Return the parser."""
+    parser = OneLineParser(prog="reproduce", description=__doc__, epilog=EPILOG)
+    add = parser.add_argument
+    add("experiments", nargs="*", metavar="EXPERIMENT", help="names that --list shows, or all")
+    add("--list", action="store_true", help="show the experiments and end")
+    add("--domain", choices=("synthetic", "real"), default="synthetic", help="default: synthetic")
+    add("--seeds", type=int, nargs="+", metavar="N", help="default: as many as the experiment takes")
+    cores = os.cpu_count() or 1
+    add("--jobs", type=int, default=cores, metavar="N", help=f"runs at a time (default: the cores, {cores})")
+    add("--threads", type=int, default=1, metavar="N", help="of each run; changes the rounding (default: 1)")
+    add("--folder", type=Path, default=Path("logs/reproduce"), help="of the runs (default: logs/reproduce)")
+    add(
+        "--output",
+        type=Path,
+        default=Path("docs/results/reproduce"),
+        help="of tables and figures (default: docs/results/reproduce)",
+    )
+    add("--dry-run", action="store_true", help="show which runs there are and which have ended")
+    return parser
+
+
+def main(args: argparse.Namespace) -> int:
+    """List, plan, run and write tables; return 1 if a run failed.
+
+    Raises:
+        UserError: for an unknown experiment, or a number that is out of range.
+    """
+    from nplp.errors import UserError
+    from nplp.experiments.definitions import DOMAINS, EXPERIMENTS
+    from nplp.experiments.plan import plan
+    from nplp.experiments.running import finished, run_missing
+
+    if args.list:
+        width = max(map(len, EXPERIMENTS))
+        lines = [f"{name:<{width}}  {each.title}\n" for name, each in EXPERIMENTS.items()]
+        sys.stdout.write("".join(lines))
+        return 0
+    unknown = [name for name in args.experiments if name not in EXPERIMENTS and name != "all"]
+    if unknown or not args.experiments:
+        said = f"unknown experiment {unknown[0]!r}" if unknown else "no experiment was named"
+        raise UserError(f"{said}: use all or some of {', '.join(EXPERIMENTS)}")
+    for name, value in (("--jobs", args.jobs), ("--threads", args.threads)):
+        if value < 1:
+            raise UserError(f"{name} must be at least 1, got {value}")
+    if args.seeds and min(args.seeds) < 0:
+        raise UserError(f"--seeds must be at least 0, got {min(args.seeds)}")
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    domain = DOMAINS[args.domain]
+    names = list(EXPERIMENTS) if "all" in args.experiments else args.experiments
+    chosen = [EXPERIMENTS[name] for name in names]
+    runs, cells = plan(domain, chosen, args.seeds)
+    state = {run.key: finished(run, args.folder) for run in runs}
+    if args.dry_run:
+        lines = [f"{'ended  ' if state[run.key] else 'missing'}  {run.key}\n" for run in runs]
+        sys.stdout.write("".join(lines))
+        sys.stdout.write(f"{sum(state.values())} of {len(runs)} runs have ended\n")
+        return 0
+    failed = run_missing(runs, args.folder, args.jobs, args.threads, traced="fig4" in names)
+    for experiment in chosen:
+        write(experiment, domain, cells[experiment.name], args)
+    for key in failed:
+        sys.stderr.write(f"reproduce: failed or not begun: {key}\n")
+    return 1 if failed else 0
+
+
+def write(experiment: "Experiment", domain: "Domain", cells: list["Cell"], args: argparse.Namespace) -> None:  # noqa: F821
+    """Write the tables and figures of what has been run of an experiment."""
+    from functools import lru_cache
+
+    from nplp.experiments.figures import by_iteration, by_setting
+    from nplp.experiments.running import DONE, results_of
+    from nplp.experiments.tables import as_csv, as_markdown, rows_of
+
+    there = [cell for cell in cells if (args.folder / cell.run / DONE).is_file()]
+    if not there:
+        return
+    results = lru_cache(maxsize=None)(lambda run: results_of(run, args.folder))
+    folder = args.output / domain.name
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = rows_of(there, results)
+    text = as_markdown(experiment, domain, rows)
+    (folder / f"{experiment.name}.csv").write_text(as_csv(rows), encoding="utf-8")
+    (folder / f"{experiment.name}.md").write_text(text, encoding="utf-8")
+    plots = []
+    if experiment.figure == "iterations":
+        plots = by_iteration(experiment, domain, there, results)
+    elif experiment.figure == "sensitivity":
+        plots = by_setting(experiment, domain, rows)
+    elif experiment.figure == "map":
+        for path in sorted((args.folder / there[0].run / "figures").glob("map_*")):
+            shutil.copyfile(path, folder / f"{experiment.name}_{path.name}")
+    for plot in plots:
+        (folder / f"{plot.name}.png").write_bytes(plot.png)
+        drawn = plot.svg.replace("currentColor", "#222222")
+        (folder / f"{plot.name}.svg").write_text(drawn, encoding="utf-8")
+    commits = sorted({json.loads((args.folder / cell.run / DONE).read_text())["commit"] for cell in there})
+    sys.stdout.write(f"{text}\n{len(there)} of {len(cells)} cells; commits {', '.join(commits)}\n\n")
+
+
+if __name__ == "__main__":
+    run_tool(build_parser(), main)
