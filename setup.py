@@ -30,7 +30,9 @@ setup(
     python_requires=">=3.10,<3.13",
     package_dir={"": "projects/NPLP"},
     packages=find_packages("projects/NPLP"),
-    package_data={"nplp": ["py.typed", "export/templates/*.j2", "report/templates/*.j2", "experiments/*.yml"]},
+    package_data={
+        "nplp": ["py.typed", "export/templates/*.j2", "report/templates/*.j2", "experiments/*.yml"],
+    },
     install_requires=[line for line in REQUIRED if line not in CPU_ONLY],
     # faiss-cpu and faiss-gpu must never share an environment, so each is an extra.
     extras_require={
