@@ -72,6 +72,33 @@ def test_a_worker_that_is_killed_is_an_error_and_no_hang(synthetic_root, tmp_pat
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            RuntimeError("DataLoader worker (pid 7) exited unexpectedly with exit code 24. Details are lost"),
+            "Too many open files",
+        ),
+        (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "pid(s) 7, 8"),
+        (EOFError(), "EOFError"),
+        (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer"),
+    ],
+)
+def test_the_death_of_a_worker_is_one_line_with_its_reason(error, reason):
+    def die():
+        with workers_watched():
+            raise error
+
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        with pytest.raises(UserError, match="a worker that reads images died") as caught:
+            die()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_other_errors_pass():
     def fail():
         with workers_watched():

@@ -128,7 +128,7 @@ def workers_watched() -> Iterator[None]:
         text = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, RuntimeError) and not any(sign in text for sign in DEAD_WORKER):
             raise
-        if f"exit code: {errno.EMFILE}" in text:
+        if f"with exit code {errno.EMFILE}." in text:
             text = os.strerror(errno.EMFILE)
         # Else torch reports the same death again, wherever python is when the other workers end.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -129,8 +129,8 @@ class Trace:
         self._write(f"distances_{number:04d}.npz", epsilon=epsilon, **vars(histogram))
 
     def features(self, stage: str, features: torch.Tensor) -> None:
-        """Write the features ``[S, D]`` of the sample at a stage."""
-        self._write(f"features_{stage}.npz", features=features.numpy().astype(np.float16))
+        """Write the features ``[S, D]`` of the sample at a stage, as unit vectors."""
+        self._write(f"features_{stage}.npz", features=F.normalize(features).numpy().astype(np.float16))
 
     def ranks(self, stage: str, data: ReidData, lists: RankLists) -> None:
         """Write the first images of each query's rank list at a stage."""
