@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.queues import Queue
 from typing import Any
 
 import numpy as np
@@ -204,6 +205,12 @@ def _end_worker(kind: type[BaseException], error: BaseException, trace: Any) -> 
     os._exit(getattr(error, "errno", None) or 1)
 
 
+def _end_feeding(error: Exception, batch: object) -> None:
+    """End a worker that cannot send a batch; it would drop it, and the run would wait for it for ever."""
+    del batch
+    _end_worker(type(error), error, None)
+
+
 def _seed_worker(worker_id: int) -> None:
     """Seed numpy and python in a loader worker from torch's own per-worker seed.
 
@@ -214,7 +221,9 @@ def _seed_worker(worker_id: int) -> None:
     del worker_id
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    # In this process alone: the parent has queues of its own.
     sys.excepthook = _end_worker
+    Queue._on_queue_feeder_error = staticmethod(_end_feeding)  # type: ignore[attr-defined]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     seed = torch.initial_seed() % 2**32
