@@ -1,7 +1,7 @@
 """Loaders that put batches on the model's device and whose randomness depends on seed and epoch alone."""
 
 import ctypes
-import errno
+import mmap
 import multiprocessing
 import os
 import random
@@ -29,6 +29,9 @@ from nplp.errors import UserError
 
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl: the signal that a process gets when its parent dies."""
+
+_WORKERS_ERROR = mmap.mmap(-1, 240)
+"""Memory that forked workers share: the error that ended one, in UTF-8; zeros for none."""
 
 DEAD_WORKER = ("DataLoader worker", "Communication with the workers")
 """What torch's messages say when a loader lost a worker."""
@@ -123,18 +126,18 @@ def workers_watched() -> Iterator[None]:
     Raises:
         UserError: if a worker died, be it killed for its memory or for want of open files.
     """
+    _WORKERS_ERROR[:] = bytes(len(_WORKERS_ERROR))
     try:
         yield
     except (RuntimeError, EOFError, ConnectionError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, RuntimeError) and not any(sign in text for sign in DEAD_WORKER):
             raise
-        if f"with exit code {errno.EMFILE}." in text:
-            text = os.strerror(errno.EMFILE)
+        text = _WORKERS_ERROR[:].rstrip(b"\0").decode("utf-8", "replace") or text
         # Else torch reports the same death again, wherever python is when the other workers end.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise UserError(
-            f"a worker that reads images died ({text[:120]}): there may be too little memory or shared "
+            f"a worker that reads images died ({text[:240]}): there may be too little memory or shared "
             "memory, or too few open files (ulimit -n); lower DATALOADER.NUM_WORKERS and --resume"
         ) from error
     finally:
@@ -196,13 +199,16 @@ def _wrap(cfg: CfgNode, dataset: ImageSet, sampler: Any, seed: int) -> DeviceLoa
 
 
 def _end_worker(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """End a worker at an error that nothing handles, with the system's number as its exit code.
+    """End a worker at an error that nothing handles, leaving word of it.
 
     The thread that hands batches over, where there are too few open files for it, would report the error and
     try again for ever, while the run waits for the batch.
     """
     del kind, trace
-    os._exit(getattr(error, "errno", None) or 1)
+    reason = " ".join((getattr(error, "strerror", None) or str(error)).split()) or type(error).__name__
+    size = len(_WORKERS_ERROR)
+    _WORKERS_ERROR[:] = reason.encode("utf-8")[:size].ljust(size, b"\0")
+    os._exit(1)
 
 
 def _end_feeding(error: Exception, batch: object) -> None:
