@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 from tabulate import tabulate
 
-from circumstances import circumstances, commit
+from nplp.circumstances import circumstances, commit
 from nplp.clustering import estimate
 from nplp.clustering.dbscan import cluster
 from nplp.clustering.distances import Distances

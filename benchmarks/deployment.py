@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from circumstances import circumstances, commit, package_versions
+from nplp.circumstances import circumstances, commit, package_versions
 from nplp.engine.pipeline import load_trained
 from nplp.export.converters import FORMATS
 from nplp.export.inference import EmbeddingModel

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from circumstances import usable_cores
 from clustered_features import WORST
+from nplp.circumstances import usable_cores
 
 __all__ = ["parsed"]
 

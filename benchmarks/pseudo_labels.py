@@ -34,9 +34,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from circumstances import circumstances, commit, package_versions
 from clustered_features import CLUSTERED
 from fresh_process import REFERENCE, Job, MeasurementError, measure
+from nplp.circumstances import circumstances, commit, package_versions
 from peak_memory import available_memory
 from pseudo_label_options import parsed
 from pseudo_label_tables import clustered_table, worst_table

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from circumstances import circumstances
+from nplp.circumstances import circumstances
 from nplp.engine.records import METRICS, STAGES
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from circumstances import circumstances, commit
+from nplp.circumstances import circumstances, commit
 from nplp.report.page import write_report
 
 STAGES = ("direct_transfer", "startup", "final")

@@ -37,9 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--domain",
-        choices=("plaza", "station", "both"),
-        default="both",
-        help="what to render (default: both)",
+        choices=("plaza", "station", "campus", "all"),
+        default="all",
+        help="what to render (default: all three)",
     )
     add(
         "--identities",
@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE.png",
         help="also draw a contact sheet: a row a person, a column a camera; "
-        "with --domain both the domain's name is added to each file's",
+        "with --domain all the domain's name is added to each file's",
     )
     add("--sheet-only", action="store_true", help="draw the contact sheet and render nothing else")
     return parser
@@ -103,7 +103,7 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError("--sheet-only needs --sheet FILE.png")
     if args.workers is not None and args.workers < 1:
         raise ValueError(f"--workers must be at least 1, got {args.workers}")
-    names = tuple(DOMAINS) if args.domain == "both" else (args.domain,)
+    names = tuple(DOMAINS) if args.domain == "all" else (args.domain,)
     specs = [
         DomainSpec(
             name=name,

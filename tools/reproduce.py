@@ -85,7 +85,7 @@ def main(args: argparse.Namespace) -> int:
         sys.stdout.write("".join(lines))
         sys.stdout.write(f"{sum(state.values())} of {len(runs)} runs have ended\n")
         return 0
-    failed = run_missing(runs, args.folder, args.jobs, args.threads, traced="fig4" in names)
+    failed = run_missing(runs, args.folder, args.jobs, args.threads)
     for experiment in chosen:
         write(experiment, domain, cells[experiment.name], args)
     for key in failed:

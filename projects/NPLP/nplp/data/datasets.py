@@ -23,8 +23,10 @@ from nplp.data.synthetic import DomainSpec, DomainStyle, default_cache_root, ens
 from nplp.errors import UserError
 
 __all__ = [
+    "SYNTHETIC",
     "Item",
     "ReidData",
+    "SynthCampus",
     "SynthPlaza",
     "SynthStation",
     "index_cameras",
@@ -54,6 +56,8 @@ class _SyntheticDomain(ImageDataset):
     """A built-in synthetic domain: rendered once into the cache folder, read in Market-1501's layout."""
 
     domain = ""
+    larger = 1
+    """Times as many people and cameras as ``DATASETS.SYNTHETIC`` says."""
 
     def __init__(
         self, root: str = "", *, spec: DomainSpec | None = None, cache_root: str = "", **_: Any
@@ -104,6 +108,18 @@ class SynthStation(_SyntheticDomain):
     domain = "station"
 
 
+@DATASET_REGISTRY.register()
+class SynthCampus(_SyntheticDomain):
+    """The third synthetic domain, outdoors and indoors, with twice the people and cameras of the others."""
+
+    domain = "campus"
+    larger = 2
+
+
+SYNTHETIC = (SynthPlaza.__name__, SynthStation.__name__, SynthCampus.__name__)
+"""Names of the built-in domains."""
+
+
 def load_dataset(cfg: CfgNode, name: str) -> ReidData:
     """Return the data set registered as ``name``, read from ``FASTREID_DATASETS`` (default ``datasets``).
 
@@ -114,8 +130,8 @@ def load_dataset(cfg: CfgNode, name: str) -> ReidData:
     root = os.environ.get("FASTREID_DATASETS", "datasets")
     factory = _find(name)
     if isinstance(factory, type) and issubclass(factory, _SyntheticDomain):
-        options = cfg.DATASETS.SYNTHETIC
-        data = factory(spec=_synthetic_spec(cfg, factory.domain), cache_root=options.ROOT)
+        spec = _synthetic_spec(cfg, factory.domain, factory.larger)
+        data = factory(spec=spec, cache_root=cfg.DATASETS.SYNTHETIC.ROOT)
         subsets = _subsets(data)
     else:
         subsets = _read_folders(factory, name, root)
@@ -205,21 +221,21 @@ def _find(name: str) -> Any:
     try:
         return DATASET_REGISTRY.get(name)
     except KeyError as error:
-        known = ", ".join(("SynthPlaza", "SynthStation", "Market1501", "DukeMTMC", "MSMT17"))
+        known = ", ".join((*SYNTHETIC, "Market1501", "DukeMTMC", "MSMT17"))
         raise UserError(
             f"unknown data set {name!r} in DATASETS or NPLP.SOURCE.DATASETS: use {known}"
         ) from error
 
 
-def _synthetic_spec(cfg: CfgNode, domain: str) -> DomainSpec:
+def _synthetic_spec(cfg: CfgNode, domain: str, larger: int) -> DomainSpec:
     options = cfg.DATASETS.SYNTHETIC
     try:
         return DomainSpec(
             name=domain,
-            train_identities=options.TRAIN_IDENTITIES,
-            test_identities=options.TEST_IDENTITIES,
+            train_identities=larger * options.TRAIN_IDENTITIES,
+            test_identities=larger * options.TEST_IDENTITIES,
             images_per_identity=options.IMAGES_PER_IDENTITY,
-            cameras=options.CAMERAS,
+            cameras=larger * options.CAMERAS,
             image_size=tuple(options.IMAGE_SIZE),
             seed=options.SEED,
             style=DomainStyle(**{key.lower(): value for key, value in options.STYLE.items()}),

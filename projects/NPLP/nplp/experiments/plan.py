@@ -83,8 +83,8 @@ def plan(
         for direction in experiment.directions:
             if direction not in domain.directions:
                 continue
-            for seed in seeds if seeds is not None else range(experiment.seeds):
-                for row in experiment.rows:
+            for row in experiment.rows:
+                for seed in seeds if seeds is not None else range(row.seeds or experiment.seeds):
                     chain = _chain(domain, direction, row, seed)
                     runs.update({run.key: run for run in chain if run.key not in runs})
                     metrics = row.metrics or ("direct_transfer" if row.reach == SOURCE else "final")
@@ -96,23 +96,27 @@ def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]
     """Return the runs that a cell needs, the last of which gives its numbers."""
     config = domain.directions[direction]
     cfg = load_config(argparse.Namespace(config_file=str(ROOT / config), opts=[]))
-    iterations, startup = cfg.NPLP.ITERATIONS, cfg.NPLP.STARTUP_ITERATIONS
     values = {key: _value(key, value, cfg.NPLP.ALPHA) for key, value in row.options}
     # The configuration's own value is no option: the runs are the same.
     options = {key: value for key, value in values.items() if value != str(_own(cfg, key))}
-    base = f"{domain.name}/{direction}"
+    iterations = int(options.get("NPLP.ITERATIONS", cfg.NPLP.ITERATIONS))
+    startup = int(options.get("NPLP.STARTUP_ITERATIONS", cfg.NPLP.STARTUP_ITERATIONS))
 
     def run(stage: str, name: str, extra: dict[str, object], **links: str) -> Run:
+        begun_at = domain.sources.get(direction, direction) if stage == SOURCE else direction
         overlays, given = _until(row, options, stage)
         words = "+".join((*overlays, *(f"{key.rpartition('.')[2].lower()}{value}" for key, value in given)))
-        pairs = (*given, *((key, str(value)) for key, value in extra.items()), ("SEED", str(seed)))
-        key = f"{base}/{words}/seed{seed}/{name}"
+        set_here = {**dict(given), **{key: str(value) for key, value in extra.items()}, "SEED": str(seed)}
+        set_here["NPLP.REPORT"] = str(row.traced and stage == FULL)
+        key = f"{domain.name}/{begun_at}/{words}/seed{seed}/{name}"
         files = tuple(f"{ABLATIONS}/{overlay}.yml" for overlay in overlays)
-        return Run(key, config, files, pairs, **links)
+        return Run(key, domain.directions[begun_at], files, tuple(set_here.items()), **links)
 
     source = run(SOURCE, "source", {"NPLP.ITERATIONS": 0})
     if row.reach == SOURCE:
         return [source]
+    if row.traced:
+        return [source, run(FULL, "traced", {}, source=source.key)]
     first = run(
         STARTUP,
         "startup",

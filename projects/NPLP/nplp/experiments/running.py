@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from nplp.circumstances import circumstances, commit
 from nplp.engine.writing import write_atomically
 from nplp.errors import UserError
 from nplp.experiments.plan import ROOT, Run
@@ -80,9 +81,7 @@ def _settings(run: Run) -> str:
     return " ".join([*words, f"after {run.branch}" if run.branch else ""]).strip()
 
 
-def run_missing(
-    runs: list[Run], folder: Path, jobs: int = 1, threads: int = 1, traced: bool = False
-) -> list[str]:
+def run_missing(runs: list[Run], folder: Path, jobs: int = 1, threads: int = 1) -> list[str]:
     """Carry out the runs that have not ended, each after those it needs.
 
     Ctrl-C stops the runs that are going on where they can be resumed.
@@ -92,7 +91,6 @@ def run_missing(
         folder: of all runs.
         jobs: how many at a time.
         threads: of each; results depend on it by rounding, but not on the number of jobs.
-        traced: whether runs write their pages.
 
     Returns:
         Keys of runs that failed and of those that could not begin because of them.
@@ -112,7 +110,7 @@ def run_missing(
             ready = [run for run in waiting if set(run.needs) <= done]
             for run in ready[: max(0, jobs - len(active))]:
                 waiting.remove(run)
-                active.append(_start(run, folder, threads, traced))
+                active.append(_start(run, folder, threads))
             for one in [one for one in active if one.process.poll() is not None]:
                 active.remove(one)
                 bar.update()
@@ -126,7 +124,7 @@ def run_missing(
     return failed
 
 
-def _start(run: Run, folder: Path, threads: int, traced: bool) -> _Active:
+def _start(run: Run, folder: Path, threads: int) -> _Active:
     """Begin a run, or go on with it."""
     place = folder / run.key
     place.mkdir(parents=True, exist_ok=True)
@@ -140,9 +138,8 @@ def _start(run: Run, folder: Path, threads: int, traced: bool) -> _Active:
         shutil.copyfile(last, place / "copy.part")
         (place / "copy.part").replace(place / last.name)
     with open(place / SHOWN, "ab") as shown:
-        words = [*command_of(run, folder), "NPLP.REPORT", str(traced)]
         process = subprocess.Popen(
-            words,
+            command_of(run, folder),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=shown,
@@ -161,16 +158,8 @@ def _finish(one: _Active, folder: Path) -> None:
         if path not in kept:
             path.unlink()
     seconds = round(time.monotonic() - one.begin, 1)
-    content = {"settings": _settings(one.run), "seconds": seconds, "commit": _commit()}
+    content = {"settings": _settings(one.run), "seconds": seconds, "commit": commit(), **circumstances()}
     write_atomically(place / DONE, json.dumps(content, indent=2) + "\n")
-
-
-def _commit() -> str:
-    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:
-        return ""
 
 
 def _last_line(path: Path) -> str:

@@ -7,12 +7,12 @@ from fastreid.config import CfgNode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tabulate import tabulate
 
+from nplp.data.datasets import SYNTHETIC
 from nplp.engine.records import METRICS, STAGES, config_differences
 from nplp.export.programs import CALIBRATION_IMAGES
 
 __all__ = ["LICENCES", "ZOO_HEADER", "backbone_of", "card_facts", "licence_of", "render_card", "zoo_row"]
 
-SYNTHETIC = ("SynthPlaza", "SynthStation")
 OF_THE_MACHINE = (
     "MODEL.WEIGHTS",
     "MODEL.DEVICE",

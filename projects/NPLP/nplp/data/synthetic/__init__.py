@@ -1,7 +1,8 @@
 """The built-in synthetic person re-ID domains: drawn pedestrians, seen by drawn camera networks.
 
-Two domains, ``plaza`` (daylight, outdoors, summer clothes) and ``station`` (artificial light, indoors,
-winter clothes), stand in for a labelled source and an unlabelled target where no benchmark is at hand.
+``plaza`` (daylight, outdoors, summer clothes) and ``station`` (artificial light, indoors, winter clothes)
+stand in for a labelled source and an unlabelled target where no benchmark is at hand; ``campus`` (outdoors
+and indoors, low sun, both kinds of clothes) for a third network, larger than the two.
 Everything is drawn by this package from a seed: no photograph, no download, no identity of a real person.
 
 It needs numpy, Pillow and tqdm only.

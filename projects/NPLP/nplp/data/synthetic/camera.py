@@ -81,10 +81,13 @@ _DOMAIN_LIGHT: Mapping[str, Light] = MappingProxyType(
         "station": Light(
             exposure=-0.5, gamma=0.12, contrast=-0.16, warmth=-0.14, tint=0.08, saturation=-0.25
         ),
+        "campus": Light(exposure=-0.2, gamma=0.04, contrast=0.14, warmth=0.22, tint=-0.05, saturation=-0.1),
     }
 )
 _SPREAD = Light(exposure=0.5, gamma=0.22, contrast=0.2, warmth=0.24, tint=0.09, saturation=0.3)
-_NOISE: Mapping[str, tuple[float, float]] = MappingProxyType({"plaza": (1.5, 5.0), "station": (3.0, 8.0)})
+_NOISE: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {"plaza": (1.5, 5.0), "station": (3.0, 8.0), "campus": (2.0, 7.0)}
+)
 
 
 @lru_cache(maxsize=256)

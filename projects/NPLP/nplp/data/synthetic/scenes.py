@@ -23,12 +23,16 @@ _SCENE_HEIGHTS = 1.2
 _STAINS = 0.05
 
 _SCENES: Mapping[str, tuple[Callable[[Scenery], None], ...]] = MappingProxyType(
-    {"plaza": (facade, park, shops, street), "station": (passage, platform, hall, gates)}
+    {
+        "plaza": (facade, park, shops, street),
+        "station": (passage, platform, hall, gates),
+        "campus": (facade, passage, park, hall, shops, platform, street, gates),
+    }
 )
 
 # The plain tone, red, green and blue, that a domain's backgrounds stray from.
 _TONES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
-    {"plaza": (158, 152, 142), "station": (128, 132, 132)}
+    {"plaza": (158, 152, 142), "station": (128, 132, 132), "campus": (146, 138, 130)}
 )
 
 

@@ -84,7 +84,9 @@ class DomainStyle:
             ) from error
 
 
-DOMAINS: Mapping[str, DomainStyle] = MappingProxyType({"plaza": DomainStyle(), "station": DomainStyle()})
+DOMAINS: Mapping[str, DomainStyle] = MappingProxyType(
+    {"plaza": DomainStyle(), "station": DomainStyle(), "campus": DomainStyle()}
+)
 """The usual style of each domain that can be rendered, by name."""
 
 
@@ -93,7 +95,7 @@ class DomainSpec:
     """A synthetic domain, completely: the same specification gives the same images.
 
     Attributes:
-        name: A key of ``DOMAINS``: ``"plaza"`` or ``"station"``.
+        name: A key of ``DOMAINS``: ``"plaza"``, ``"station"`` or ``"campus"``.
         train_identities: Number of people in the training set.
         test_identities: Number of other people, in the query and gallery sets.
         images_per_identity: Images of each person, over all the cameras that saw it.

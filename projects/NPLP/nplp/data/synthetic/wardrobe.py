@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 
 __all__ = ["COLOURS", "HAIR", "SKIN", "WARDROBES", "Colour", "Wardrobe"]
@@ -133,5 +133,12 @@ _STATION = Wardrobe(
     shoe_colours=_weights("black 42, brown 24, white 14, grey 10, burgundy 5, camel 5"),
 )
 
-WARDROBES: Mapping[str, Wardrobe] = MappingProxyType({"plaza": _PLAZA, "station": _STATION})
+# A cool morning and a warm noon: what is worn at the plaza and what is worn at the station, half each.
+_CAMPUS = Wardrobe(
+    **{field.name: getattr(_PLAZA, field.name) + getattr(_STATION, field.name) for field in fields(Wardrobe)}
+)
+
+WARDROBES: Mapping[str, Wardrobe] = MappingProxyType(
+    {"plaza": _PLAZA, "station": _STATION, "campus": _CAMPUS}
+)
 """The wardrobe of each domain, by the domain's name."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 __all__ = ["circumstances", "commit", "package_versions", "processor", "usable_cores"]
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def circumstances() -> dict[str, str | int | None]:
