@@ -2,10 +2,8 @@
 """Run the paper's tables and figures, and the questions that its open points raise."""
 
 import argparse
-import json
 import logging
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -46,6 +44,11 @@ def build_parser() -> OneLineParser:
         help="of tables and figures (default: docs/results/reproduce)",
     )
     add("--dry-run", action="store_true", help="show which runs there are and which have ended")
+    add(
+        "--no-run",
+        action="store_true",
+        help="write tables and figures of what has been run, here or by whoever left runs.jsonl in --output",
+    )
     return parser
 
 
@@ -56,9 +59,11 @@ def main(args: argparse.Namespace) -> int:
         UserError: for an unknown experiment, or a number that is out of range.
     """
     from nplp.errors import UserError
-    from nplp.experiments.definitions import DOMAINS, EXPERIMENTS
+    from nplp.experiments.catalogue import DOMAINS, EXPERIMENTS
     from nplp.experiments.plan import plan
+    from nplp.experiments.records import RECORDS, gather_records, save_records
     from nplp.experiments.running import finished, run_missing
+    from nplp.experiments.writing import write_experiment
 
     if args.list:
         width = max(map(len, EXPERIMENTS))
@@ -85,46 +90,17 @@ def main(args: argparse.Namespace) -> int:
         sys.stdout.write("".join(lines))
         sys.stdout.write(f"{sum(state.values())} of {len(runs)} runs have ended\n")
         return 0
-    failed = run_missing(runs, args.folder, args.jobs, args.threads)
+    failed = [] if args.no_run else run_missing(runs, args.folder, args.jobs, args.threads)
+    output = args.output / domain.name
+    records = gather_records(runs, args.folder, output / RECORDS)
+    if records:
+        save_records(output / RECORDS, records)
     for experiment in chosen:
-        write(experiment, domain, cells[experiment.name], args)
+        text = write_experiment(experiment, domain, cells[experiment.name], records, args.folder, output)
+        sys.stdout.write(f"{text}\n" if text else f"{experiment.name}: nothing has been run\n")
     for key in failed:
         sys.stderr.write(f"reproduce: failed or not begun: {key}\n")
     return 1 if failed else 0
-
-
-def write(experiment: "Experiment", domain: "Domain", cells: list["Cell"], args: argparse.Namespace) -> None:  # noqa: F821
-    """Write the tables and figures of what has been run of an experiment."""
-    from functools import lru_cache
-
-    from nplp.experiments.figures import by_iteration, by_setting
-    from nplp.experiments.running import DONE, results_of
-    from nplp.experiments.tables import as_csv, as_markdown, rows_of
-
-    there = [cell for cell in cells if (args.folder / cell.run / DONE).is_file()]
-    if not there:
-        return
-    results = lru_cache(maxsize=None)(lambda run: results_of(run, args.folder))
-    folder = args.output / domain.name
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = rows_of(there, results)
-    text = as_markdown(experiment, domain, rows)
-    (folder / f"{experiment.name}.csv").write_text(as_csv(rows), encoding="utf-8")
-    (folder / f"{experiment.name}.md").write_text(text, encoding="utf-8")
-    plots = []
-    if experiment.figure == "iterations":
-        plots = by_iteration(experiment, domain, there, results)
-    elif experiment.figure == "sensitivity":
-        plots = by_setting(experiment, domain, rows)
-    elif experiment.figure == "map":
-        for path in sorted((args.folder / there[0].run / "figures").glob("map_*")):
-            shutil.copyfile(path, folder / f"{experiment.name}_{path.name}")
-    for plot in plots:
-        (folder / f"{plot.name}.png").write_bytes(plot.png)
-        drawn = plot.svg.replace("currentColor", "#222222")
-        (folder / f"{plot.name}.svg").write_text(drawn, encoding="utf-8")
-    commits = sorted({json.loads((args.folder / cell.run / DONE).read_text())["commit"] for cell in there})
-    sys.stdout.write(f"{text}\n{len(there)} of {len(cells)} cells; commits {', '.join(commits)}\n\n")
 
 
 if __name__ == "__main__":

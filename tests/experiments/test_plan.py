@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nplp.experiments.definitions import DOMAINS, EXPERIMENTS, SCOPES
+from nplp.experiments.catalogue import DOMAINS, EXPERIMENTS
+from nplp.experiments.definitions import SCOPES
 from nplp.experiments.plan import ROOT, plan
 
 ABLATIONS = ROOT / "configs" / "NPLP" / "ablations"

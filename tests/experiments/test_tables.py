@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from nplp.experiments.definitions import DOMAINS, EXPERIMENTS, Experiment, Setting
+from nplp.experiments.catalogue import DOMAINS, EXPERIMENTS
+from nplp.experiments.definitions import Experiment, Setting
 from nplp.experiments.figures import by_iteration, by_setting
 from nplp.experiments.plan import Cell
 from nplp.experiments.tables import as_csv, as_markdown, estimate, published, rows_of

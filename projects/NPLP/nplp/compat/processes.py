@@ -1,5 +1,6 @@
 """One function in several processes: with CUDA or without, spawned here or by torchrun."""
 
+import ctypes
 import importlib
 import os
 import signal
@@ -17,9 +18,12 @@ import torch.multiprocessing as mp
 from nplp.compat.probes import refers_to
 from nplp.errors import UserError
 
-__all__ = ["bridge_launch", "from_main_process", "launch"]
+__all__ = ["bridge_launch", "end_with_parent", "from_main_process", "launch"]
 
 Result = TypeVar("Result")
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl: the signal that a process gets when its parent dies."""
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
@@ -207,3 +211,9 @@ def bridge_launch() -> bool:
         return False
     module.launch = engine.launch = launch
     return True
+
+
+def end_with_parent(number: int) -> None:
+    """Let this process get the signal ``number`` when its parent dies, however it does; on Linux alone."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, number)

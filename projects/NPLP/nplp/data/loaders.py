@@ -1,6 +1,5 @@
 """Loaders that put batches on the model's device and whose randomness depends on seed and epoch alone."""
 
-import ctypes
 import mmap
 import multiprocessing
 import os
@@ -23,12 +22,10 @@ from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
 from torch.utils.data import BatchSampler, DataLoader
 
+from nplp.compat.processes import end_with_parent
 from nplp.data.datasets import Item
 from nplp.data.samplers import IDENTITY_SAMPLERS, IdentityBatchSampler, ShuffledBatchSampler
 from nplp.errors import UserError
-
-PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl: the signal that a process gets when its parent dies."""
 
 _WORKERS_ERROR = mmap.mmap(-1, 240)
 """Memory that forked workers share: the error that ended one, in UTF-8; zeros for none."""
@@ -230,8 +227,7 @@ def _seed_worker(worker_id: int) -> None:
     # In this process alone: the parent has queues of its own.
     sys.excepthook = _end_worker
     Queue._on_queue_feeder_error = staticmethod(_end_feeding)  # type: ignore[attr-defined]
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     seed = torch.initial_seed() % 2**32
     np.random.seed(seed)  # noqa: NPY002  the toolbox's transforms draw from the global generator
     random.seed(seed)

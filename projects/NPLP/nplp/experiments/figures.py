@@ -1,6 +1,6 @@
 """The figures of an experiment: performance by iteration, and by setting."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -18,7 +18,7 @@ MARKS = ("o", "s", "^", "D", "v", "P")
 
 
 def by_iteration(
-    experiment: Experiment, domain: Domain, cells: list[Cell], results: Callable[[str], dict[str, Any]]
+    experiment: Experiment, domain: Domain, cells: list[Cell], records: Mapping[str, dict[str, Any]]
 ) -> list[Plot]:
     """Return Rank-1 and mAP by iteration in each direction, mean over the seeds and their range (Fig. 3)."""
     found = []
@@ -31,7 +31,7 @@ def by_iteration(
                     chosen = [
                         cell for cell in cells if (cell.row.label, cell.direction) == (label, direction)
                     ]
-                    steps, values = _histories([results(cell.run) for cell in chosen], metric)
+                    steps, values = _histories([records[cell.run] for cell in chosen], metric)
                     colour = COLOURS[number % len(COLOURS)]
                     style: dict[str, Any] = {
                         "color": colour,
@@ -55,7 +55,7 @@ def _histories(contents: list[dict[str, Any]], metric: str) -> tuple[list[int], 
     """Return the iterations at which every run was evaluated, from 0, and the metric [runs, iterations]."""
     series = []
     for content in contents:
-        line = {0: content["direct_transfer"][metric]}
+        line = {0: content["results"]["direct_transfer"][metric]}
         line.update({each["iteration"]: each[metric] for each in content["history"] if metric in each})
         series.append(line)
     steps = sorted(set.intersection(*(set(line) for line in series)))

@@ -1,10 +1,14 @@
 """From experiments to runs: what is the same is run once, what begins alike branches off."""
 
 import argparse
+import hashlib
+import json
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from nplp.engine.setup import load_config
 from nplp.errors import UserError
@@ -51,6 +55,13 @@ class Run:
         """Keys of the runs that must be finished before."""
         return tuple(key for key in (self.source, self.branch) if key)
 
+    @property
+    def settings(self) -> str:
+        """What decides its results, as words: files, what they hold, options, what it goes on from."""
+        files = (self.config, *self.overlays)
+        words = [*files, f"content {_digest(files)}", *(f"{key}={value}" for key, value in self.options)]
+        return " ".join([*words, f"after {self.branch}" if self.branch else ""]).strip()
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -61,6 +72,20 @@ class Cell:
     seed: int
     run: str
     metrics: str
+
+
+@cache
+def _digest(files: tuple[str, ...]) -> str:
+    """Return eight digits that change with what configurations and their bases say, but not with comments."""
+    text = json.dumps([_content(ROOT / file) for file in files], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _content(path: Path) -> list[Any]:
+    """Return what a configuration says, and before it what its bases say."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    base = content.pop("_BASE_", None)
+    return [*(_content(path.parent / base) if base else ()), content]
 
 
 def plan(

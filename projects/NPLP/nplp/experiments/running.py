@@ -11,23 +11,28 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from tqdm import tqdm
 
 from nplp.circumstances import circumstances, commit
+from nplp.compat.processes import end_with_parent
 from nplp.engine.writing import write_atomically
 from nplp.errors import UserError
 from nplp.experiments.plan import ROOT, Run
 
-__all__ = ["finished", "results_of", "run_missing"]
+__all__ = ["DONE", "finished", "run_missing"]
 
 logger = logging.getLogger(__name__)
 
 DONE = "done.json"
 SHOWN = "shown.txt"
+LOCK = ".lock"
 PAUSE = 0.5
+PATIENCE = 60.0
+"""Seconds that a run is given to finish its step and to save it."""
 
 
 @dataclass
@@ -60,25 +65,12 @@ def finished(run: Run, folder: Path) -> bool:
     if not path.is_file():
         return False
     done = json.loads(path.read_text(encoding="utf-8"))
-    if done["settings"] != _settings(run):
+    if done["settings"] != run.settings:
         raise UserError(
-            f"{str(path.parent)!r} holds a run of other settings ({done['settings']}, now {_settings(run)}): "
+            f"{str(path.parent)!r} holds a run of other settings ({done['settings']}, now {run.settings}): "
             "remove that folder or name another with --folder"
         )
     return True
-
-
-def results_of(run: str, folder: Path) -> dict[str, Any]:
-    """Return the content of a finished run's results.json, with its history as ``history``."""
-    place = folder / run
-    content: dict[str, Any] = json.loads((place / "results.json").read_text(encoding="utf-8"))
-    lines = (place / "pseudo_labels.jsonl").read_text(encoding="utf-8").splitlines()
-    return {**content, "history": [json.loads(line) for line in lines]}
-
-
-def _settings(run: Run) -> str:
-    words = [run.config, *run.overlays, *(f"{key}={value}" for key, value in run.options)]
-    return " ".join([*words, f"after {run.branch}" if run.branch else ""]).strip()
 
 
 def run_missing(runs: list[Run], folder: Path, jobs: int = 1, threads: int = 1) -> list[str]:
@@ -96,13 +88,14 @@ def run_missing(runs: list[Run], folder: Path, jobs: int = 1, threads: int = 1) 
         Keys of runs that failed and of those that could not begin because of them.
 
     Raises:
-        UserError: if a folder holds a run of other settings.
+        UserError: if a folder holds a run of other settings, or another process carries out runs in it.
     """
-    waiting = [run for run in runs if not finished(run, folder)]
-    done = {run.key for run in runs} - {run.key for run in waiting}
     failed: list[str] = []
     active: list[_Active] = []
-    with _all_stopped(active), tqdm(total=len(waiting), desc="Runs", unit="run", disable=None) as bar:
+    with _alone(folder) as lock, _all_stopped(active):
+        waiting = [run for run in runs if not finished(run, folder)]
+        done = {run.key for run in runs} - {run.key for run in waiting}
+        bar = tqdm(total=len(waiting), desc="Runs", unit="run", disable=None)
         while waiting or active:
             for run in [run for run in waiting if set(run.needs) & set(failed)]:
                 waiting.remove(run)
@@ -110,7 +103,7 @@ def run_missing(runs: list[Run], folder: Path, jobs: int = 1, threads: int = 1) 
             ready = [run for run in waiting if set(run.needs) <= done]
             for run in ready[: max(0, jobs - len(active))]:
                 waiting.remove(run)
-                active.append(_start(run, folder, threads))
+                active.append(_start(run, folder, threads, lock))
             for one in [one for one in active if one.process.poll() is not None]:
                 active.remove(one)
                 bar.update()
@@ -121,11 +114,12 @@ def run_missing(runs: list[Run], folder: Path, jobs: int = 1, threads: int = 1) 
                 _finish(one, folder)
                 done.add(one.run.key)
             time.sleep(PAUSE)
+        bar.close()
     return failed
 
 
-def _start(run: Run, folder: Path, threads: int) -> _Active:
-    """Begin a run, or go on with it."""
+def _start(run: Run, folder: Path, threads: int, lock: IO[str] | None) -> _Active:
+    """Begin a run, or go on with it; it holds the lock too, and ends where it can be resumed if this dies."""
     place = folder / run.key
     place.mkdir(parents=True, exist_ok=True)
     if run.branch and not list(place.glob("epoch_*.pth")):
@@ -146,6 +140,8 @@ def _start(run: Run, folder: Path, threads: int) -> _Active:
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
             start_new_session=True,
+            preexec_fn=partial(end_with_parent, signal.SIGTERM),
+            pass_fds=() if lock is None else (lock.fileno(),),
         )
     return _Active(run, process, time.monotonic())
 
@@ -158,13 +154,43 @@ def _finish(one: _Active, folder: Path) -> None:
         if path not in kept:
             path.unlink()
     seconds = round(time.monotonic() - one.begin, 1)
-    content = {"settings": _settings(one.run), "seconds": seconds, "commit": commit(), **circumstances()}
+    content = {"settings": one.run.settings, "seconds": seconds, "commit": commit(), **circumstances()}
     write_atomically(place / DONE, json.dumps(content, indent=2) + "\n")
 
 
 def _last_line(path: Path) -> str:
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "nothing was shown"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[IO[str] | None]:
+    """Hold a folder's lock while the block runs; yield it, or ``None`` where there are no such locks.
+
+    Raises:
+        UserError: if another process, or a run that it left, holds it for longer than a run takes to end.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "w", encoding="utf-8") as handle:
+        try:
+            import fcntl
+        except ImportError:
+            yield None
+            return
+        for number in range(round(PATIENCE / PAUSE) + 1):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if number == 0:
+                    logger.info("Waiting for the runs that another process began in %s", folder)
+                time.sleep(PAUSE)
+        else:
+            raise UserError(
+                f"another process carries out runs in {str(folder)!r}: wait for it, or name another folder "
+                "with --folder"
+            )
+        yield handle
 
 
 @contextmanager
