@@ -44,12 +44,14 @@ def test_layouts_are_read_by_the_toolboxs_classes(tiny_cfg, datasets, name):
         assert [item[0] for item in items] == sorted(item[0] for item in items)
 
 
-@pytest.mark.parametrize("name", ["SynthPlaza", "SynthStation"])
-def test_synthetic_domains_are_rendered_once_and_read(tiny_cfg, name):
+@pytest.mark.parametrize(("name", "larger"), [("SynthPlaza", 1), ("SynthStation", 1), ("SynthCampus", 2)])
+def test_synthetic_domains_are_rendered_once_and_read(tiny_cfg, name, larger):
     data = load_dataset(tiny_cfg, name)
     again = load_dataset(tiny_cfg, name)
     assert again == data
-    assert len({identity for _, identity, _ in data.train}) == SPEC.train_identities
+    assert len({identity for _, identity, _ in data.train}) == larger * SPEC.train_identities
+    assert len({identity for _, identity, _ in data.query}) == larger * SPEC.test_identities
+    assert len({camera for _, _, camera in data.train}) == larger * SPEC.cameras
     assert all(identity >= 0 for _, identity, _ in data.gallery), "junk is left out"
 
 

@@ -12,7 +12,7 @@ from nplp.data.synthetic.writer import market_name
 
 SPECS = st.builds(
     DomainSpec,
-    name=st.sampled_from(("plaza", "station")),
+    name=st.sampled_from(("plaza", "station", "campus")),
     train_identities=st.integers(1, 6),
     test_identities=st.integers(1, 6),
     images_per_identity=st.integers(4, 30),

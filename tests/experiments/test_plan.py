@@ -1,13 +1,16 @@
 """Runs are shared where they are the same, and every cell of every table has one."""
 
+import argparse
+from functools import reduce
 from pathlib import Path
 
 import pytest
 import yaml
 
+from nplp.engine.setup import load_config
 from nplp.experiments.catalogue import DOMAINS, EXPERIMENTS
-from nplp.experiments.definitions import SCOPES
-from nplp.experiments.plan import ROOT, plan
+from nplp.experiments.definitions import SCOPES, SOURCE, STARTUP
+from nplp.experiments.plan import ROOT, Run, _digest, plan, shared_stage
 
 ABLATIONS = ROOT / "configs" / "NPLP" / "ablations"
 
@@ -35,7 +38,8 @@ def test_every_row_is_planned_after_what_it_needs(domain):
         assert all((ROOT / path).is_file() for path in (run.config, *run.overlays))
     for name, experiment in EXPERIMENTS.items():
         there = [direction for direction in experiment.directions if direction in DOMAINS[domain].directions]
-        assert len(cells[name]) == len(experiment.rows) * experiment.seeds * len(there)
+        seeds = sum(row.seeds or experiment.seeds for row in experiment.rows)
+        assert len(cells[name]) == seeds * len(there)
         assert all(cell.run in seen for cell in cells[name])
 
 
@@ -67,14 +71,28 @@ def test_what_changes_the_correction_alone_branches_from_the_plain_startup():
     by_key = {run.key: run for run in runs}
     found = {cell.row.label: by_key[cell.run] for name in cells for cell in cells[name]}
     shared = found["default"].branch
-    for label in ("dissolved clusters kept", "assessment by Euclidean distance", "beta 0.8"):
+    for label in ("dissolved clusters kept", "assessment by Euclidean distance", "beta 0.9"):
         assert found[label].branch == shared
     for label in ("Euclidean distance", "literal loss (10)", "camera centring"):
         assert found[label].branch != shared
         assert found[label].source == found["default"].source
-    options = dict(found["beta 0.8"].options)
-    assert options["NPLP.BETA"] == "0.8"
+    options = dict(found["beta 0.9"].options)
+    assert options["NPLP.BETA"] == "0.9"
     assert "NPLP.BETA" not in dict(by_key[shared].options)
+
+
+def test_rows_are_compared_by_what_they_share():
+    rows = {row.label: row for name in ("table1", "readings", "correction") for row in EXPERIMENTS[name].rows}
+    for first, second, expected in (
+        ("PAP-1 w/ SS", "PAP-2 w/ SS", ""),
+        ("PAP-2 w/ SS", "PAP-2 NPLP", STARTUP),
+        ("default", "dissolved clusters kept", STARTUP),
+        ("default", "literal loss (10)", SOURCE),
+        ("startup only", "beta 0.8, the worst 30%", STARTUP),
+        ("startup only", "startup only, camera centring", SOURCE),
+    ):
+        assert shared_stage(rows[first], rows[second]) == expected, (first, second)
+        assert shared_stage(rows[second], rows[first]) == expected
 
 
 def test_alpha_is_a_multiple_of_the_configurations():
@@ -85,7 +103,65 @@ def test_alpha_is_a_multiple_of_the_configurations():
     assert alphas["alpha x 1"] is None
 
 
+def test_a_target_shares_the_source_model_of_another_with_the_same_source():
+    runs, cells = planned("table3", "table4")
+    by_key = {run.key: run for run in runs}
+    final = {cell.direction: by_key[cell.run] for name in cells for cell in cells[name]}
+    assert final["m2msmt"].source == final["m2d"].source
+    assert final["d2msmt"].source == final["d2m"].source
+    assert final["m2msmt"].config.endswith("s2c.yml")
+    assert final["m2msmt"].branch != final["m2d"].branch
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_shared_source_models_are_of_the_same_data_set(domain):
+    domain = DOMAINS[domain]
+    for direction, other in domain.sources.items():
+        first, second = (
+            load_config(argparse.Namespace(config_file=str(ROOT / domain.directions[each]), opts=[]))
+            for each in (direction, other)
+        )
+        for section in ("NPLP.SOURCE", "MODEL", "INPUT"):
+            of = [reduce(lambda node, part: node[part], section.split("."), cfg) for cfg in (first, second)]
+            assert of[0] == of[1], (direction, section)
+
+
+def test_more_iterations_are_other_runs_of_the_same_source():
+    runs, cells = planned("correction", "table1")
+    by_key = {run.key: run for run in runs}
+    alone = {cell.row.label: by_key[cell.run] for cell in cells["correction"]}
+    options = dict(alone["beta 0.5"].options)
+    assert (options["NPLP.ITERATIONS"], options["NPLP.STARTUP_ITERATIONS"]) == ("30", "15")
+    startup = dict(by_key[alone["beta 0.5"].branch].options)
+    assert (startup["NPLP.ITERATIONS"], startup["NPLP.STARTUP_ITERATIONS"]) == ("15", "15")
+    plain = [run for label, run in alone.items() if "centring" not in label]
+    assert len({run.branch for run in plain}) == 1
+    assert alone["startup only"].source in {run.source for run in runs if "iterations30" not in run.key}
+
+
+def test_a_traced_row_is_run_in_one_piece_with_its_page():
+    runs, cells = planned("fig4", "table1")
+    (cell,) = cells["fig4"]
+    by_key = {run.key: run for run in runs}
+    assert by_key[cell.run].branch == ""
+    pages = {run.key for run in runs if dict(run.options)["NPLP.REPORT"] == "True"}
+    assert pages == {cell.run}
+
+
+def test_settings_change_with_what_files_say_but_not_with_comments(tmp_path, monkeypatch):
+    monkeypatch.setattr("nplp.experiments.plan.ROOT", tmp_path)
+    seen = set()
+    for number, text in enumerate(("A: 1", "A: 1  # one", "A: 2")):
+        (tmp_path / f"base{number}.yml").write_text(text)
+        # The same name, so that the content alone can differ.
+        (tmp_path / "leaf.yml").write_text(f"_BASE_: base{number}.yml\nB: 3")
+        _digest.cache_clear()
+        seen.add(Run("key", "leaf.yml", (), ()).settings)
+    _digest.cache_clear()
+    assert len(seen) == 2
+
+
 def test_synthetic_and_real_pairs_have_the_papers_directions():
-    assert set(DOMAINS["real"].directions) == {"d2m", "m2d", "m2msmt", "d2msmt"}
     for domain in DOMAINS.values():
+        assert set(domain.directions) == set(domain.titles) == {"d2m", "m2d", "m2msmt", "d2msmt"}
         assert all(Path(ROOT / path).is_file() for path in domain.directions.values())

@@ -2,6 +2,11 @@
 
 import argparse
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -10,9 +15,23 @@ from nplp.engine.setup import load_config, prepare_output
 from nplp.errors import UserError
 from nplp.experiments import running
 from nplp.experiments.definitions import Domain, Experiment, Setting
-from nplp.experiments.plan import plan
-from nplp.experiments.running import finished, results_of, run_missing
+from nplp.experiments.plan import Run, plan
+from nplp.experiments.running import finished, run_missing
 from tiny import make_tiny_cfg
+
+CARRY_OUT = """
+import logging, pathlib, sys
+from nplp.experiments.definitions import Domain, Experiment, Setting
+from nplp.experiments.plan import plan
+from nplp.experiments.running import run_missing
+config, folder = sys.argv[1:]
+row = Setting("NPLP", "full", (), (("NPLP.NOISY_FRACTION", 0.4),))
+domain = Domain("synthetic", {"d2m": config}, {"d2m": "Plaza to Station"})
+runs, _ = plan(domain, [Experiment("small", "", (row,), ("d2m",))], [0])
+logging.basicConfig(format="%(message)s", level=logging.INFO)
+run_missing(runs, pathlib.Path(folder))
+"""
+"""What tools/reproduce.py does, for the small matrix."""
 
 ROWS = (Setting("w/ SS", "startup"), Setting("NPLP", "full", (), (("NPLP.NOISY_FRACTION", 0.4),)))
 SMALL = Experiment("small", "A small table", ROWS, ("d2m",), seeds=1)
@@ -28,6 +47,13 @@ def matrix(synthetic_root, tmp_path_factory):
     runs, cells = plan(domain, [SMALL], [0])
     assert run_missing(runs, folder, jobs=2) == []
     return domain, folder, runs, cells["small"]
+
+
+def results_of(run, folder):
+    """Return all that a run left of its results, to the last digit."""
+    content = json.loads((folder / run / "results.json").read_text())
+    lines = (folder / run / "pseudo_labels.jsonl").read_text().splitlines()
+    return {**content, "history": [json.loads(line) for line in lines]}
 
 
 def test_what_is_shared_is_run_once(matrix):
@@ -73,7 +99,7 @@ def test_nothing_is_run_twice(matrix, monkeypatch):
 
 def test_another_configuration_under_the_same_name_is_refused(matrix, monkeypatch):
     _, folder, runs, _ = matrix
-    monkeypatch.setattr(running, "_settings", lambda run: "others")
+    monkeypatch.setattr(Run, "settings", "others")
     with pytest.raises(UserError, match="holds a run of other settings"):
         run_missing(runs, folder)
 
@@ -87,7 +113,7 @@ def test_a_run_that_fails_is_named_and_what_needs_it_is_not_begun(synthetic_root
     )
     runs, _ = plan(domain, [broken], [0])
     (tmp_path / "runs" / runs[0].key / "source").mkdir(parents=True)
-    done = {"settings": running._settings(runs[0]), "seconds": 0, "commit": ""}
+    done = {"settings": runs[0].settings, "seconds": 0, "commit": ""}
     (tmp_path / "runs" / runs[0].key / "done.json").write_text(json.dumps(done))
     failed = run_missing(runs, tmp_path / "runs")
     assert failed == [run.key for run in runs[1:]]
@@ -116,3 +142,62 @@ def test_a_matrix_that_is_stopped_goes_on_where_it_was(matrix, tmp_path, monkeyp
         ours, theirs = results_of(cell.run, tmp_path), results_of(cell.run, folder)
         assert ours["final"] == theirs["final"]
         assert ours["history"] == theirs["history"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+def test_a_killed_matrix_leaves_no_run_behind_and_goes_on_to_the_same_results(matrix, tmp_path):
+    domain, folder, _, cells = matrix
+    words = [sys.executable, "-c", CARRY_OUT, domain.directions["d2m"], str(tmp_path)]
+    first = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    source = next(iter(cells)).run.split("/")
+    checkpoints = tmp_path / source[0] / source[1]
+    while not list(checkpoints.rglob("source/epoch_*.pth")):
+        assert first.poll() is None, first.stderr.read()
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    # At once: the run that was left may still save its step, which is waited for.
+    second = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    assert second.returncode == 0, second.stderr
+    full = next(cell.run for cell in cells if cell.row.reach == "full")
+    ours, theirs = results_of(full, tmp_path), results_of(full, folder)
+    assert ours["final"] == theirs["final"]
+    assert ours["history"] == theirs["history"]
+
+
+def test_a_second_matrix_in_the_same_folder_is_refused(matrix, tmp_path, monkeypatch, caplog):
+    fcntl = pytest.importorskip("fcntl")
+    _, _, runs, _ = matrix
+    monkeypatch.setattr(running, "PATIENCE", 0.5)
+    with open(tmp_path / running.LOCK, "w") as held, caplog.at_level("INFO"):
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process carries out runs in .* --folder"):
+            run_missing(runs, tmp_path)
+    assert "Waiting for the runs that another process began" in caplog.text
+    assert os.listdir(tmp_path) == [running.LOCK], "nothing was begun"
+
+
+def test_a_child_gets_the_signal_that_it_asked_for_when_its_parent_dies(tmp_path):
+    if sys.platform != "linux":
+        pytest.skip("only Linux tells a process that its parent died")
+    code = (
+        "import functools, signal, subprocess, sys, time\n"
+        "from nplp.compat.processes import end_with_parent\n"
+        "trap = 'trap \"touch ended; exit\" TERM; touch begun; while true; do sleep 0.05; done'\n"
+        "asked = functools.partial(end_with_parent, signal.SIGTERM)\n"
+        "subprocess.Popen(['sh', '-c', trap], preexec_fn=asked)\n"
+        "time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    _wait_for(tmp_path / "begun")
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    _wait_for(tmp_path / "ended")
+
+
+def _wait_for(path):
+    for _ in range(1200):
+        if path.exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} did not come")

@@ -1,4 +1,4 @@
-"""Means, intervals and tables, by hand."""
+"""Means, intervals, differences and tables, by hand."""
 
 import csv
 import io
@@ -10,26 +10,34 @@ from nplp.experiments.catalogue import DOMAINS, EXPERIMENTS
 from nplp.experiments.definitions import Experiment, Setting
 from nplp.experiments.figures import by_iteration, by_setting
 from nplp.experiments.plan import Cell
-from nplp.experiments.tables import as_csv, as_markdown, estimate, published, rows_of
+from nplp.experiments.tables import as_csv, as_markdown, estimate, least_difference, published, rows_of
 
-A, B = Setting("a", "startup"), Setting("b", "full")
-TWO = Experiment("two", "Two rows", (A, B), ("d2m",), published="")
+A, B, C = Setting("a", "startup"), Setting("b", "full"), Setting("c", "full", against="b")
+THREE = Experiment("three", "Three rows", (A, B, C), ("d2m",), published="")
+VALUES = {"a": (40.0, 44.0, 48.0), "b": (44.0, 46.0, 54.0), "c": (45.0, 46.0, 54.0)}
 
 
 def metrics(value):
     return {"Rank-1": value, "Rank-5": value + 1, "Rank-10": value + 2, "mAP": value / 2}
 
 
-RESULTS = {
+RECORDS = {
     f"{name}{seed}": {
-        "final": metrics(value),
-        "direct_transfer": metrics(20.0),
-        "history": [{"iteration": step, **metrics(value - 4 + step)} for step in (1, 2)],
+        "results": {"final": metrics(value), "direct_transfer": metrics(20.0)},
+        "history": [
+            {"iteration": step, **metrics(value - 4 + step), "clusters": 10 * step + seed, "precision": 0.5}
+            for step in (1, 2)
+        ],
     }
-    for name, values in {"a": (40.0, 44.0, 48.0), "b": (44.0, 46.0, 54.0)}.items()
+    for name, values in VALUES.items()
     for seed, value in enumerate(values)
 }
-CELLS = [Cell(row, "d2m", seed, f"{row.label}{seed}", "final") for seed in range(3) for row in (A, B)]
+CELLS = [Cell(row, "d2m", seed, f"{row.label}{seed}", "final") for seed in range(3) for row in (A, B, C)]
+
+
+@pytest.fixture
+def rows():
+    return rows_of(THREE, CELLS, RECORDS)
 
 
 def test_an_interval_is_students():
@@ -41,22 +49,40 @@ def test_an_interval_is_students():
     assert str(estimate([40.0])) == "40.0"
 
 
-def test_rows_hold_every_seed_and_differences_of_the_same_seed():
-    first, second = rows_of(CELLS, RESULTS.__getitem__)
+def test_rows_hold_every_seed_and_differences_of_the_same_seed(rows):
+    first, second, third = rows
     assert first.values["Rank-1"] == [40, 44, 48]
-    assert first.against["mAP"] == [0, 0, 0]
+    assert (first.base, second.base, third.base) == ("", "a", "b")
+    assert first.against["mAP"] == []
     assert second.against["mAP"] == [2, 1, 3]
+    assert third.against["mAP"] == [0.5, 0, 0]
+    assert second.labels["clusters"] == [20, 21, 22], "those of the last iteration"
+    assert second.labels["recall"] == []
 
 
 def test_a_seed_that_is_missing_is_left_out_of_the_differences():
-    _, second = rows_of([cell for cell in CELLS if cell.run != "a1"], RESULTS.__getitem__)
+    _, second, _ = rows_of(THREE, [cell for cell in CELLS if cell.run != "a1"], RECORDS)
     assert second.values["mAP"] == [22, 23, 27]
     assert second.against["mAP"] == [2, 3]
 
 
-def test_csv_has_a_line_a_metric():
-    lines = list(csv.DictReader(io.StringIO(as_csv(rows_of(CELLS, RESULTS.__getitem__)))))
-    assert len(lines) == 8
+def test_a_row_whose_counterpart_has_not_been_run_is_compared_with_none():
+    _, third = rows_of(THREE, [cell for cell in CELLS if cell.row.label != "b"], RECORDS)
+    assert third.base == ""
+    assert "(b)" not in as_markdown(THREE, DOMAINS["synthetic"], [third])
+
+
+def test_the_least_difference_pools_the_variance_of_all_rows(rows):
+    # Differences 2, 1, 3 have variance 1; 0.5, 0, 0 have 1/12: pooled 13/24 with four degrees of freedom.
+    least, deviation = least_difference(rows, 3)
+    assert deviation == pytest.approx(math.sqrt(13 / 24))
+    assert least == pytest.approx(2.776 * math.sqrt(13 / 24 / 3), rel=1e-3)
+    assert least_difference(rows[:1], 3) is None
+
+
+def test_csv_has_a_line_a_metric(rows):
+    lines = list(csv.DictReader(io.StringIO(as_csv(rows))))
+    assert len(lines) == 12
     assert lines[3] == {
         "row": "a",
         "direction": "d2m",
@@ -65,20 +91,36 @@ def test_csv_has_a_line_a_metric():
         "half_of_95_percent": "4.968",
         "seeds": "3",
         "values": "20.000 22.000 24.000",
+        "against": "",
+        "difference": "",
+        "half_of_95_percent_of_difference": "",
     }
+    assert (lines[7]["against"], lines[7]["difference"]) == ("a", "2.000")
+    assert float(lines[7]["half_of_95_percent_of_difference"]) == pytest.approx(2.484, rel=1e-3)
 
 
-def test_markdown_stands_beside_the_paper():
-    text = as_markdown(TWO, DOMAINS["synthetic"], rows_of(CELLS, RESULTS.__getitem__))
-    assert "### SynthPlaza to SynthStation (d2m in the paper)" in text
-    assert "+2.0 ± 2.5" in text
+def test_markdown_stands_beside_the_paper(rows):
+    text = as_markdown(THREE, DOMAINS["synthetic"], rows)
+    assert "## SynthPlaza to SynthStation (d2m in the paper)" in text
+    assert "+2.0 ± 2.5 (a)" in text
+    assert "beyond 1.2 points between rows of one startup stage" in text
+    labels = text.split("Pseudo-labels of the last iteration")[1]
+    assert next(line for line in labels.splitlines() if line.startswith("| a ")).split("|")[2].strip() == "21"
     table = EXPERIMENTS["table3"]
-    cells = [Cell(table.rows[0], "d2m", 0, "a0", "final")]
-    text = as_markdown(table, DOMAINS["synthetic"], rows_of(cells, RESULTS.__getitem__))
+    cells = [Cell(table.rows[1], "d2m", 0, "a0", "final")]
+    text = as_markdown(table, DOMAINS["synthetic"], rows_of(table, cells, RECORDS))
     ours = next(line for line in text.splitlines() if line.startswith("| NPLP "))
     assert "40.0" in ours
     assert "74.3" in ours
     assert any(line.startswith("| MMT ") and "71.2" in line for line in text.splitlines())
+
+
+def test_every_row_is_compared_with_a_row_that_exists():
+    for experiment in EXPERIMENTS.values():
+        labels = {row.label for row in experiment.rows}
+        assert len(labels) == len(experiment.rows)
+        for row in experiment.rows:
+            assert not row.against or row.against in labels or experiment.name == "fig3", row
 
 
 def test_published_numbers_are_whole():
@@ -96,10 +138,10 @@ def test_published_numbers_are_whole():
     assert published("table2").keys() == {row.label for row in EXPERIMENTS["table2"].rows}
 
 
-def test_figures_are_drawn():
-    plots = by_iteration(TWO, DOMAINS["synthetic"], CELLS, RESULTS.__getitem__)
-    assert [plot.name for plot in plots] == ["two_d2m_rank1", "two_d2m_map"]
-    plots += by_setting(TWO, DOMAINS["synthetic"], rows_of(CELLS, RESULTS.__getitem__))
+def test_figures_are_drawn(rows):
+    plots = by_iteration(THREE, DOMAINS["synthetic"], CELLS, RECORDS)
+    assert [plot.name for plot in plots] == ["three_d2m_rank1", "three_d2m_map"]
+    plots += by_setting(THREE, DOMAINS["synthetic"], rows)
     for plot in plots:
         assert plot.svg.startswith("<svg")
         assert plot.png[:4] == b"\x89PNG"

@@ -27,12 +27,12 @@ def test_help_suffices(call, tool):
         assert word in shown.out
 
 
-def test_both_domains_are_rendered_into_the_cache_and_their_folders_printed(call, tmp_path):
+def test_all_domains_are_rendered_into_the_cache_and_their_folders_printed(call, tmp_path):
     code, shown = call(SMALL)
     folders = [Path(line) for line in shown.out.splitlines()]
     assert code == 0
     assert shown.err == ""
-    assert [folder.name.split("-")[0] for folder in folders] == ["plaza", "station"]
+    assert [folder.name.split("-")[0] for folder in folders] == ["plaza", "station", "campus"]
     for folder in folders:
         assert folder.parent == tmp_path / "cache"
         assert (folder / "manifest.json").is_file()
@@ -58,9 +58,9 @@ def test_a_sheet_has_a_row_a_person_and_a_column_a_camera(call, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_two_domains_have_two_sheets(call, tmp_path):
+def test_each_domain_has_its_sheet(call, tmp_path):
     code, shown = call(SMALL, "--sheet", tmp_path / "look.png")
     assert code == 0
     assert shown.out.splitlines()[1::2] == [
-        str(tmp_path / f"look-{name}.png") for name in ("plaza", "station")
+        str(tmp_path / f"look-{name}.png") for name in ("plaza", "station", "campus")
     ]

@@ -23,7 +23,7 @@ from nplp.experiments.definitions import (
     Setting,
 )
 
-__all__ = ["Cell", "Run", "plan"]
+__all__ = ["Cell", "Run", "plan", "shared_stage"]
 
 ROOT = Path(__file__).resolve().parents[4]
 ABLATIONS = "configs/NPLP/ablations"
@@ -171,6 +171,14 @@ def _until(
         if ORDER.index(OPTION_SCOPES.get(key, STARTUP)) <= reach
     )
     return overlays, given
+
+
+def shared_stage(first: Setting, second: Setting) -> str:
+    """Return the last stage that two rows have in common: STARTUP, SOURCE, or nothing."""
+    scopes = [SCOPES[name] for name in {*first.overlays} ^ {*second.overlays}]
+    scopes += [OPTION_SCOPES.get(key, STARTUP) for key, _ in {*first.options} ^ {*second.options}]
+    differs = min(map(ORDER.index, scopes), default=ORDER.index(FULL))
+    return ORDER[differs - 1] if differs else ""
 
 
 def _value(key: str, value: object, alpha: float) -> str:

@@ -13,8 +13,8 @@ import yaml
 from scipy.stats import t as student
 from tabulate import tabulate
 
-from nplp.experiments.definitions import Domain, Experiment
-from nplp.experiments.plan import Cell
+from nplp.experiments.definitions import SOURCE, STARTUP, Domain, Experiment
+from nplp.experiments.plan import Cell, shared_stage
 
 __all__ = ["COLUMNS", "Estimate", "Row", "as_csv", "as_markdown", "estimate", "least_difference", "published"]
 __all__ += ["rows_of"]
@@ -25,6 +25,7 @@ CSV = (
     *("row", "direction", "metric", "mean", "half_of_95_percent", "seeds", "values"),
     *("against", "difference", "half_of_95_percent_of_difference"),
 )
+SHARED = {STARTUP: "one startup stage", SOURCE: "one source model", "": "different source models"}
 LABELS = {
     "clusters": ("clusters", 1),
     "outliers": ("outliers", 1),
@@ -70,6 +71,7 @@ class Row:
         values: by metric, one a seed, in the order of the seeds.
         labels: by key of :data:`LABELS`, those of the last iteration, one a seed.
         base: label of the row that it is compared with; empty: none.
+        shared: the last stage that it has in common with that row.
         against: by metric, the differences from that row with the same seed.
     """
 
@@ -78,6 +80,7 @@ class Row:
     values: dict[str, list[float]]
     labels: dict[str, list[float]]
     base: str
+    shared: str
     against: dict[str, list[float]]
 
 
@@ -93,11 +96,11 @@ def estimate(values: list[float]) -> Estimate:
 def least_difference(rows: list[Row], count: int) -> tuple[float, float] | None:
     """Return from what size on a mean difference of mAP can be told from the noise of seeds, at 95%.
 
-    The variance of differences within a seed is pooled over all rows that are compared with another, so it
-    has many more degrees of freedom than a row's own.
+    The variance of differences within a seed is pooled over rows that are compared with another, so it has
+    more degrees of freedom than a row's own.
 
     Args:
-        rows: of one direction.
+        rows: of one direction that have equally much in common with what they are compared with.
         count: number of seeds of the difference.
 
     Returns:
@@ -148,7 +151,8 @@ def rows_of(experiment: Experiment, cells: list[Cell], records: Mapping[str, dic
         values = {name: [found[name] for found in by_seed.values()] for name in COLUMNS}
         last = labels[direction, label]
         known = {key: [line[key] for line in last if key in line] for key in LABELS}
-        rows.append(Row(label, direction, values, known, base if others else "", against))
+        shared = shared_stage(settings[label], settings[base]) if others else ""
+        rows.append(Row(label, direction, values, known, base if others else "", shared, against))
     return rows
 
 
@@ -218,15 +222,22 @@ def _against(row: Row) -> str:
 
 def _noise(rows: list[Row]) -> list[str]:
     """Return the paragraph that says which differences can be told from the noise of seeds."""
-    counts = [len(row.against[COMPARED]) for row in rows if row.base]
-    found = least_difference(rows, max(counts)) if counts else None
-    if found is None:
+    sentences = []
+    for stage, words in SHARED.items():
+        compared = [row for row in rows if row.base and row.shared == stage]
+        counts = [len(row.against[COMPARED]) for row in compared]
+        found = least_difference(compared, min(counts)) if counts else None
+        if found is not None:
+            least, deviation = found
+            sentences.append(
+                f"{least:.1f} points between rows of {words} (standard deviation of a difference "
+                f"{deviation:.1f}, pooled over {len(counts)})"
+            )
+    if not sentences:
         return []
-    least, deviation = found
     return [
-        f"With {max(counts)} seeds, differences of {COMPARED} beyond {least:.1f} points can be told from the "
-        f"noise of seeds (95%; standard deviation of a difference within a seed {deviation:.1f}, pooled over "
-        f"the {len(counts)} compared rows). The ± beside a number is its own 95% interval.",
+        f"Differences of {COMPARED} can be told from the noise of seeds (95%) beyond {'; '.join(sentences)}. "
+        "The ± beside a number is its own 95% interval.",
         "",
     ]
 
