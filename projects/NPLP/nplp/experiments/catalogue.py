@@ -1,6 +1,6 @@
 """Every table and figure of the paper, the questions that its open points raise, and where they are run."""
 
-from nplp.experiments.definitions import FULL, SOURCE, STARTUP, Domain, Experiment, Setting
+from nplp.experiments.definitions import FULL, SCOPES, SOURCE, STARTUP, Domain, Experiment, Setting
 
 __all__ = ["DOMAINS", "EXPERIMENTS"]
 
@@ -108,7 +108,10 @@ def _experiments() -> dict[str, Experiment]:
         Experiment(
             "table2",
             "Table II: concatenation against the hyper-network",
-            (Setting("PAP-2 w/DC", STARTUP, ("pap2", "concat")), Setting("PAP-2 w/HN", STARTUP, PAP2)),
+            (
+                Setting("PAP-2 w/DC", STARTUP, ("pap2", "concat"), whole=True),
+                Setting("PAP-2 w/HN", STARTUP, PAP2),
+            ),
             published="table2",
         ),
         Experiment(
@@ -137,7 +140,14 @@ def _experiments() -> dict[str, Experiment]:
             "fig5a",
             "Fig. 5(a): alpha, as a multiple of the configuration's",
             tuple(
-                Setting(f"alpha x {factor:g}", STARTUP, PAP2, (("NPLP.ALPHA", factor),), against="alpha x 1")
+                Setting(
+                    f"alpha x {factor:g}",
+                    STARTUP,
+                    PAP2,
+                    (("NPLP.ALPHA", factor),),
+                    against="alpha x 1",
+                    whole=factor != 1,
+                )
                 for factor in ALPHA_FACTORS
             ),
             directions=("d2m",),
@@ -161,8 +171,11 @@ def _experiments() -> dict[str, Experiment]:
             "The readings of open points against their alternatives",
             (
                 Setting("default", FULL, PAP2),
-                *(Setting(label, FULL, ("pap2", overlay)) for label, overlay in READINGS.items()),
-                Setting("averaged weights", FULL, ("pap2", "averaged"), metrics="final_ema"),
+                *(
+                    Setting(label, FULL, ("pap2", overlay), whole=SCOPES[overlay] == STARTUP)
+                    for label, overlay in READINGS.items()
+                ),
+                Setting("averaged weights", FULL, ("pap2", "averaged"), metrics="final_ema", whole=True),
             ),
             directions=("d2m",),
         ),

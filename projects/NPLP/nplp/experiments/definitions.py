@@ -45,7 +45,8 @@ class Setting:
         metrics: what of results.json counts; empty: that of the reach.
         seeds: how many it takes by default; 0: as many as its experiment.
         against: label of the row that it is compared with; empty: the experiment's first.
-        traced: whether it is run in one piece and keeps what its page is made from.
+        whole: whether it is run in one piece, as no other row shares its startup stage.
+        traced: whether it keeps what its page is made from; it is run in one piece then, too.
     """
 
     label: str
@@ -55,6 +56,7 @@ class Setting:
     metrics: str = ""
     seeds: int = 0
     against: str = ""
+    whole: bool = False
     traced: bool = False
 
 

@@ -140,22 +140,18 @@ def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]
     source = run(SOURCE, "source", {"NPLP.ITERATIONS": 0})
     if row.reach == SOURCE:
         return [source]
-    if row.traced:
-        return [source, run(FULL, "traced", {}, source=source.key)]
+    alone = row.reach == STARTUP
+    stage, name = (STARTUP, "alone") if alone else (FULL, "traced" if row.traced else "full")
+    schedule = {"NPLP.ITERATIONS": iterations, "NPLP.STARTUP_ITERATIONS": iterations if alone else startup}
+    if row.whole or row.traced:
+        return [source, run(stage, name, schedule, source=source.key)]
     first = run(
         STARTUP,
         "startup",
         {"NPLP.ITERATIONS": startup, "NPLP.STARTUP_ITERATIONS": startup},
         source=source.key,
     )
-    alone = row.reach == STARTUP
-    last = run(
-        STARTUP if alone else FULL,
-        "alone" if alone else "full",
-        {"NPLP.ITERATIONS": iterations, "NPLP.STARTUP_ITERATIONS": iterations if alone else startup},
-        source=source.key,
-        branch=first.key,
-    )
+    last = run(stage, name, schedule, source=source.key, branch=first.key)
     return [source, first, last]
 
 
