@@ -108,6 +108,7 @@ def test_the_base_of_a_leaf_is_the_root_of_its_chain():
         ("NPLP.K2", 30, "between 1 and NPLP.K1"),
         ("NPLP.EPSILON_UPDATE", "never", "'iteration' or 'first'"),
         ("NPLP.DISSOLVED", "merge", "'drop' or 'keep'"),
+        ("NPLP.RECLUSTERED_OUTLIERS", "keep", "'drop' or 'rejoin'"),
         ("NPLP.EMA_DECAY", 1.0, "in"),
         ("NPLP.ITERATIONS", -1, "at least 0"),
         ("NPLP.EPOCHS_PER_ITERATION", 0, "at least 1"),

@@ -177,6 +177,17 @@ def correct(
     return result, dissolved
 
 
+def rejoin(matrix: np.ndarray, startup: np.ndarray, labels: np.ndarray, epsilon: float) -> np.ndarray:
+    """Return labels in which outliers of correction join the sub-cluster of most neighbours."""
+    result = labels.copy()
+    for i in np.flatnonzero((startup >= 0) & (labels < 0)):
+        mates = (startup == startup[i]) & (labels >= 0) & (matrix[i] <= epsilon)
+        votes = {part: int((labels[mates] == part).sum()) for part in sorted(set(labels[mates].tolist()))}
+        if votes:
+            result[i] = max(votes, key=lambda part: votes[part])
+    return result
+
+
 @dataclass(frozen=True)
 class Expected:
     """What the stage should give."""
@@ -199,6 +210,7 @@ def estimate(
     noisy_fraction: float = 0.1,
     assessed: np.ndarray | None = None,
     keep: bool = False,
+    rejoined: bool = False,
     epsilon: float | None = None,
 ) -> Expected:
     if epsilon is None:
@@ -207,4 +219,6 @@ def estimate(
     score = scores(matrix if assessed is None else assessed, startup)
     noisy = lowest_scores(score, noisy_fraction)
     labels, dissolved = correct(matrix, startup, noisy, beta * epsilon, min_samples, keep)
+    if rejoined:
+        labels = rejoin(matrix, startup, labels, epsilon)
     return Expected(epsilon, startup, score, noisy, labels, dissolved)

@@ -74,6 +74,7 @@ def test_every_setting_has_an_option_with_the_librarys_default() -> None:
         ("--k2 2", "k2", 2),
         ("--camera-centering", "camera_centering", True),
         ("--dissolved keep", "dissolved", "keep"),
+        ("--reclustered-outliers rejoin", "reclustered_outliers", "rejoin"),
         ("--epsilon 0.5", "epsilon", 0.5),
         ("--quiet", "progress", False),
         ("", "progress", True),

@@ -38,25 +38,38 @@ def assert_matches(result: PseudoLabels, expected: oracle.Expected) -> None:
     np.testing.assert_array_equal(result.labels, expected.labels)
 
 
-@given(cases(), options, st.booleans(), st.booleans())
+@given(cases(), options, st.booleans(), st.booleans(), st.booleans())
 @settings(max_examples=80, deadline=None)
-def test_euclidean_stage_is_the_oracles(case: Case, chosen: dict, keep: bool, tiny: bool) -> None:
-    dissolved = "keep" if keep else "drop"
+def test_euclidean_stage_is_the_oracles(
+    case: Case, chosen: dict, keep: bool, rejoin: bool, tiny: bool
+) -> None:
+    words = {
+        "dissolved": "keep" if keep else "drop",
+        "reclustered_outliers": "rejoin" if rejoin else "drop",
+    }
     with tiny_blocks(tiny):
-        result = estimate_quietly(
-            case.features, case.camera_ids, distance="euclidean", dissolved=dissolved, **chosen
-        )
+        result = estimate_quietly(case.features, case.camera_ids, distance="euclidean", **words, **chosen)
     matrix = oracle.euclidean_matrix(case.features)
-    assert_matches(result, oracle.estimate(matrix, case.camera_ids, keep=keep, **chosen))
+    assert_matches(result, oracle.estimate(matrix, case.camera_ids, keep=keep, rejoined=rejoin, **chosen))
 
 
-@given(cases(), options, st.sampled_from([(20, 6), (5, 3), (1, 1), (4, 1), (3, 9)]), st.booleans())
+@given(
+    cases(),
+    options,
+    st.sampled_from([(20, 6), (5, 3), (1, 1), (4, 1), (3, 9)]),
+    st.sampled_from(["drop", "rejoin"]),
+    st.booleans(),
+)
 @settings(max_examples=80, deadline=None)
-def test_jaccard_stage_is_the_oracles(case: Case, chosen: dict, k: tuple[int, int], tiny: bool) -> None:
+def test_jaccard_stage_is_the_oracles(
+    case: Case, chosen: dict, k: tuple[int, int], outliers: str, tiny: bool
+) -> None:
+    words = {"k1": k[0], "k2": k[1], "reclustered_outliers": outliers}
     with tiny_blocks(tiny):
-        result = estimate_quietly(case.features, case.camera_ids, k1=k[0], k2=k[1], **chosen)
+        result = estimate_quietly(case.features, case.camera_ids, **words, **chosen)
     matrix = oracle.jaccard_matrix(case.features, *k)
-    assert_matches(result, oracle.estimate(matrix, case.camera_ids, **chosen))
+    rejoined = outliers == "rejoin"
+    assert_matches(result, oracle.estimate(matrix, case.camera_ids, rejoined=rejoined, **chosen))
 
 
 @pytest.mark.parametrize("distance", ["jaccard", "euclidean"])

@@ -103,6 +103,10 @@ def _add_method_keys(cfg: CfgNode) -> None:
     cfg.NPLP.EPSILON_UPDATE = "iteration"
     # A noisy cluster that dissolves entirely when clustered again is dropped ("drop") or kept ("keep").
     cfg.NPLP.DISSOLVED = "drop"
+    # What is an outlier when its noisy cluster is clustered again is left out of the iteration ("drop", the
+    # paper's X_t^c holds sub-clusters alone) or put back ("rejoin") into the sub-cluster in which it has the
+    # most neighbours within epsilon_e.
+    cfg.NPLP.RECLUSTERED_OUTLIERS = "drop"
 
     _add_rule_keys(cfg)
 

@@ -66,6 +66,12 @@ def validate_config(cfg: CfgNode) -> None:
             "'iteration' or 'first'",
         ),
         ("NPLP.DISSOLVED", nplp.DISSOLVED, nplp.DISSOLVED in ("drop", "keep"), "'drop' or 'keep'"),
+        (
+            "NPLP.RECLUSTERED_OUTLIERS",
+            nplp.RECLUSTERED_OUTLIERS,
+            nplp.RECLUSTERED_OUTLIERS in ("drop", "rejoin"),
+            "'drop' or 'rejoin'",
+        ),
         *(
             (f"NPLP.RULES.{rule}", nplp.RULES[rule], nplp.RULES[rule] in actions, f"one of {actions}")
             for rule, actions in RULE_ACTIONS.items()

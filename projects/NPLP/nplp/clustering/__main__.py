@@ -60,6 +60,7 @@ _SETTINGS = (
     ("--min-samples", int, "COUNT", "images within epsilon of a core image, itself included"),
     ("--noisy-fraction", float, "SHARE", "share of the clusters that is clustered again, in (0, 1]"),
     ("--dissolved", str, "drop|keep", "what becomes of a noisy cluster without sub-clusters"),
+    ("--reclustered-outliers", str, "drop|rejoin", "what becomes of an image that falls out of one"),
     ("--distance", str, "jaccard|euclidean", "of epsilon and of the clusters"),
     ("--assessment-distance", str, "jaccard|euclidean", "of the scores (default: --distance)"),
     ("--k1", int, "COUNT", "neighbours of the Jaccard distance"),

@@ -20,6 +20,7 @@ from nplp.clustering.inputs import as_features, as_integer_ids
 from nplp.clustering.jaccard import JaccardDistances
 from nplp.clustering.parallel import Progress
 from nplp.clustering.reciprocal import reciprocal_encoding
+from nplp.clustering.rejoining import rejoin_outliers
 from nplp.clustering.results import PseudoLabels
 from nplp.clustering.settings import Settings
 
@@ -41,6 +42,7 @@ def estimate_pseudo_labels(
     k2: int = 6,
     camera_centering: bool = False,
     dissolved: str = "drop",
+    reclustered_outliers: str = "drop",
     epsilon: float | None = None,
     giant_share: float | None = None,
     equal_scores: str = "order",
@@ -63,6 +65,8 @@ def estimate_pseudo_labels(
         camera_centering: subtract each camera's mean feature before any distance; a camera of fewer than 5
             images keeps the global mean. Nothing changes where cameras are unknown.
         dissolved: whether a noisy cluster without sub-clusters is to "drop" into outliers or to "keep" whole.
+        reclustered_outliers: whether what falls out of a noisy cluster that is clustered again is to "drop"
+            into outliers or to "rejoin" the sub-cluster in which it has the most neighbours within epsilon_e.
         epsilon: epsilon_e from elsewhere in place of eq. 4; None computes it.
         giant_share: lower epsilon_e where a cluster holds this share of all samples or more, in (0, 1]; see
             `cluster_without_giants`. None, the paper's way, keeps such a cluster.
@@ -81,7 +85,7 @@ def estimate_pseudo_labels(
     """
     settings = Settings(
         alpha, beta, min_samples, noisy_fraction, correct, distance, assessment_distance, k1, k2,
-        camera_centering, dissolved, epsilon, giant_share, equal_scores,
+        camera_centering, dissolved, reclustered_outliers, epsilon, giant_share, equal_scores,
     )  # fmt: skip
     values = as_features(features)
     cameras = None if camera_ids is None else as_integer_ids("camera_ids", camera_ids, len(values))
@@ -126,6 +130,8 @@ class _Stage:
                 noisy = noisy[:0]
             keep = settings.dissolved == "keep"
             labels, gone = correct_labels(distances, startup, noisy, epsilon_c, settings.min_samples, keep)
+            if settings.reclustered_outliers == "rejoin":
+                labels = rejoin_outliers(distances, startup, labels, epsilon)
         return PseudoLabels(
             labels, startup, epsilon, epsilon_c, scores, noisy, gone, pairs, averaged, literal, giants
         )

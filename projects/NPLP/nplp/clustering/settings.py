@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from nplp.clustering import inputs
 
-__all__ = ["DISSOLVED", "DISTANCES", "EQUAL_SCORES", "Settings"]
+__all__ = ["DISSOLVED", "DISTANCES", "EQUAL_SCORES", "RECLUSTERED_OUTLIERS", "Settings"]
 
 DISTANCES = ("jaccard", "euclidean")
 DISSOLVED = ("drop", "keep")
+RECLUSTERED_OUTLIERS = ("drop", "rejoin")
 EQUAL_SCORES = ("order", "skip")
 
 
@@ -32,6 +33,7 @@ class Settings:
     k2: int
     camera_centering: bool
     dissolved: str
+    reclustered_outliers: str
     epsilon: float | None
     giant_share: float | None
     equal_scores: str
@@ -45,6 +47,7 @@ class Settings:
         if self.assessment_distance is not None:
             inputs.check_choice("assessment_distance", self.assessment_distance, DISTANCES)
         inputs.check_choice("dissolved", self.dissolved, DISSOLVED)
+        inputs.check_choice("reclustered_outliers", self.reclustered_outliers, RECLUSTERED_OUTLIERS)
         inputs.check_choice("equal_scores", self.equal_scores, EQUAL_SCORES)
         if self.giant_share is not None:
             inputs.check_fraction("giant_share", self.giant_share)

@@ -249,6 +249,7 @@ class PseudoLabelHook(HookBase):
             k2=options.K2,
             camera_centering=options.CAMERA_CENTERING,
             dissolved=options.DISSOLVED,
+            reclustered_outliers=options.RECLUSTERED_OUTLIERS,
             epsilon=frozen,
             giant_share=options.RULES.GIANT_SHARE if options.RULES.GIANT_CLUSTER == "lower" else None,
             equal_scores=options.RULES.EQUAL_SCORES,

@@ -81,6 +81,8 @@ CORRECTIONS: dict[str, Form] = {
 }
 FORMS: dict[str, Form] = {
     "beta 0.5, dissolved kept": (("dissolved_keep",), (("NPLP.BETA", 0.5),)),
+    "beta 0.5, outliers rejoin": (("outliers_rejoin",), (("NPLP.BETA", 0.5),)),
+    "beta 0.8, outliers rejoin": (("outliers_rejoin",), (("NPLP.BETA", 0.8),)),
     "beta 0.8, the worst 30%": ((), (("NPLP.BETA", 0.8), ("NPLP.NOISY_FRACTION", 0.3))),
 }
 """The paper's correction, and other forms of it: files of configs/NPLP/ablations, options."""

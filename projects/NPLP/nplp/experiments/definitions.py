@@ -25,7 +25,7 @@ SCOPES = {
         ),
         STARTUP,
     ),
-    **dict.fromkeys(("assessment_euclidean", "dissolved_keep"), FULL),
+    **dict.fromkeys(("assessment_euclidean", "dissolved_keep", "outliers_rejoin"), FULL),
 }
 """From which stage on a file of configs/NPLP/ablations changes a run: what comes before is shared."""
 

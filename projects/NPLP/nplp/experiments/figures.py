@@ -37,6 +37,7 @@ def by_iteration(
                         "color": colour,
                         "marker": MARKS[number % len(MARKS)],
                         "markersize": 3.5,
+                        "linestyle": "-" if number < len(COLOURS) else "--",
                     }
                     axes.plot(steps, values.mean(axis=0), label=label, **style)
                     axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15)
