@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from nplp.clustering.distances import Distances
@@ -36,44 +38,52 @@ def rejoin_outliers(
     if not lost.any() or not width:
         return joined
     if distances.all_within(epsilon_e):
-        keys, votes = _all_votes(startup_labels, labels, lost, width)
+        keys, counts = _all_votes(startup_labels, labels, lost, width)
     else:
-        keys, votes = _votes(distances, startup_labels, labels, lost, width, epsilon_e)
+        votes = _Votes(startup_labels, labels, lost, width)
+        distances.visit_edges(epsilon_e, votes.add)
+        keys, counts = votes.keys, votes.counts
     # The most votes first, then the first sub-cluster; of each sample the first of these.
     samples, parts = np.divmod(keys, width)
-    order = np.lexsort((parts, -votes, samples))
+    order = np.lexsort((parts, -counts, samples))
     chosen, first = np.unique(samples[order], return_index=True)
     joined[chosen] = parts[order][first]
     return joined
 
 
-def _votes(
-    distances: Distances,
-    startup_labels: np.ndarray,
-    labels: np.ndarray,
-    lost: np.ndarray,
-    width: int,
-    epsilon: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the keys (sample x width + sub-cluster) of what has neighbours there, and how many."""
-    keys, votes = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+@dataclass
+class _Votes:
+    """Counts, edge by edge, the neighbours that lost samples have in the sub-clusters of their cluster.
 
-    def count(first: np.ndarray, second: np.ndarray) -> None:
-        nonlocal keys, votes
-        found = np.concatenate([voters(first, second), voters(second, first)])
-        weights = np.concatenate([votes, np.ones(len(found), dtype=np.int64)])
-        keys, places = np.unique(np.concatenate([keys, found]), return_inverse=True)
-        votes = np.zeros(len(keys), dtype=np.int64)
-        np.add.at(votes, places.reshape(-1), weights)
+    Attributes:
+        startup_labels: [N] int64, before correction.
+        labels: [N] int64, after it.
+        lost: [N] bool, what is to be placed.
+        width: number of clusters after correction.
+        keys: [M] int64, sample x width + sub-cluster, ascending, of those that have met.
+        counts: [M] int64, how often.
+    """
 
-    def voters(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    startup_labels: np.ndarray
+    labels: np.ndarray
+    lost: np.ndarray
+    width: int
+    keys: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    counts: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    def add(self, first: np.ndarray, second: np.ndarray) -> None:
+        """Count the edges of a block."""
+        found = np.concatenate([self._keys(first, second), self._keys(second, first)])
+        weights = np.concatenate([self.counts, np.ones(len(found), dtype=np.int64)])
+        self.keys, places = np.unique(np.concatenate([self.keys, found]), return_inverse=True)
+        self.counts = np.zeros(len(self.keys), dtype=np.int64)
+        np.add.at(self.counts, places.reshape(-1), weights)
+
+    def _keys(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Return the keys of the pairs whose first was lost from the cluster in which the second stayed."""
-        mates = startup_labels[one] == startup_labels[other]
-        chosen = mates & lost[one] & (labels[other] != OUTLIER)
-        return one[chosen].astype(np.int64) * width + labels[other[chosen]]
-
-    distances.visit_edges(epsilon, count)
-    return keys, votes
+        mates = self.startup_labels[one] == self.startup_labels[other]
+        chosen = mates & self.lost[one] & (self.labels[other] != OUTLIER)
+        return one[chosen].astype(np.int64) * self.width + self.labels[other[chosen]]
 
 
 def _all_votes(
