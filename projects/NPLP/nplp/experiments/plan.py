@@ -142,7 +142,10 @@ def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]
         return [source]
     alone = row.reach == STARTUP
     stage, name = (STARTUP, "alone") if alone else (FULL, "traced" if row.traced else "full")
-    schedule = {"NPLP.ITERATIONS": iterations, "NPLP.STARTUP_ITERATIONS": iterations if alone else startup}
+    schedule: dict[str, object] = {
+        "NPLP.ITERATIONS": iterations,
+        "NPLP.STARTUP_ITERATIONS": iterations if alone else startup,
+    }
     if row.whole or row.traced:
         return [source, run(stage, name, schedule, source=source.key)]
     first = run(
