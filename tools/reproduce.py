@@ -17,6 +17,8 @@ examples:
     python tools/reproduce.py table1 --domain synthetic --seeds 0 1 2 3 4
   everything, and first what would be run:
     python tools/reproduce.py all --dry-run
+  the committed tables again, from the committed records of their runs, without running anything:
+    python tools/reproduce.py all --no-run --output docs/results/reproduce
   Fig. 5 on the real data sets (FASTREID_DATASETS):
     python tools/reproduce.py fig5a fig5b --domain real
 
@@ -40,8 +42,8 @@ def build_parser() -> OneLineParser:
     add(
         "--output",
         type=Path,
-        default=Path("docs/results/reproduce"),
-        help="of tables and figures (default: docs/results/reproduce)",
+        default=Path("logs/reproduce/results"),
+        help="of tables, figures and runs.jsonl (default: logs/reproduce/results)",
     )
     add("--dry-run", action="store_true", help="show which runs there are and which have ended")
     add(
