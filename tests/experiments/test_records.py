@@ -8,7 +8,8 @@ from nplp.errors import UserError
 from nplp.experiments.catalogue import DOMAINS, EXPERIMENTS
 from nplp.experiments.plan import ROOT, Run, plan
 from nplp.experiments.records import RECORDS, gather_records, load_records, save_records
-from nplp.experiments.tables import as_csv, as_markdown, rows_of
+from nplp.experiments.rows import rows_of
+from nplp.experiments.tables import as_csv, as_markdown
 from nplp.experiments.writing import write_experiment
 
 COMMITTED = ROOT / "docs" / "results" / "reproduce"

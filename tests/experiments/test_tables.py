@@ -10,7 +10,8 @@ from nplp.experiments.catalogue import DOMAINS, EXPERIMENTS
 from nplp.experiments.definitions import Experiment, Setting
 from nplp.experiments.figures import by_iteration, by_setting
 from nplp.experiments.plan import Cell
-from nplp.experiments.tables import as_csv, as_markdown, estimate, least_difference, published, rows_of
+from nplp.experiments.rows import LATE, estimate, least_difference, rows_of
+from nplp.experiments.tables import as_csv, as_markdown, published
 
 A, B, C = Setting("a", "startup"), Setting("b", "full"), Setting("c", "full", against="b")
 THREE = Experiment("three", "Three rows", (A, B, C), ("d2m",), published="")
@@ -78,6 +79,23 @@ def test_the_least_difference_pools_the_variance_of_all_rows(rows):
     assert deviation == pytest.approx(math.sqrt(13 / 24))
     assert least == pytest.approx(2.776 * math.sqrt(13 / 24 / 3), rel=1e-3)
     assert least_difference(rows[:1], 3) is None
+
+
+def test_late_evaluations_are_averaged_where_there_are_several():
+    def record(*values):
+        history = [{"iteration": step, "mAP": value} if value else {} for step, value in enumerate(values, 1)]
+        return {"results": {"final": metrics(2 * values[-1])}, "history": history}
+
+    records = {"a0": record(1, 2, 0, 4, 5, 0, 8, 10), "b0": record(1, 2, 0, 4, 5, 0, 9, 13)}
+    first, second = rows_of(THREE, [cell for cell in CELLS if cell.run in records], records)
+    assert first.values[LATE] == [9]
+    assert second.against[LATE] == [2]
+    assert "| +3.0 (a)      | +2.0 (a)" in as_markdown(THREE, DOMAINS["synthetic"], [first, second])
+    records["a0"] = record(1, 2, 0, 4, 5, 0, 0, 10)
+    first, second = rows_of(THREE, [cell for cell in CELLS if cell.run in records], records)
+    assert LATE not in first.values
+    assert second.against[LATE] == []
+    assert "+3.0 (a)" in as_markdown(THREE, DOMAINS["synthetic"], [first, second])
 
 
 def test_csv_has_a_line_a_metric(rows):

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nplp.experiments.definitions import Domain, Experiment
 from nplp.experiments.plan import Cell
-from nplp.experiments.tables import Row, estimate
+from nplp.experiments.rows import Row, estimate
 from nplp.report.plots import COLOURS, STYLE, Plot, figure_and_axes, finish_figure
 
 __all__ = ["by_iteration", "by_setting"]

@@ -1,118 +1,24 @@
-"""What came of the runs: means with their 95% intervals, beside the paper's numbers."""
+"""Rows as CSV, and as Markdown beside the paper's numbers."""
 
 import csv
 import io
 import math
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
 import yaml
-from scipy.stats import t as student
 from tabulate import tabulate
 
 from nplp.experiments.definitions import SOURCE, STARTUP, Domain, Experiment
-from nplp.experiments.plan import Cell, shared_stage
+from nplp.experiments.rows import COLUMNS, COMPARED, LABELS, LATE, Row, estimate, least_difference
 
-__all__ = ["COLUMNS", "Estimate", "Row", "as_csv", "as_markdown", "estimate", "least_difference", "published"]
-__all__ += ["rows_of"]
+__all__ = ["as_csv", "as_markdown", "published"]
 
-COLUMNS = ("Rank-1", "Rank-5", "Rank-10", "mAP")
-COMPARED = "mAP"
 CSV = (
     *("row", "direction", "metric", "mean", "half_of_95_percent", "seeds", "values"),
     *("against", "difference", "half_of_95_percent_of_difference"),
 )
 SHARED = {STARTUP: "one startup stage", SOURCE: "one source model", "": "different source models"}
-LABELS = {
-    "clusters": ("clusters", 1),
-    "outliers": ("outliers", 1),
-    "precision": ("precision", 100),
-    "recall": ("recall", 100),
-    "cross_camera_recall": ("recall across cameras", 100),
-    "mixed_noise": ("mixed noise", 100),
-    "fragmented_noise": ("fragmented noise", 100),
-}
-"""What is shown of the pseudo-labels: key, heading and factor."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds.
-
-    Attributes:
-        mean: of the values.
-        half: half the width of its 95% interval by Student's t; NaN for a single value.
-        count: number of values.
-    """
-
-    mean: float
-    half: float
-    count: int
-
-    def __str__(self) -> str:
-        return self.text("")
-
-    def text(self, sign: str) -> str:
-        """Return the mean and its interval as text, with a plus before the mean if ``sign`` is one."""
-        half = "" if math.isnan(self.half) else f" ± {self.half:.1f}"
-        return f"{self.mean:{sign}.1f}{half}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table in one direction.
-
-    Attributes:
-        label: of the setting.
-        direction: the paper's name of it.
-        values: by metric, one a seed, in the order of the seeds.
-        labels: by key of :data:`LABELS`, those of the last iteration, one a seed.
-        base: label of the row that it is compared with; empty: none.
-        shared: the last stage that it has in common with that row.
-        against: by metric, the differences from that row with the same seed.
-    """
-
-    label: str
-    direction: str
-    values: dict[str, list[float]]
-    labels: dict[str, list[float]]
-    base: str
-    shared: str
-    against: dict[str, list[float]]
-
-
-def estimate(values: list[float]) -> Estimate:
-    """Return the mean of one value or more, and half the width of its 95% interval."""
-    mean, count = statistics.mean(values), len(values)
-    if count < 2:
-        return Estimate(mean, math.nan, count)
-    half = float(student.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count)
-    return Estimate(mean, half, count)
-
-
-def least_difference(rows: list[Row], count: int) -> tuple[float, float] | None:
-    """Return from what size on a mean difference of mAP can be told from the noise of seeds, at 95%.
-
-    The variance of differences within a seed is pooled over rows that are compared with another, so it has
-    more degrees of freedom than a row's own.
-
-    Args:
-        rows: of one direction that have equally much in common with what they are compared with.
-        count: number of seeds of the difference.
-
-    Returns:
-        That size and the pooled standard deviation, both in points; ``None`` without two seeds of a row.
-    """
-    compared = [row.against[COMPARED] for row in rows if row.base and len(row.against[COMPARED]) > 1]
-    freedom = sum(len(differences) - 1 for differences in compared)
-    if not freedom:
-        return None
-    squares = sum((len(each) - 1) * statistics.variance(each) for each in compared)
-    deviation = math.sqrt(squares / freedom)
-    return float(student.ppf(0.975, freedom)) * deviation / math.sqrt(count), deviation
 
 
 def published(table: str) -> dict[str, dict[str, list[float | None]]]:
@@ -124,38 +30,6 @@ def published(table: str) -> dict[str, dict[str, list[float | None]]]:
     return found
 
 
-def rows_of(experiment: Experiment, cells: list[Cell], records: Mapping[str, dict[str, Any]]) -> list[Row]:
-    """Gather the cells of an experiment into rows, direction by direction.
-
-    Args:
-        experiment: whose cells they are.
-        cells: those whose runs have ended.
-        records: by the key of a run.
-    """
-    metrics: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
-    labels: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for cell in cells:
-        place = cell.direction, cell.row.label
-        record = records[cell.run]
-        metrics.setdefault(place, {})[cell.seed] = record["results"][cell.metrics]
-        labels.setdefault(place, []).extend(record["history"][-1:])
-    settings = {row.label: row for row in experiment.rows}
-    rows = []
-    for (direction, label), by_seed in metrics.items():
-        base = settings[label].against or experiment.rows[0].label
-        others = metrics.get((direction, base), {}) if base != label else {}
-        against = {
-            name: [found[name] - others[seed][name] for seed, found in by_seed.items() if seed in others]
-            for name in COLUMNS
-        }
-        values = {name: [found[name] for found in by_seed.values()] for name in COLUMNS}
-        last = labels[direction, label]
-        known = {key: [line[key] for line in last if key in line] for key in LABELS}
-        shared = shared_stage(settings[label], settings[base]) if others else ""
-        rows.append(Row(label, direction, values, known, base if others else "", shared, against))
-    return rows
-
-
 def as_csv(rows: list[Row]) -> str:
     """Return rows as CSV: a line a row, direction and metric."""
     buffer = io.StringIO()
@@ -163,7 +37,7 @@ def as_csv(rows: list[Row]) -> str:
     writer.writerow(CSV)
     for row in rows:
         for name, values in row.values.items():
-            difference = _numbers(row.against[name]) if row.base else ["", ""]
+            difference = _numbers(row.against[name]) if row.base and row.against[name] else ["", ""]
             listed = " ".join(f"{value:.3f}" for value in values)
             writer.writerow(
                 [
@@ -201,44 +75,61 @@ def as_markdown(experiment: Experiment, domain: Domain, rows: list[Row]) -> str:
 def _metrics_table(experiment: Experiment, direction: str, rows: list[Row]) -> str:
     theirs = published(experiment.published)
     ours = {row.label: row for row in rows}
-    header = ["", *COLUMNS, f"{COMPARED} against", "seeds"]
+    compared = _compared(rows)
+    header = ["", *COLUMNS, *(f"{metric} against" for metric in compared), "seeds"]
     header += [f"paper {name}" for name in COLUMNS] if theirs else []
     table = []
     for label in dict.fromkeys([*theirs, *ours]):
         row = ours.get(label)
         line = [str(estimate(row.values[name])) for name in COLUMNS] if row else [""] * len(COLUMNS)
-        line += [_against(row), str(len(row.values[COMPARED]))] if row else ["", ""]
+        line += [_against(row, metric) for metric in compared] if row else [""] * len(compared)
+        line += [str(len(row.values[COMPARED]))] if row else [""]
         paper = theirs.get(label, {}).get(direction, ())
         table.append([label, *line, *("-" if value is None else f"{value:.1f}" for value in paper)])
     return tabulate(table, headers=header, tablefmt="github", disable_numparse=True)
 
 
-def _against(row: Row) -> str:
+def _compared(rows: list[Row]) -> list[str]:
+    """Return the metrics of which differences are shown."""
+    return [COMPARED, LATE] if any(LATE in row.values for row in rows) else [COMPARED]
+
+
+def _against(row: Row, metric: str) -> str:
     """Return the mean difference from the row that it is compared with, and the name of that row."""
-    if not row.base or not row.against[COMPARED]:
+    if not row.base or not row.against.get(metric):
         return ""
-    return f"{estimate(row.against[COMPARED]).text('+')} ({row.base})"
+    return f"{estimate(row.against[metric]).text('+')} ({row.base})"
 
 
 def _noise(rows: list[Row]) -> list[str]:
-    """Return the paragraph that says which differences can be told from the noise of seeds."""
-    sentences = []
-    for stage, words in SHARED.items():
-        compared = [row for row in rows if row.base and row.shared == stage]
-        counts = [len(row.against[COMPARED]) for row in compared]
-        found = least_difference(compared, min(counts)) if counts else None
-        if found is not None:
-            least, deviation = found
-            sentences.append(
-                f"{least:.1f} points between rows of {words} (standard deviation of a difference "
-                f"{deviation:.1f}, pooled over {len(counts)})"
-            )
-    if not sentences:
+    """Return the paragraphs that say which differences can be told from the noise of seeds."""
+    paragraphs = []
+    for metric in _compared(rows):
+        sentences = [
+            sentence for stage in SHARED for sentence in _noise_between(rows, stage, metric) if sentence
+        ]
+        if sentences:
+            told = f"Differences of {metric} can be told from the noise of seeds (95%) "
+            paragraphs += [f"{told}{'; '.join(sentences)}.", ""]
+    if LATE in _compared(rows):
+        paragraphs += [
+            f"The {LATE} is the mean over the evaluations in the last quarter of the iterations.",
+            "",
+        ]
+    return [*paragraphs, "The ± beside a number is its own 95% interval.", ""] if paragraphs else []
+
+
+def _noise_between(rows: list[Row], stage: str, metric: str) -> list[str]:
+    """Return what can be told between rows that have everything up to ``stage`` in common, if anything."""
+    compared = [row for row in rows if row.base and row.shared == stage and row.against.get(metric)]
+    counts = [len(row.against[metric]) for row in compared]
+    found = least_difference(compared, min(counts), metric) if counts else None
+    if found is None:
         return []
+    least, deviation = found
     return [
-        f"Differences of {COMPARED} can be told from the noise of seeds (95%) beyond {'; '.join(sentences)}. "
-        "The ± beside a number is its own 95% interval.",
-        "",
+        f"beyond {least:.1f} points between rows of {SHARED[stage]} (standard deviation of a difference "
+        f"{deviation:.1f}, pooled over {len(counts)})"
     ]
 
 

@@ -9,7 +9,8 @@ from nplp.engine.writing import write_atomically, write_bytes_atomically
 from nplp.experiments.definitions import Domain, Experiment
 from nplp.experiments.figures import by_iteration, by_setting
 from nplp.experiments.plan import Cell
-from nplp.experiments.tables import as_csv, as_markdown, rows_of
+from nplp.experiments.rows import rows_of
+from nplp.experiments.tables import as_csv, as_markdown
 
 __all__ = ["write_experiment"]
 
