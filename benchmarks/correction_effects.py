@@ -130,18 +130,22 @@ def build_parser() -> OneLineParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Measure every folder, and print the means over them by beta."""
+    """Measure every folder, and print the means over the runs of a setting."""
     torch.set_num_threads(1)
-    runs = {str(folder): dict(measure(folder)) for folder in args.folders}
-    rows = [
-        [form, *(np.mean([run[form][name] for run in runs.values()]) for name in COLUMNS)]
-        for form in next(iter(runs.values()))
-    ]
-    headers = ["", *COLUMNS.values()]
-    sys.stdout.write(tabulate(rows, headers=headers, tablefmt="github", floatfmt=".1f") + "\n")
+    runs = {"/".join(folder.parts[-5:]): dict(measure(folder)) for folder in args.folders}
+    groups: dict[str, list[dict[str, dict[str, float]]]] = {}
+    for name, run in runs.items():
+        # Runs of one setting differ in the last folders but one and two: seed and stage.
+        groups.setdefault("/".join(name.split("/")[:-2]), []).append(run)
+    for name, group in groups.items():
+        rows = [
+            [form, *(np.mean([run[form][column] for run in group]) for column in COLUMNS)]
+            for form in group[0]
+        ]
+        table = tabulate(rows, headers=["", *COLUMNS.values()], tablefmt="github", floatfmt=".1f")
+        sys.stdout.write(f"{name}, {len(group)} runs\n\n{table}\n\n")
     if args.output:
-        names = {"/".join(Path(name).parts[-5:]): run for name, run in runs.items()}
-        content = {**circumstances(), "commit": commit(), "runs": names}
+        content = {**circumstances(), "commit": commit(), "runs": runs}
         args.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

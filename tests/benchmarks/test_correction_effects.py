@@ -43,15 +43,18 @@ def test_a_folder_without_a_checkpoint_is_one_line(tmp_path):
 
 
 def test_means_over_runs_are_shown_and_kept(tmp_path, monkeypatch, capsys):
-    values = {"a": 10.0, "b": 20.0}
+    values = {"seed0": 10.0, "seed1": 20.0}
     monkeypatch.setattr(
         correction_effects,
         "measure",
-        lambda folder: [("form", dict.fromkeys(correction_effects.COLUMNS, values[folder.name]))],
+        lambda folder: [("form", dict.fromkeys(correction_effects.COLUMNS, values[folder.parent.name]))],
     )
-    words = [str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(tmp_path / "kept.json")]
+    words = [str(tmp_path / setting / seed / "startup") for setting in "xy" for seed in values]
+    words += ["--output", str(tmp_path / "kept.json")]
     correction_effects.main(correction_effects.build_parser().parse_args(words))
-    row = capsys.readouterr().out.splitlines()[-1].split("|")[1:-1]
-    assert [cell.strip() for cell in row] == ["form", *["15.0"] * len(correction_effects.COLUMNS)]
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| form")]
+    assert rows == [["form", *["15.0"] * len(correction_effects.COLUMNS)]] * 2
+    assert sum(line.endswith(", 2 runs") for line in lines) == 2
     kept = json.loads((tmp_path / "kept.json").read_text())["runs"]
-    assert [run["form"]["people"] for run in kept.values()] == [10, 20]
+    assert [run["form"]["people"] for run in kept.values()] == [10, 20, 10, 20]
