@@ -44,7 +44,9 @@ def by_iteration(
                 axes.set_xlabel("iteration")
                 axes.set_ylabel(f"{metric}, percent")
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-                axes.legend(fontsize=8)
+                # Many lines leave no room for their names among them.
+                outside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(labels) > 4 else {}
+                axes.legend(fontsize=8, **outside)
                 svg, png = finish_figure(figure)
             name = f"{experiment.name}_{direction}_{metric.lower().replace('-', '')}"
             title = f"{domain.titles[direction]}: {metric} by iteration"
