@@ -133,6 +133,18 @@ def test_markdown_stands_beside_the_paper(rows):
     assert any(line.startswith("| MMT ") and "71.2" in line for line in text.splitlines())
 
 
+def test_a_direct_transfer_has_no_labels_and_is_no_measure_of_noise():
+    table = EXPERIMENTS["table3"]
+    cells = [
+        Cell(row, "d2m", seed, f"b{seed}", row.metrics or "final") for row in table.rows for seed in range(3)
+    ]
+    transfer, adapted = rows_of(table, cells, RECORDS)
+    assert transfer.values["Rank-1"] == [20, 20, 20]
+    assert transfer.labels["clusters"] == []
+    assert adapted.against["mAP"] == [12, 13, 17]
+    assert "from the noise" not in as_markdown(table, DOMAINS["synthetic"], [transfer, adapted])
+
+
 def test_every_row_is_compared_with_a_row_that_exists():
     for experiment in EXPERIMENTS.values():
         labels = {row.label for row in experiment.rows}

@@ -28,6 +28,7 @@ __all__ = [
 
 COLUMNS = ("Rank-1", "Rank-5", "Rank-10", "mAP")
 COMPARED = "mAP"
+TRANSFER = "direct_transfer"
 LATE = "late mAP"
 """The mean over the evaluations in the last quarter of the iterations, where there are several."""
 LABELS = {
@@ -75,7 +76,7 @@ class Row:
         values: by metric, and by :data:`LATE` where it is known, one a seed, in the order of the seeds.
         labels: by key of :data:`LABELS`, those of the last iteration, one a seed.
         base: label of the row that it is compared with; empty: none.
-        shared: the last stage that it has in common with that row.
+        shared: the last stage that it has in common with that row; "direct_transfer" if it is one.
         against: by metric, the differences from that row with the same seed.
     """
 
@@ -137,7 +138,9 @@ def rows_of(experiment: Experiment, cells: list[Cell], records: Mapping[str, dic
         if cell.metrics == "final":
             found.update(_late(record["history"]))
         metrics.setdefault(place, {})[cell.seed] = found
-        labels.setdefault(place, []).extend(record["history"][-1:])
+        # The direct transfer of a run that goes on has nothing to do with the run's last labels.
+        last = record["history"][-1:] if cell.metrics != TRANSFER else []
+        labels.setdefault(place, []).extend(last)
     settings = {row.label: row for row in experiment.rows}
     rows = []
     for (direction, label), by_seed in metrics.items():
@@ -156,6 +159,8 @@ def rows_of(experiment: Experiment, cells: list[Cell], records: Mapping[str, dic
         last = labels[direction, label]
         known = {key: [line[key] for line in last if key in line] for key in LABELS}
         shared = shared_stage(settings[label], settings[base]) if others else ""
+        if others and settings[base].metrics == TRANSFER:
+            shared = TRANSFER
         rows.append(Row(label, direction, values, known, base if others else "", shared, against))
     return rows
 
