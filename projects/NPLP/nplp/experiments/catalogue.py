@@ -165,7 +165,7 @@ def _experiments() -> dict[str, Experiment]:
                     Setting(f"beta {beta:g}", FULL, PAP2, (("NPLP.BETA", beta),), against=WITHOUT)
                     for beta in BETAS
                 ),
-                Setting(WITHOUT, STARTUP, PAP2),
+                Setting(WITHOUT, STARTUP, PAP2, against=WITHOUT),
             ),
             directions=("d2m",),
             figure="sensitivity",
