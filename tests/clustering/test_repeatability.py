@@ -51,7 +51,23 @@ def test_result_is_the_same_each_time_and_with_any_number_of_threads(
 def test_device_finds_what_the_processor_finds(distance: str, centring: bool, tiny: bool, kind: str) -> None:
     # The kernels for devices, on the one device that every machine has.
     case = make_case(12, count=300, dimension=70, cameras=4, kind=kind, offset=10.0)
-    settings = Settings(0.01, 0.5, 4, 0.3, True, distance, None, 20, 6, centring, "drop", None, None, "order")
+    settings = Settings(
+        alpha=0.01,
+        beta=0.5,
+        min_samples=4,
+        noisy_fraction=0.3,
+        correct=True,
+        distance=distance,
+        assessment_distance=None,
+        k1=20,
+        k2=6,
+        camera_centering=centring,
+        dissolved="drop",
+        reclustered_outliers="drop",
+        epsilon=None,
+        giant_share=None,
+        equal_scores="order",
+    )
     results = []
     for device in (None, torch.device("cpu")):
         with tiny_blocks(tiny and device is not None):

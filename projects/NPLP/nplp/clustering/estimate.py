@@ -84,9 +84,22 @@ def estimate_pseudo_labels(
     graph up to 256 a sample, and with the Jaccard distance sparse rows of about 100 values a sample.
     """
     settings = Settings(
-        alpha, beta, min_samples, noisy_fraction, correct, distance, assessment_distance, k1, k2,
-        camera_centering, dissolved, reclustered_outliers, epsilon, giant_share, equal_scores,
-    )  # fmt: skip
+        alpha=alpha,
+        beta=beta,
+        min_samples=min_samples,
+        noisy_fraction=noisy_fraction,
+        correct=correct,
+        distance=distance,
+        assessment_distance=assessment_distance,
+        k1=k1,
+        k2=k2,
+        camera_centering=camera_centering,
+        dissolved=dissolved,
+        reclustered_outliers=reclustered_outliers,
+        epsilon=epsilon,
+        giant_share=giant_share,
+        equal_scores=equal_scores,
+    )
     values = as_features(features)
     cameras = None if camera_ids is None else as_integer_ids("camera_ids", camera_ids, len(values))
     device = features.device if isinstance(features, torch.Tensor) and features.device.type != "cpu" else None

@@ -14,7 +14,7 @@ RECLUSTERED_OUTLIERS = ("drop", "rejoin")
 EQUAL_SCORES = ("order", "skip")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """The settings of `estimate_pseudo_labels`, which says what each one is.
 

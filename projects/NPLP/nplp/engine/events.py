@@ -1,14 +1,30 @@
-"""What an iteration's pseudo-labels are, for ``metrics.json`` and TensorBoard."""
+"""What goes into ``metrics.json`` and TensorBoard beside the toolbox's own scalars, and when."""
 
 from typing import Any
 
 import numpy as np
 import torch
+from fastreid.engine import hooks
 from fastreid.utils.events import get_event_storage
 
-__all__ = ["log_histograms", "log_line"]
+__all__ = ["EpochWriter", "log_histograms", "log_line"]
 
 BINS = 50
+
+
+class EpochWriter(hooks.PeriodicWriter):
+    """Writes every ``period`` steps and once at the end of each epoch.
+
+    The toolbox's hook may write at an epoch's last step and then at the epoch's end, and its writers keep
+    one line a step: what is logged at the epoch's end, evaluation and pseudo-labels, would be lost.
+    """
+
+    def after_step(self) -> None:
+        """Write if it is time, and the epoch's end does not follow at once."""
+        trainer = self.trainer
+        if trainer.step + 1 < trainer.steps_per_epoch and (trainer.iter + 1) % self._period == 0:
+            for writer in self._writers:
+                writer.write()
 
 
 def log_line(line: dict[str, Any]) -> None:

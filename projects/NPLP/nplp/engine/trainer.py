@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from nplp.data.loaders import TrainSet, build_train_loader
 from nplp.engine.checkpoint import AtomicCheckpointer, read_checkpoint
+from nplp.engine.events import EpochWriter
 from nplp.engine.interruption import finished_first
 from nplp.engine.resuming import check_same_run, drop_lines_from
 from nplp.engine.seeding import derive_seed, random_state, restore_random_state, seed_everything
@@ -62,7 +63,7 @@ class ReidTrainer(DefaultTrainer):
         self.steps_per_epoch = 0
         self.iter = self.start_iter = 0
         self.epoch = self.start_epoch = 0
-        self.start_step = 0
+        self.step = self.start_step = 0
         self._random_state: dict[str, Any] | None = None
         self.max_epoch = cfg.SOLVER.MAX_EPOCH
         self.warmup_iters = cfg.SOLVER.WARMUP_ITERS
@@ -189,7 +190,7 @@ class ReidTrainer(DefaultTrainer):
             Interrupted: if a signal asked to stop; the state after the last step is saved.
         """
         if comm.is_main_process():
-            self.register_hooks([hooks.PeriodicWriter(self.build_writers(), WRITER_PERIOD)])
+            self.register_hooks([EpochWriter(self.build_writers(), WRITER_PERIOD)])
         with EventStorage(self.iter) as self.storage:
             try:
                 self.before_train()
@@ -218,6 +219,7 @@ class ReidTrainer(DefaultTrainer):
         with bar:
             self._return_to_step(batches, bar)
             for step in range(self.start_step, self.steps_per_epoch):
+                self.step = step
                 with finished_first() as interruption:
                     self.before_step()
                     self._run_step(step)
