@@ -112,6 +112,25 @@ def test_alpha_is_a_multiple_of_the_configurations():
     assert alphas["alpha x 1"] is None
 
 
+def test_a_wider_embedding_is_another_source_model():
+    runs, cells = planned("table2")
+    by_key = {run.key: run for run in runs}
+    found = {cell.row.label: by_key[cell.run] for cell in cells["table2"] if cell.direction == "d2m"}
+    wide = found["PAP-2 w/HN, f_e x 3"]
+    assert dict(wide.options)["MODEL.HEADS.EMBEDDING_DIM"] == "384"
+    assert dict(by_key[wide.source].options)["MODEL.HEADS.EMBEDDING_DIM"] == "384"
+    assert wide.source != found["PAP-2 w/HN"].source
+    assert shared_stage(*(row for row in EXPERIMENTS["table2"].rows if "HN" in row.label)) == ""
+
+
+def test_seeds_that_had_no_part_in_a_choice():
+    _, chosen = plan(DOMAINS["synthetic"], [EXPERIMENTS["correction"]], None)
+    _, again = plan(DOMAINS["synthetic"], [EXPERIMENTS["correction_again"]], None)
+    first, second = ({cell.seed for cell in cells} for cells in (*chosen.values(), *again.values()))
+    assert first == {0, 1, 2}
+    assert second == {3, 4, 5, 6, 7, 8, 9, 10}
+
+
 def test_a_target_shares_the_source_model_of_another_with_the_same_source():
     runs, cells = planned("table3", "table4")
     by_key = {run.key: run for run in runs}

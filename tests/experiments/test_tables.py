@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -73,6 +74,36 @@ def test_a_row_whose_counterpart_has_not_been_run_is_compared_with_none():
     assert "(b)" not in as_markdown(THREE, DOMAINS["synthetic"], [third])
 
 
+def test_rows_of_one_name_are_averaged_together():
+    named = [replace(row, pooled="both against theirs") for row in (B, C)]
+    experiment = replace(THREE, rows=(A, *named), directions=("d2m", "m2d"))
+    cells = [
+        Cell(row, direction, seed, f"{row.label}{seed}", "final")
+        for direction in experiment.directions
+        for seed in range(3)
+        for row in experiment.rows
+    ]
+    text = as_markdown(experiment, DOMAINS["synthetic"], rows_of(experiment, cells, RECORDS))
+    # 2, 1, 3, 0.5, 0, 0: mean 1.083, standard deviation 1.2, half of the interval 2.571 * 1.2 / sqrt(6).
+    assert text.count("- both against theirs: mAP +1.1 ± 1.3 over 6 pairs, ahead in 4") == 2
+    # Twice: 2.201 * 1.145 / sqrt(12).
+    together = text.partition("## All directions together")[2]
+    assert "- both against theirs: mAP +1.1 ± 0.7 over 12 pairs, ahead in 8" in together
+
+
+def test_nothing_is_averaged_together_without_a_name(rows):
+    text = as_markdown(THREE, DOMAINS["synthetic"], rows)
+    assert "pairs" not in text
+    assert "together" not in text
+
+
+def test_the_least_difference_is_said_for_each_number_of_seeds():
+    cells = [cell for cell in CELLS if (cell.row.label, cell.seed) != ("c", 0)]
+    text = as_markdown(THREE, DOMAINS["synthetic"], rows_of(THREE, cells, RECORDS))
+    assert "points with 2 seeds and" in text
+    assert "points with 3 seeds between" in text
+
+
 def test_the_least_difference_pools_the_variance_of_all_rows(rows):
     # Differences 2, 1, 3 have variance 1; 0.5, 0, 0 have 1/12: pooled 13/24 with four degrees of freedom.
     least, deviation = least_difference(rows, 3)
@@ -121,7 +152,7 @@ def test_markdown_stands_beside_the_paper(rows):
     text = as_markdown(THREE, DOMAINS["synthetic"], rows)
     assert "## SynthPlaza to SynthStation (d2m in the paper)" in text
     assert "+2.0 ± 2.5 (a)" in text
-    assert "beyond 1.2 points between rows of one startup stage" in text
+    assert "beyond 1.2 points with 3 seeds between rows of one startup stage" in text
     labels = text.split("Pseudo-labels of the last iteration")[1]
     assert next(line for line in labels.splitlines() if line.startswith("| a ")).split("|")[2].strip() == "21"
     table = EXPERIMENTS["table3"]
@@ -165,7 +196,7 @@ def test_published_numbers_are_whole():
     assert {"LOMO", "BOW", "TJ-AIDL", "CamStyle", "PAUL", "ECN", "UDA", "PAST", "SSG"} <= methods
     assert {"MMCL", "AD-Cluster", "MMT", "PTGAN", "NPLP"} <= methods
     assert published("table1").keys() == {row.label for row in EXPERIMENTS["table1"].rows}
-    assert published("table2").keys() == {row.label for row in EXPERIMENTS["table2"].rows}
+    assert published("table2").keys() <= {row.label for row in EXPERIMENTS["table2"].rows}
 
 
 def test_figures_are_drawn(rows):

@@ -6,7 +6,17 @@ A row of a table is a `Setting`: how far training goes, and what differs from th
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["FULL", "OPTION_SCOPES", "SCOPES", "SOURCE", "STARTUP", "Domain", "Experiment", "Setting"]
+__all__ = [
+    "FULL",
+    "MULTIPLES",
+    "OPTION_SCOPES",
+    "SCOPES",
+    "SOURCE",
+    "STARTUP",
+    "Domain",
+    "Experiment",
+    "Setting",
+]
 
 SOURCE, STARTUP, FULL = "source", "startup", "full"
 """How far a row's training goes: the source model, the startup stage alone, both stages."""
@@ -29,8 +39,11 @@ SCOPES = {
 }
 """From which stage on a file of configs/NPLP/ablations changes a run: what comes before is shared."""
 
-OPTION_SCOPES = {"NPLP.BETA": FULL, "NPLP.NOISY_FRACTION": FULL}
+OPTION_SCOPES = {"MODEL.HEADS.EMBEDDING_DIM": SOURCE, "NPLP.BETA": FULL, "NPLP.NOISY_FRACTION": FULL}
 """The same for keys of the configuration; those not named change a run from the startup stage on."""
+
+MULTIPLES = {"NPLP.ALPHA": float, "MODEL.HEADS.EMBEDDING_DIM": int}
+"""Keys whose values are given as multiples of the configuration's, and their types."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +54,12 @@ class Setting:
         label: the paper's name of it, or one like it.
         reach: "source", "startup" or "full".
         overlays: names of files in configs/NPLP/ablations.
-        options: keys and values of the configuration.
+        options: keys and values of the configuration; those in :data:`MULTIPLES` as multiples of its own.
         metrics: what of results.json counts; empty: that of the reach.
         seeds: how many it takes by default; 0: as many as its experiment.
         against: label of the row that it is compared with; empty: the experiment's first.
         whole: whether it is run in one piece, as no other row shares its startup stage.
+        pooled: a name; the differences of all rows of one name are also averaged together.
         traced: whether it keeps what its page is made from; it is run in one piece then, too.
     """
 
@@ -57,6 +71,7 @@ class Setting:
     seeds: int = 0
     against: str = ""
     whole: bool = False
+    pooled: str = ""
     traced: bool = False
 
 
@@ -88,6 +103,7 @@ class Experiment:
         directions: the paper's names of the directions that it needs.
         published: the table of published.yml whose numbers stand beside; empty: none.
         seeds: how many it takes by default.
+        first_seed: where these begin.
         figure: what is drawn: "iterations", "sensitivity", "map" or nothing.
     """
 
@@ -97,5 +113,6 @@ class Experiment:
     directions: tuple[str, ...] = ("d2m", "m2d")
     published: str = ""
     seeds: int = 3
+    first_seed: int = 0
     figure: str = ""
     notes: Sequence[str] = field(default=())

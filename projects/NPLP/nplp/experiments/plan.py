@@ -14,6 +14,7 @@ from nplp.engine.setup import load_config
 from nplp.errors import UserError
 from nplp.experiments.definitions import (
     FULL,
+    MULTIPLES,
     OPTION_SCOPES,
     SCOPES,
     SOURCE,
@@ -96,7 +97,7 @@ def plan(
     Args:
         domain: where.
         experiments: which.
-        seeds: of every cell; ``None``: 0, 1, ... as many as the experiment takes.
+        seeds: of every cell; ``None``: those that the experiment takes.
 
     Raises:
         UserError: if a configuration cannot be read.
@@ -109,7 +110,7 @@ def plan(
             if direction not in domain.directions:
                 continue
             for row in experiment.rows:
-                for seed in seeds if seeds is not None else range(row.seeds or experiment.seeds):
+                for seed in seeds if seeds is not None else _own_seeds(experiment, row):
                     chain = _chain(domain, direction, row, seed)
                     runs.update({run.key: run for run in chain if run.key not in runs})
                     metrics = row.metrics or ("direct_transfer" if row.reach == SOURCE else "final")
@@ -117,11 +118,16 @@ def plan(
     return list(runs.values()), cells
 
 
+def _own_seeds(experiment: Experiment, row: Setting) -> range:
+    first = experiment.first_seed
+    return range(first, first + (row.seeds or experiment.seeds))
+
+
 def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]:
     """Return the runs that a cell needs, the last of which gives its numbers."""
     config = domain.directions[direction]
     cfg = load_config(argparse.Namespace(config_file=str(ROOT / config), opts=[]))
-    values = {key: _value(key, value, cfg.NPLP.ALPHA) for key, value in row.options}
+    values = {key: _value(key, value, _own(cfg, key)) for key, value in row.options}
     # The configuration's own value is no option: the runs are the same.
     options = {key: value for key, value in values.items() if value != str(_own(cfg, key))}
     iterations = int(options.get("NPLP.ITERATIONS", cfg.NPLP.ITERATIONS))
@@ -180,10 +186,10 @@ def shared_stage(first: Setting, second: Setting) -> str:
     return ORDER[differs - 1] if differs else ""
 
 
-def _value(key: str, value: object, alpha: float) -> str:
-    """Return an option's value as text; that of alpha is a multiple of the configuration's."""
-    if key == "NPLP.ALPHA":
-        return f"{float(str(value)) * alpha:.6g}"
+def _value(key: str, value: object, own: Any) -> str:
+    """Return an option's value as text; some are given as multiples of the configuration's ``own``."""
+    if key in MULTIPLES:
+        return f"{MULTIPLES[key](float(str(value)) * own):.6g}"
     return str(value)
 
 

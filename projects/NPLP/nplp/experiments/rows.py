@@ -78,6 +78,7 @@ class Row:
         base: label of the row that it is compared with; empty: none.
         shared: the last stage that it has in common with that row; "direct_transfer" if it is one.
         against: by metric, the differences from that row with the same seed.
+        pooled: name of the rows whose differences are averaged together with its own; empty: none.
     """
 
     label: str
@@ -87,6 +88,7 @@ class Row:
     base: str
     shared: str
     against: dict[str, list[float]]
+    pooled: str
 
 
 def estimate(values: list[float]) -> Estimate:
@@ -161,7 +163,8 @@ def rows_of(experiment: Experiment, cells: list[Cell], records: Mapping[str, dic
         shared = shared_stage(settings[label], settings[base]) if others else ""
         if others and settings[base].metrics == TRANSFER:
             shared = TRANSFER
-        rows.append(Row(label, direction, values, known, base if others else "", shared, against))
+        pooled = settings[label].pooled
+        rows.append(Row(label, direction, values, known, base if others else "", shared, against, pooled))
     return rows
 
 

@@ -67,8 +67,10 @@ def as_markdown(experiment: Experiment, domain: Domain, rows: list[Row]) -> str:
         own = [row for row in rows if row.direction == direction]
         if own:
             parts += [f"## {domain.titles[direction]} ({direction} in the paper)", ""]
-            parts += [_metrics_table(experiment, direction, own), "", *_noise(own)]
+            parts += [_metrics_table(experiment, direction, own), "", *_noise(own), *_pooled(own)]
             parts += ["Pseudo-labels of the last iteration, means over seeds:", "", _labels_table(own), ""]
+    if len({row.direction for row in rows}) > 1 and (together := _pooled(rows)):
+        parts += ["## All directions together", "", *together]
     return "\n".join(parts)
 
 
@@ -122,15 +124,31 @@ def _noise(rows: list[Row]) -> list[str]:
 def _noise_between(rows: list[Row], stage: str, metric: str) -> list[str]:
     """Return what can be told between rows that have everything up to ``stage`` in common, if anything."""
     compared = [row for row in rows if row.base and row.shared == stage and row.against.get(metric)]
-    counts = [len(row.against[metric]) for row in compared]
-    found = least_difference(compared, min(counts), metric) if counts else None
-    if found is None:
+    sizes = sorted({len(row.against[metric]) for row in compared})
+    found = [(size, least_difference(compared, size, metric)) for size in sizes]
+    told = [(size, *least) for size, least in found if least is not None]
+    if not told:
         return []
-    least, deviation = found
+    beyond = " and ".join(f"{least:.1f} points with {size} seeds" for size, least, _ in told)
     return [
-        f"beyond {least:.1f} points between rows of {SHARED[stage]} (standard deviation of a difference "
-        f"{deviation:.1f}, pooled over {len(counts)})"
+        f"beyond {beyond} between rows of {SHARED[stage]} (standard deviation of a difference "
+        f"{told[0][2]:.1f}, pooled over {len(compared)})"
     ]
+
+
+def _pooled(rows: list[Row]) -> list[str]:
+    """Return the lines that say the mean differences over all rows of one name."""
+    lines = []
+    for name in dict.fromkeys(row.pooled for row in rows if row.pooled and row.base):
+        own = [row for row in rows if row.pooled == name and row.base]
+        for metric in _compared(own):
+            differences = [value for row in own for value in row.against.get(metric, ())]
+            ahead = sum(value > 0 for value in differences)
+            lines += [
+                f"- {name}: {metric} {estimate(differences).text('+')} over {len(differences)} pairs, "
+                f"ahead in {ahead}"
+            ] * bool(differences)
+    return [*lines, ""] if lines else []
 
 
 def _labels_table(rows: list[Row]) -> str:
