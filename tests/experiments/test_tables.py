@@ -25,6 +25,7 @@ def metrics(value):
 
 RECORDS = {
     f"{name}{seed}": {
+        "settings": f"a.yml NPLP.STARTUP_ITERATIONS={2 if name == 'a' else 1} after something",
         "results": {"final": metrics(value), "direct_transfer": metrics(20.0)},
         "history": [
             {"iteration": step, **metrics(value - 4 + step), "clusters": 10 * step + seed, "precision": 0.5}
@@ -202,6 +203,9 @@ def test_published_numbers_are_whole():
 def test_figures_are_drawn(rows):
     plots = by_iteration(THREE, DOMAINS["synthetic"], CELLS, RECORDS)
     assert [plot.name for plot in plots] == ["three_d2m_rank1", "three_d2m_map"]
+    assert all(">correcting<" in plot.svg for plot in plots), "the stages are marked"
+    alone = by_iteration(THREE, DOMAINS["synthetic"], [cell for cell in CELLS if cell.row is A], RECORDS)
+    assert not any(">correcting<" in plot.svg for plot in alone)
     plots += by_setting(THREE, DOMAINS["synthetic"], rows)
     for plot in plots:
         assert plot.svg.startswith("<svg")

@@ -9,8 +9,9 @@ from matplotlib.ticker import MaxNLocator
 
 from nplp.experiments.definitions import Domain, Experiment
 from nplp.experiments.plan import Cell
+from nplp.experiments.records import option_of
 from nplp.experiments.rows import Row, estimate
-from nplp.report.plots import COLOURS, STYLE, Plot, figure_and_axes, finish_figure
+from nplp.report.plots import COLOURS, STYLE, Plot, figure_and_axes, finish_figure, mark_stages
 
 __all__ = ["by_iteration", "by_setting"]
 
@@ -25,33 +26,43 @@ def by_iteration(
     for direction in dict.fromkeys(cell.direction for cell in cells):
         for metric in ("Rank-1", "mAP"):
             with mpl.rc_context(STYLE):
-                figure, axes = figure_and_axes()
                 labels = list(dict.fromkeys(cell.row.label for cell in cells))
+                # The names of many lines find no room among them.
+                many = len(labels) > len(COLOURS)
+                colours = mpl.color_sequences["tab10"] if many else COLOURS
+                figure, axes = figure_and_axes(7.6 if many else 5.2)
                 for number, label in enumerate(labels):
                     chosen = [
                         cell for cell in cells if (cell.row.label, cell.direction) == (label, direction)
                     ]
                     steps, values = _histories([records[cell.run] for cell in chosen], metric)
-                    colour = COLOURS[number % len(COLOURS)]
+                    colour = colours[number % len(colours)]
                     style: dict[str, Any] = {
                         "color": colour,
                         "marker": MARKS[number % len(MARKS)],
                         "markersize": 3.5,
-                        "linestyle": "-" if number < len(COLOURS) else "--",
                     }
                     axes.plot(steps, values.mean(axis=0), label=label, **style)
                     axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15)
+                if (end := _end_of_startup([records[cell.run] for cell in cells])) is not None:
+                    mark_stages(axes, end)
                 axes.set_xlabel("iteration")
                 axes.set_ylabel(f"{metric}, percent")
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-                # Many lines leave no room for their names among them.
-                outside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(labels) > 4 else {}
-                axes.legend(fontsize=8, **outside)
+                beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+                axes.legend(fontsize=8, **(beside if many else {}))
                 svg, png = finish_figure(figure)
             name = f"{experiment.name}_{direction}_{metric.lower().replace('-', '')}"
             title = f"{domain.titles[direction]}: {metric} by iteration"
             found.append(Plot(name, title, title, svg, png))
     return found
+
+
+def _end_of_startup(contents: list[dict[str, Any]]) -> int | None:
+    """Return the iteration after which runs correct their pseudo-labels, if any do, and all at once."""
+    ends = {int(option_of(content, "NPLP.STARTUP_ITERATIONS") or 0) for content in contents}
+    ends = {end for end in ends if 0 < end < max(len(content["history"]) for content in contents)}
+    return ends.pop() if len(ends) == 1 else None
 
 
 def _histories(contents: list[dict[str, Any]], metric: str) -> tuple[list[int], np.ndarray]:

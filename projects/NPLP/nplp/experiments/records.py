@@ -15,7 +15,7 @@ from nplp.errors import UserError
 from nplp.experiments.plan import Run
 from nplp.experiments.running import DONE, finished
 
-__all__ = ["RECORDS", "gather_records", "load_records", "save_records"]
+__all__ = ["RECORDS", "gather_records", "load_records", "option_of", "save_records"]
 
 Record = dict[str, Any]
 
@@ -93,6 +93,12 @@ def load_records(path: Path) -> dict[str, Record]:
             f"{str(path)!r} holds no records of runs ({type(error).__name__}: {error}): remove it or "
             "name another folder with --output"
         ) from error
+
+
+def option_of(record: Record, key: str) -> str:
+    """Return the value of a configuration's key that a run was given; empty if it was given none."""
+    given = dict(word.split("=", 1) for word in record["settings"].split() if "=" in word)
+    return given.get(key, "")
 
 
 def save_records(path: Path, records: dict[str, Record]) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "figure_and_axes",
     "finish_figure",
     "map_plots",
+    "mark_stages",
     "score_plots",
 ]
 
@@ -134,8 +135,10 @@ def _iteration_curve(
             averaged = [(line["iteration"], line["ema/mAP"]) for line in history if "ema/mAP" in line]
             if averaged:
                 axes.plot(*zip(*averaged, strict=True), ":", color=COLOURS[2], label="mAP, averaged weights")
-        _mark_stages(run, axes)
         numbers = [line["iteration"] for line in history]
+        startup = run.option("NPLP", "STARTUP_ITERATIONS", default=0)
+        if 0 < startup < max(numbers):
+            mark_stages(axes, startup + 0.5)
         axes.set_xlim(min(numbers) - 0.3, max(numbers) + 0.3)
         axes.set_xlabel("iteration")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -151,16 +154,13 @@ def _iteration_curve(
     return Plot(name, title, f"{title} by iteration: {words}.", svg, png, ["iteration", *first], rows)
 
 
-def _mark_stages(run: RunFolder, axes: Axes) -> None:
-    """Draw the boundary between the startup and the correcting stage (Fig. 3)."""
-    boundary = run.option("NPLP", "STARTUP_ITERATIONS", default=0)
-    if not 0 < boundary < max((line["iteration"] for line in run.history), default=0):
-        return
-    axes.axvline(boundary + 0.5, color=INK, linewidth=1, alpha=0.6, linestyle=":")
+def mark_stages(axes: Axes, boundary: float) -> None:
+    """Draw the boundary between the startup and the correcting stage, both named, where x is ``boundary``."""
+    axes.axvline(boundary, color=INK, linewidth=1, alpha=0.6, linestyle=":")
     for side, text, shift in (("right", "startup", -6), ("left", "correcting", 6)):
         axes.annotate(
             text,
-            (boundary + 0.5, 1.0),
+            (boundary, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(shift, 0),
             textcoords="offset points",
