@@ -2,6 +2,7 @@
 
 import collections
 import collections.abc
+import importlib
 import sys
 
 import numpy as np
@@ -9,7 +10,13 @@ import pytest
 import torch
 
 from nplp import compat
-from nplp.compat.imports import bridge_numpy_bool, bridge_torchvision, old_collections_names, old_torch_six
+from nplp.compat.imports import (
+    bridge_numpy_bool,
+    bridge_torchvision,
+    old_collections_names,
+    old_torch_six,
+    scikit_learn_later,
+)
 
 ELSEWHERE = """
 import torch
@@ -40,6 +47,30 @@ def fake_torchvision(tmp_path):
     other.mkdir(parents=True)
     (other / "__init__.py").write_text(ELSEWHERE, encoding="utf-8")
     return folder
+
+
+def test_scikit_learn_is_loaded_when_the_toolbox_draws_a_roc_curve(run_script):
+    printed = run_script(
+        """
+        import sys
+        import nplp.engine.pipeline
+        print([name for name in ("sklearn", "scipy.stats", "matplotlib") if name in sys.modules])
+        from fastreid.evaluation import reid_evaluation
+        false, true, _ = reid_evaluation.metrics.roc_curve([0, 1, 1], [0.1, 0.2, 0.9])
+        print(false.tolist()[-1], true.tolist()[-1])
+        import sklearn.metrics
+        print(sklearn.metrics.roc_curve is reid_evaluation.metrics.roc_curve, bool(sklearn.__version__))
+        """
+    ).splitlines()
+    assert printed == ["[]", "1.0 1.0", "True True"]
+
+
+def test_scikit_learn_that_is_loaded_is_left_alone():
+    sklearn = importlib.import_module("sklearn")
+    with scikit_learn_later() as missing:
+        assert not missing
+        assert sys.modules["sklearn"] is sklearn
+    assert sys.modules["sklearn"] is sklearn
 
 
 def test_torchvision_loads_whatever_build_it_is(run_script):

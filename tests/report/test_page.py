@@ -157,7 +157,7 @@ def test_a_page_that_cannot_be_drawn_costs_no_model(synthetic_root, tmp_path, mo
     from nplp.engine.setup import prepare_output
     from tiny import make_tiny_cfg
 
-    monkeypatch.setattr("nplp.engine.pipeline.write_report", lambda folder: 1 / 0)
+    monkeypatch.setattr("nplp.report.page.write_report", lambda folder: 1 / 0)
     cfg = make_tiny_cfg(synthetic_root, tmp_path, "NPLP.REPORT", True, "NPLP.ITERATIONS", 1)
     prepare_output(cfg)
     assert run(cfg, cfg, resume=False)["final"]

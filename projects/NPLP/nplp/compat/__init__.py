@@ -12,7 +12,13 @@ elsewhere cannot run code.
 import importlib
 import importlib.util
 
-from nplp.compat.imports import bridge_numpy_bool, bridge_torchvision, old_collections_names, old_torch_six
+from nplp.compat.imports import (
+    bridge_numpy_bool,
+    bridge_torchvision,
+    old_collections_names,
+    old_torch_six,
+    scikit_learn_later,
+)
 from nplp.compat.processes import launch
 
 __all__ = ["INSTALL_COMMAND", "apply", "launch", "require_fastreid"]
@@ -32,7 +38,7 @@ def apply() -> None:
         return
     bridge_numpy_bool()
     bridge_torchvision()
-    with old_collections_names(), old_torch_six():
+    with old_collections_names(), old_torch_six(), scikit_learn_later():
         importlib.import_module("fastreid.engine")
     # These modules need the toolbox, which can be imported only now.
     from nplp.compat.amp import bridge_amp

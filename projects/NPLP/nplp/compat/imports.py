@@ -19,6 +19,7 @@ __all__ = [
     "bridge_torchvision",
     "old_collections_names",
     "old_torch_six",
+    "scikit_learn_later",
 ]
 
 logger = logging.getLogger(__name__)
@@ -106,6 +107,33 @@ def old_torch_six() -> Iterator[bool]:
     finally:
         if missing:
             del sys.modules["torch._six"]
+
+
+class _Later(types.ModuleType):
+    """A module that is imported when something of it is first asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+@contextlib.contextmanager
+def scikit_learn_later() -> Iterator[bool]:
+    """Offer ``sklearn.metrics`` unloaded while the toolbox is imported; yield whether it was not loaded yet.
+
+    ``evaluation/reid_evaluation.py`` and ``utils/visualizer.py`` import it for ROC curves alone, which are
+    off by default; with SciPy's statistics it takes a quarter of the time that a tool needs to start. The
+    toolbox keeps a stand-in that loads it when a function is asked for; others find scikit-learn as it is.
+    """
+    missing = "sklearn" not in sys.modules
+    if missing:
+        stand_in = types.ModuleType("sklearn")
+        stand_in.metrics = _Later("sklearn.metrics")  # type: ignore[attr-defined]
+        sys.modules["sklearn"] = stand_in
+    try:
+        yield missing
+    finally:
+        if missing:
+            del sys.modules["sklearn"]
 
 
 def bridge_numpy_bool() -> bool:

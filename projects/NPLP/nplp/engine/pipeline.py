@@ -15,8 +15,6 @@ from nplp.engine.evaluation import evaluate
 from nplp.engine.records import RunRecord, format_results
 from nplp.engine.supervised import SupervisedTrainer
 from nplp.modeling.meta_arch import check_losses
-from nplp.report.page import write_report
-from nplp.report.projection import write_projection
 
 __all__ = ["CLASSIFIER", "NECK", "evaluate_only", "load_trained", "run"]
 
@@ -142,6 +140,10 @@ def _adapt(trainer: AdaptationTrainer) -> dict[str, dict[str, float]]:
 
 def _write_page(folder: Path) -> None:
     """Write the run's page; a page that cannot be drawn must not cost a trained model."""
+    # Drawing takes a second to import, and only runs that end well need it.
+    from nplp.report.page import write_report
+    from nplp.report.projection import write_projection
+
     try:
         logger.info("Page: %s", write_report(folder))
         write_projection(folder)
