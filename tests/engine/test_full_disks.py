@@ -19,8 +19,12 @@ from nplp.errors import UserError
 from resumed_runs import assert_same_end, start
 from tiny import make_tiny_cfg
 
-ENOUGH_FOR_TWO = 750
-"""Megabytes: what the source model leaves and two of the adaptation's checkpoints, but not a third."""
+
+def enough_for_two(folder: Path) -> int:
+    """Return the kilobytes of a run's source model and of two of its checkpoints, but not of a third."""
+    source = sum(path.stat().st_size for path in (folder / "source").iterdir())
+    checkpoint = max(path.stat().st_size for path in folder.glob("epoch_*.pth"))
+    return (source + 5 * checkpoint // 2) // 1024
 
 
 def assert_one_line(process, shown):
@@ -31,10 +35,10 @@ def assert_one_line(process, shown):
 
 
 @contextmanager
-def small_disk(folder, megabytes):
+def small_disk(folder, kilobytes):
     """A file system of a given size, where the system lets one be mounted."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
     if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("no file system can be mounted here: needs Linux and root")
     try:
@@ -53,7 +57,7 @@ def whole_checkpoints(folder):
 
 def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_go_on(undisturbed, synthetic_root, tmp_path):
     reference, _ = undisturbed
-    with small_disk(tmp_path / "disk", ENOUGH_FOR_TWO) as folder:
+    with small_disk(tmp_path / "disk", enough_for_two(reference)) as folder:
         process = start(synthetic_root, folder)
         shown, _ = process.communicate(timeout=300)
         last = assert_one_line(process, shown)
@@ -70,7 +74,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_go_on(undisturbed, s
 
 
 def test_a_folder_that_can_only_be_read_is_one_line_before_anything_is_trained(synthetic_root, tmp_path):
-    with small_disk(tmp_path / "disk", 1) as folder:
+    with small_disk(tmp_path / "disk", 1024) as folder:
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
         process = start(synthetic_root, folder)
         shown, _ = process.communicate(timeout=60)
@@ -80,7 +84,7 @@ def test_a_folder_that_can_only_be_read_is_one_line_before_anything_is_trained(s
 
 
 LIMITS = {
-    "files may not grow": (resource.RLIMIT_FSIZE, 20_000_000, "File too large", []),
+    "files may not grow": (resource.RLIMIT_FSIZE, 1_500_000, "File too large", []),
     "few open files": (resource.RLIMIT_NOFILE, 24, "Too many open files", ["DATALOADER.NUM_WORKERS", "2"]),
 }
 

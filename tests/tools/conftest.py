@@ -1,6 +1,7 @@
 """Calls a tool's command line within the test's own process."""
 
 import importlib.util
+import logging
 import sys
 from pathlib import Path
 
@@ -25,7 +26,18 @@ def load_tool():
 
 
 @pytest.fixture
-def call_tool(monkeypatch, capsys):
+def usual_logging():
+    """Undo what a tool does to the loggers: its handlers write to a screen that is gone after the test."""
+    loggers = [logging.getLogger(name) for name in ("nplp", "fastreid")]
+    before = [(log, log.level, log.propagate, list(log.handlers)) for log in loggers]
+    yield
+    for log, level, propagate, handlers in before:
+        log.setLevel(level)
+        log.propagate, log.handlers = propagate, handlers
+
+
+@pytest.fixture
+def call_tool(monkeypatch, capsys, usual_logging):
     """Return a function that calls a tool with words and returns its exit code and what it showed."""
 
     def call(tool, words):
