@@ -86,15 +86,15 @@ def test_rows_of_one_name_are_averaged_together():
     ]
     text = as_markdown(experiment, DOMAINS["synthetic"], rows_of(experiment, cells, RECORDS))
     # 2, 1, 3, 0.5, 0, 0: mean 1.083, standard deviation 1.2, half of the interval 2.571 * 1.2 / sqrt(6).
-    assert text.count("- both against theirs: mAP +1.1 ± 1.3 over 6 pairs, ahead in 4") == 2
+    assert text.count("- both against theirs: mAP +1.1 ± 1.3, ahead in 4 of 6") == 2
     # Twice: 2.201 * 1.145 / sqrt(12).
     together = text.partition("## All directions together")[2]
-    assert "- both against theirs: mAP +1.1 ± 0.7 over 12 pairs, ahead in 8" in together
+    assert "- both against theirs: mAP +1.1 ± 0.7, ahead in 8 of 12" in together
 
 
 def test_nothing_is_averaged_together_without_a_name(rows):
     text = as_markdown(THREE, DOMAINS["synthetic"], rows)
-    assert "pairs" not in text
+    assert "ahead" not in text
     assert "together" not in text
 
 

@@ -144,10 +144,9 @@ def _pooled(rows: list[Row]) -> list[str]:
         for metric in _compared(own):
             differences = [value for row in own for value in row.against.get(metric, ())]
             ahead = sum(value > 0 for value in differences)
-            lines += [
-                f"- {name}: {metric} {estimate(differences).text('+')} over {len(differences)} pairs, "
-                f"ahead in {ahead}"
-            ] * bool(differences)
+            if differences:
+                mean = estimate(differences).text("+")
+                lines.append(f"- {name}: {metric} {mean}, ahead in {ahead} of {len(differences)}")
     return [*lines, ""] if lines else []
 
 
