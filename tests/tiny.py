@@ -17,20 +17,18 @@ TINY = {
 
 NARROW_BACKBONE = {"MODEL.BACKBONE.NAME": "build_narrow_resnet_backbone", "MODEL.BACKBONE.FEAT_DIM": 64}
 """In place of quickstart's ResNet-18: a run takes a fifth of the time."""
-TOOLBOX_BACKBONE = {"MODEL.BACKBONE.NAME": "build_resnet_backbone", "MODEL.BACKBONE.FEAT_DIM": 512}
-"""Quickstart's own again, for tests that are about it."""
 QUICKSTART = "configs/NPLP/quickstart.yml"
 
 
 def make_tiny_cfg(
-    synthetic_root: Path, output: Path, *pairs: object, config_file: str = QUICKSTART
+    synthetic_root: Path, output: Path, *pairs: object, config_file: str = QUICKSTART, narrow: bool = True
 ) -> CfgNode:
     """Return the frozen configuration of ``config_file`` at a size of seconds, changed by ``pairs``.
 
     Only quickstart's backbone is replaced; others are there to be tested.
     """
     root = Path(__file__).parents[1]
-    options = tiny_options(synthetic_root, output, narrow=config_file == QUICKSTART)
+    options = tiny_options(synthetic_root, output, narrow=narrow and config_file == QUICKSTART)
     return load_config(
         argparse.Namespace(
             config_file=str(root / config_file),
@@ -40,7 +38,10 @@ def make_tiny_cfg(
 
 
 def tiny_options(synthetic_root: Path, output: Path, narrow: bool = True) -> list[str]:
-    """Return the KEY VALUE pairs that make a synthetic configuration a matter of seconds."""
+    """Return the KEY VALUE pairs that make a synthetic configuration a matter of seconds.
+
+    Without ``narrow`` the configuration's own backbone stays, for tests that are about it.
+    """
     options = {f"DATASETS.SYNTHETIC.{key}": value for key, value in TINY.items()}
     options.update(
         {

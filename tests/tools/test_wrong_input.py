@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nplp.clustering.__main__ import main as cluster
-from tiny import TOOLBOX_BACKBONE, tiny_options
+from tiny import tiny_options
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs" / "NPLP" / "quickstart.yml")
@@ -227,11 +227,11 @@ def assert_one_line(code, shown, named):
 def test_training(load_tool, call_tool, synthetic_root, folder, mistake):
     words, named = TRAINING[mistake]
     given = words.split()
-    options = tiny_options(synthetic_root, folder / "run")
-    pairs = {**dict(zip(options[::2], options[1::2], strict=True)), **TOOLBOX_BACKBONE}
+    options = tiny_options(synthetic_root, folder / "run", narrow=False)
+    pairs = dict(zip(options[::2], options[1::2], strict=True))
     flags = [] if not given[0].startswith("--") else given[: 1 if given[0] == "--eval-only" else 2]
     rest = given[len(flags) :]
-    kept = [word for key, value in pairs.items() if key not in rest for word in (key, str(value))]
+    kept = [word for key, value in pairs.items() if key not in rest for word in (key, value)]
     code, shown = call_tool(load_tool("train_net"), ["--config-file", CONFIG, *flags, *kept, *rest])
     assert_one_line(code, shown, named)
 

@@ -7,7 +7,7 @@ import pytest
 
 from nplp.engine.pipeline import run
 from nplp.engine.setup import prepare_output
-from tiny import TOOLBOX_BACKBONE, make_tiny_cfg, tiny_options
+from tiny import make_tiny_cfg, tiny_options
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ["--config-file", str(ROOT / "configs" / "NPLP" / "quickstart.yml")]
@@ -16,11 +16,10 @@ CONFIG = ["--config-file", str(ROOT / "configs" / "NPLP" / "quickstart.yml")]
 @pytest.fixture(scope="module")
 def trained(synthetic_root, tmp_path_factory):
     output = tmp_path_factory.mktemp("zoo_tools") / "run"
-    pairs = [word for pair in TOOLBOX_BACKBONE.items() for word in map(str, pair)]
-    cfg = make_tiny_cfg(synthetic_root, output, "NPLP.ITERATIONS", 1, *pairs)
+    cfg = make_tiny_cfg(synthetic_root, output, "NPLP.ITERATIONS", 1, narrow=False)
     prepare_output(cfg)
     run(cfg, cfg, resume=False)
-    return [*tiny_options(synthetic_root, output), "NPLP.ITERATIONS", "1", *pairs]
+    return [*tiny_options(synthetic_root, output, narrow=False), "NPLP.ITERATIONS", "1"]
 
 
 @pytest.fixture

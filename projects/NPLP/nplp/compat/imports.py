@@ -91,22 +91,27 @@ def old_collections_names() -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def old_torch_six() -> Iterator[bool]:
+def _stand_in(missing: bool, name: str, **content: Any) -> Iterator[bool]:
+    """Offer a module of ``content`` as ``name`` for a while, if that is missing; yield whether it is."""
+    if missing:
+        module = types.ModuleType(name)
+        vars(module).update(content)
+        sys.modules[name] = module
+    try:
+        yield missing
+    finally:
+        if missing:
+            del sys.modules[name]
+
+
+def old_torch_six() -> contextlib.AbstractContextManager[bool]:
     """Offer ``torch._six.string_classes`` while the toolbox is imported; yield whether it was missing.
 
     ``data/build.py`` says ``from torch._six import string_classes``; torch has had no such module since
     2.0. The stand-in is taken away again afterwards.
     """
     missing = importlib.util.find_spec("torch._six") is None
-    if missing:
-        stand_in = types.ModuleType("torch._six")
-        stand_in.string_classes = (str, bytes)  # type: ignore[attr-defined]
-        sys.modules["torch._six"] = stand_in
-    try:
-        yield missing
-    finally:
-        if missing:
-            del sys.modules["torch._six"]
+    return _stand_in(missing, "torch._six", string_classes=(str, bytes))
 
 
 class _Later(types.ModuleType):
@@ -116,24 +121,14 @@ class _Later(types.ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-@contextlib.contextmanager
-def scikit_learn_later() -> Iterator[bool]:
+def scikit_learn_later() -> contextlib.AbstractContextManager[bool]:
     """Offer ``sklearn.metrics`` unloaded while the toolbox is imported; yield whether it was not loaded yet.
 
     ``evaluation/reid_evaluation.py`` and ``utils/visualizer.py`` import it for ROC curves alone, which are
     off by default; with SciPy's statistics it takes a quarter of the time that a tool needs to start. The
     toolbox keeps a stand-in that loads it when a function is asked for; others find scikit-learn as it is.
     """
-    missing = "sklearn" not in sys.modules
-    if missing:
-        stand_in = types.ModuleType("sklearn")
-        stand_in.metrics = _Later("sklearn.metrics")  # type: ignore[attr-defined]
-        sys.modules["sklearn"] = stand_in
-    try:
-        yield missing
-    finally:
-        if missing:
-            del sys.modules["sklearn"]
+    return _stand_in("sklearn" not in sys.modules, "sklearn", metrics=_Later("sklearn.metrics"))
 
 
 def bridge_numpy_bool() -> bool:

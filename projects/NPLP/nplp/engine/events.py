@@ -21,10 +21,8 @@ class EpochWriter(hooks.PeriodicWriter):
 
     def after_step(self) -> None:
         """Write if it is time, and the epoch's end does not follow at once."""
-        trainer = self.trainer
-        if trainer.step + 1 < trainer.steps_per_epoch and (trainer.iter + 1) % self._period == 0:
-            for writer in self._writers:
-                writer.write()
+        if self.trainer.step + 1 < self.trainer.steps_per_epoch:
+            super().after_step()
 
 
 def log_line(line: dict[str, Any]) -> None:

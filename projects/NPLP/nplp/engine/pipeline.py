@@ -140,11 +140,11 @@ def _adapt(trainer: AdaptationTrainer) -> dict[str, dict[str, float]]:
 
 def _write_page(folder: Path) -> None:
     """Write the run's page; a page that cannot be drawn must not cost a trained model."""
-    # Drawing takes a second to import, and only runs that end well need it.
-    from nplp.report.page import write_report
-    from nplp.report.projection import write_projection
-
     try:
+        # Drawing takes a second to import, and only runs that end well need it.
+        from nplp.report.page import write_report
+        from nplp.report.projection import write_projection
+
         logger.info("Page: %s", write_report(folder))
         write_projection(folder)
     except Exception as error:  # noqa: BLE001  whatever it is, the run is finished and saved

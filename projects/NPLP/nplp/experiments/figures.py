@@ -23,6 +23,7 @@ def by_iteration(
 ) -> list[Plot]:
     """Return Rank-1 and mAP by iteration in each direction, mean over the seeds and their range (Fig. 3)."""
     found = []
+    end_of_startup = _end_of_startup([records[cell.run] for cell in cells])
     for direction in dict.fromkeys(cell.direction for cell in cells):
         for metric in ("Rank-1", "mAP"):
             with mpl.rc_context(STYLE):
@@ -44,8 +45,8 @@ def by_iteration(
                     }
                     axes.plot(steps, values.mean(axis=0), label=label, **style)
                     axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15)
-                if (end := _end_of_startup([records[cell.run] for cell in cells])) is not None:
-                    mark_stages(axes, end)
+                if end_of_startup is not None:
+                    mark_stages(axes, end_of_startup)
                 axes.set_xlabel("iteration")
                 axes.set_ylabel(f"{metric}, percent")
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))
