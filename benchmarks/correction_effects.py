@@ -113,7 +113,7 @@ def measure(folder: Path) -> Iterator[tuple[str, dict[str, float]]]:
             reclustered_outliers=outliers,
             min_samples=cfg.NPLP.MIN_SAMPLES,
             camera_centering=cfg.NPLP.CAMERA_CENTERING,
-            giant_share=cfg.NPLP.RULES.GIANT_SHARE,
+            giant_share=cfg.NPLP.RULES.GIANT_SHARE if cfg.NPLP.RULES.GIANT_CLUSTER == "lower" else None,
         )
         yield (
             f"beta {beta}, outliers {outliers}",

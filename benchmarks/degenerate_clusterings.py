@@ -57,6 +57,7 @@ SHORT = ["NPLP.ITERATIONS", 4, "NPLP.STARTUP_ITERATIONS", 4]
 LARGE, HUGE = (["NPLP.ALPHA", people / 96, *SHORT] for people in (1.5, 3.0))
 DISSOLVED = ["NPLP.ITERATIONS", 6, "NPLP.STARTUP_ITERATIONS", 3]
 Alternative = tuple[str, Callable[..., Labelled], list]
+LOWER = ["NPLP.RULES.GIANT_CLUSTER", "lower", "NPLP.RULES.EQUAL_SCORES", "skip"]
 OFF = ["NPLP.RULES.GIANT_CLUSTER", "off"]
 MOST_OF_ALL = ["NPLP.RULES.GIANT_SHARE", 0.6]
 ALTERNATIVES: dict[str, Alternative] = {
@@ -81,7 +82,7 @@ def outcome(name: str, seed: int, folder: Path) -> dict:
     if not (output / "model_final.pth").exists():
         source = folder / f"quickstart-seed{seed}" / "source" / "model_final.pth"
         given = ["SEED", seed, "OUTPUT_DIR", output, "NPLP.SOURCE.WEIGHTS", source, "NPLP.EVAL_PERIOD", 0]
-        words = [str(word) for word in (*given, *options)]
+        words = [str(word) for word in (*given, *LOWER, *options)]
         cfg = load_config(argparse.Namespace(config_file=CONFIG, opts=words))
         prepare_output(cfg)
         with mock.patch.object(estimate, "cluster_without_giants", method):

@@ -23,6 +23,7 @@ def start(
     program=(sys.executable, "tools/train_net.py"),
     options=(),
     preexec_fn=None,
+    threads=1,
 ):
     """Start a run; ``program`` may be a driver that takes the tool's arguments."""
     options = [*tiny_options(synthetic_root, output), *PAIRS, *options]
@@ -33,7 +34,7 @@ def start(
         stderr=subprocess.STDOUT,
         text=True,
         preexec_fn=preexec_fn,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
     )
 
 

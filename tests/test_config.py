@@ -70,13 +70,35 @@ def test_base_holds_the_papers_settings():
     assert not nplp.EMA
 
 
+PAPERS = sorted(
+    str(path.relative_to(CONFIGS).with_suffix(""))
+    for path in (*CONFIGS.glob("*.yml"), *CONFIGS.glob("reproduce/*.yml"))
+    if not path.stem.endswith("-plus")
+)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_no_rule_changes_labels_in_a_configuration_of_the_paper(name):
+    """Where clusters are many enough to train on, what the equations give is what is trained on."""
+    rules = load(name).NPLP.RULES
+    acting = {"GIANT_CLUSTER": "off", "EQUAL_SCORES": "order", "SMALL_CLUSTERS": "repeat"}
+    assert {rule: rules[rule] for rule in acting} == acting
+
+
+@pytest.mark.parametrize("overlay", sorted(path.stem for path in (CONFIGS / "ablations").glob("*.yml")))
+def test_no_ablation_switches_a_rule_on(overlay):
+    text = (CONFIGS / "ablations" / f"{overlay}.yml").read_text()
+    assert "RULES" not in text
+
+
 @pytest.mark.parametrize("name", ["d2m-plus", "quickstart-plus"])
-def test_plus_leaves_differ_by_the_two_additions_alone(name):
+def test_plus_leaves_differ_by_the_additions_alone(name):
     plus, plain = load(name), load(name.removesuffix("-plus"))
     assert plus.NPLP.CAMERA_CENTERING
     assert plus.NPLP.EMA
+    assert (plus.NPLP.RULES.GIANT_CLUSTER, plus.NPLP.RULES.EQUAL_SCORES) == ("lower", "skip")
     changed = {key for key in plus.NPLP if plus.NPLP[key] != plain.NPLP[key]}
-    assert changed <= {"CAMERA_CENTERING", "EMA", "EMA_DECAY"}
+    assert changed <= {"CAMERA_CENTERING", "EMA", "EMA_DECAY", "RULES"}
     assert {key for key in plus if plus[key] != plain[key]} == {"NPLP", "OUTPUT_DIR"}
 
 

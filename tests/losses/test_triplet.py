@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from busy import two_busy_threads
 from nplp.losses import BatchHardTripletLoss, batch_hard_triplet_loss
 
 
@@ -69,6 +70,21 @@ def test_gradient_at_distance_zero_is_zero() -> None:
     loss.backward()
     assert loss.item() == pytest.approx(0.3)
     assert torch.equal(features.grad, torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize(("images", "values"), [(128, 256), (64, 1024), (128, 2048)])
+def test_gradient_repeats_with_two_threads(images: int, values: int) -> None:
+    features = torch.randn(images, values, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(images) // 4
+
+    def gradient() -> torch.Tensor:
+        leaf = features.clone().requires_grad_()
+        batch_hard_triplet_loss(leaf, labels, 2.0, "sum").backward()
+        return leaf.grad
+
+    alone = gradient()
+    with two_busy_threads():
+        assert all(torch.equal(gradient(), alone) for _ in range(30))
 
 
 def test_anchor_alone_is_its_own_positive() -> None:

@@ -121,16 +121,18 @@ def _add_method_keys(cfg: CfgNode) -> None:
 
 def _add_rule_keys(cfg: CfgNode) -> None:
     # What is done where an iteration's pseudo-labels are such that the paper says nothing: see
-    # docs/degenerate_clusterings.md. Each rule is logged and is in pseudo_labels.jsonl when it acts.
+    # docs/degenerate_clusterings.md. Each finding is logged and is in pseudo_labels.jsonl. By default no rule
+    # changes what the paper's equations give; Base-NPLP-plus.yml has the recommended values.
     cfg.NPLP.RULES = CfgNode()
     # Fewer than two clusters, which teach nothing: "keep" the labels of the iteration before, or "stop".
     cfg.NPLP.RULES.NO_CLUSTER = "keep"
-    # A cluster of GIANT_SHARE of all images or more: "lower" epsilon by a tenth at a time until there
-    # is none, "off" to train on it as it is, or "stop".
-    cfg.NPLP.RULES.GIANT_CLUSTER = "lower"
+    # A cluster of GIANT_SHARE of all images or more: "off" to train on it as it is (eq. 4), "lower" epsilon
+    # by a tenth at a time until there is none, or "stop".
+    cfg.NPLP.RULES.GIANT_CLUSTER = "off"
     cfg.NPLP.RULES.GIANT_SHARE = 0.3
-    # All self-assessment scores equal: "skip" the correction, or correct the first clusters in "order".
-    cfg.NPLP.RULES.EQUAL_SCORES = "skip"
+    # All self-assessment scores equal: correct the first clusters in "order" (eq. 9 with any choice among
+    # equals), or "skip" the correction.
+    cfg.NPLP.RULES.EQUAL_SCORES = "order"
     # Fewer clusters than P: "repeat" clusters within a batch, or "stop".
     cfg.NPLP.RULES.FEW_CLUSTERS = "repeat"
     # Clusters of fewer than K images: "repeat" images within a batch, or "drop" the clusters.

@@ -27,7 +27,8 @@ def batch_hard_triplet_loss(
 
     Computed in float32 (float64 for float64 features) whatever the autocast mode. Only the mined pairs
     take part in the graph: memory is B x B distances plus a few B x D rows. Mining stays within the
-    process: in distributed training each process mines in its own batch.
+    process: in distributed training each process mines in its own batch. The gradient repeats to the bit,
+    with any number of threads.
 
     Args:
         features: f_e [B, D], floating point, any scale.
@@ -47,8 +48,8 @@ def batch_hard_triplet_loss(
     with torch.autocast(features.device.type, enabled=False):
         f_e = at_least_float32(features)
         positive, negative, has_negative = _mine_hardest(f_e, labels)
-        to_positive = torch.linalg.vector_norm(f_e - f_e[positive], dim=1)
-        to_negative = torch.linalg.vector_norm(f_e - f_e[negative], dim=1)
+        to_positive = torch.linalg.vector_norm(f_e - _rows(f_e, positive), dim=1)
+        to_negative = torch.linalg.vector_norm(f_e - _rows(f_e, negative), dim=1)
         hinge = torch.relu(to_positive - to_negative + margin)
         per_anchor = torch.where(has_negative, hinge, torch.zeros_like(hinge))
         return per_anchor.mean() if reduction == "mean" else per_anchor.sum()
@@ -66,6 +67,16 @@ def _mine_hardest(f_e: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor
     positive = distances.masked_fill(~same, -1.0).argmax(dim=1)
     negative = distances.masked_fill(same, math.inf).argmin(dim=1)
     return positive, negative, ~same.all(dim=1)
+
+
+def _rows(f_e: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Return ``f_e[indices]`` [B, D] with a gradient whose sums are always taken in the same order.
+
+    An image may be the hardest of several anchors, whose gradients are then added up. On the CPU indexing
+    does so from several threads from 32,768 values on, in an order that changes from run to run;
+    index_select adds row after row. On CUDA it is the other way round: indexing sorts first.
+    """
+    return f_e[indices] if f_e.is_cuda else f_e.index_select(0, indices)
 
 
 def _check_options(margin: float, reduction: str) -> None:
