@@ -45,6 +45,11 @@ def build_parser() -> OneLineParser:
         default=Path("logs/reproduce/results"),
         help="of tables, figures and runs.jsonl (default: logs/reproduce/results)",
     )
+    add(
+        "--other-code",
+        action="store_true",
+        help="count runs in --folder that were made by other code than the present one",
+    )
     add("--dry-run", action="store_true", help="show which runs there are and which have ended")
     add(
         "--no-run",
@@ -86,15 +91,15 @@ def main(args: argparse.Namespace) -> int:
     names = list(EXPERIMENTS) if "all" in args.experiments else args.experiments
     chosen = [EXPERIMENTS[name] for name in names]
     runs, cells = plan(domain, chosen, args.seeds)
-    state = {run.key: finished(run, args.folder) for run in runs}
+    state = {run.key: finished(run, args.folder, args.other_code) for run in runs}
     if args.dry_run:
         lines = [f"{'ended  ' if state[run.key] else 'missing'}  {run.key}\n" for run in runs]
         sys.stdout.write("".join(lines))
         sys.stdout.write(f"{sum(state.values())} of {len(runs)} runs have ended\n")
         return 0
-    failed = [] if args.no_run else run_missing(runs, args.folder, args.jobs, args.threads)
+    failed = [] if args.no_run else run_missing(runs, args.folder, args.jobs, args.threads, args.other_code)
     output = args.output / domain.name
-    records = gather_records(runs, args.folder, output / RECORDS)
+    records = gather_records(runs, args.folder, output / RECORDS, args.other_code)
     if records:
         save_records(output / RECORDS, records)
     for experiment in chosen:

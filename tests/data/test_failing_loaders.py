@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -82,10 +83,22 @@ def test_a_worker_that_is_killed_is_an_error_and_no_hang(synthetic_root, tmp_pat
         (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer"),
     ],
 )
-def test_the_death_of_a_worker_is_one_line_with_its_reason(error, reason):
+def test_the_death_of_a_worker_is_one_line_with_its_reason(synthetic_root, tmp_path, error, reason):
+    cfg = make_tiny_cfg(synthetic_root, tmp_path)
+    loader = build_test_loader(cfg, load_dataset(cfg, "SynthStation").query)
+
+    class Dying:
+        dataset = None
+
+        def __iter__(self):
+            yield {"images": 0}
+            raise error
+
+    loader.loader = Dying()
+
     def die():
         with workers_watched():
-            raise error
+            list(loader)
 
     before = signal.getsignal(signal.SIGCHLD)
     try:
@@ -118,12 +131,16 @@ def test_the_systems_error_that_ended_a_worker_is_named(synthetic_root, tmp_path
         signal.signal(signal.SIGCHLD, before)
 
 
-def test_other_errors_pass():
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("shapes do not match"), EOFError("of a file"), ConnectionResetError(104, "by a peer")],
+)
+def test_errors_that_have_nothing_to_do_with_workers_pass(error):
     def fail():
         with workers_watched():
-            raise RuntimeError("shapes do not match")
+            raise error
 
-    with pytest.raises(RuntimeError, match="shapes"):
+    with pytest.raises(type(error), match=re.escape(str(error))):
         fail()
 
 

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from nplp.engine.setup import load_config
+from nplp.experiments import plan as plan_module
 from nplp.experiments.catalogue import DOMAINS, EXPERIMENTS
 from nplp.experiments.definitions import SCOPES, SOURCE, STARTUP
-from nplp.experiments.plan import ROOT, Run, _digest, plan, shared_stage
+from nplp.experiments.plan import ROOT, Run, _digest, code_digest, plan, shared_stage
 
 ABLATIONS = ROOT / "configs" / "NPLP" / "ablations"
 
@@ -192,3 +193,23 @@ def test_synthetic_and_real_pairs_have_the_papers_directions():
     for domain in DOMAINS.values():
         assert set(domain.directions) == set(domain.titles) == {"d2m", "m2d", "m2msmt", "d2msmt"}
         assert all(Path(ROOT / path).is_file() for path in domain.directions.values())
+
+
+def test_the_codes_digits_change_with_statements_alone(tmp_path, monkeypatch):
+    library = tmp_path / "projects" / "NPLP" / "nplp"
+    (library / "losses").mkdir(parents=True)
+    (library / "report").mkdir()
+    monkeypatch.setattr(plan_module, "ROOT", tmp_path)
+
+    def digits(path, text):
+        (library / path).write_text(text)
+        code_digest.cache_clear()
+        return code_digest()
+
+    try:
+        first = digits("losses/a.py", '"""Says."""\nx = 1\n')
+        assert digits("losses/a.py", '"""Says more."""\n\n# why\nx = (1)\n') == first
+        assert digits("report/page.py", "y = 2\n") == first
+        assert digits("losses/a.py", "x = 2\n") != first
+    finally:
+        code_digest.cache_clear()

@@ -6,7 +6,7 @@ import pytest
 
 from nplp.errors import UserError
 from nplp.experiments.catalogue import DOMAINS, EXPERIMENTS
-from nplp.experiments.plan import ROOT, Run, plan
+from nplp.experiments.plan import ROOT, Run, code_digest, plan
 from nplp.experiments.records import RECORDS, gather_records, load_records, save_records
 from nplp.experiments.rows import rows_of
 from nplp.experiments.tables import as_csv, as_markdown
@@ -14,8 +14,12 @@ from nplp.experiments.writing import write_experiment
 
 COMMITTED = ROOT / "docs" / "results" / "reproduce"
 LINES = [
-    {"iteration": 1, "clusters": 3, "precision": 1 / 3, "rules": [{"rule": "small_clusters"}], "nmi": 0.5},
+    {"iteration": 1, "clusters": 3, "precision": 1 / 3, "nmi": 0.5},
     {"iteration": 2, "clusters": 4, "precision": 2 / 3, "rules": [], "mAP": 12.345678},
+]
+LINES[0]["rules"] = [
+    {"rule": "giant_cluster", "action": "lowered"},
+    {"rule": "small_clusters", "action": "repeat"},
 ]
 METRICS = {"Rank-1": 20.0, "Rank-5": 30.0, "Rank-10": 40.0, "mAP": 12.345678, "mINP": 1.0}
 
@@ -27,7 +31,7 @@ def ended(tmp_path):
     place = tmp_path / "runs" / run.key
     place.mkdir(parents=True)
     done = {"settings": run.settings, "seconds": 9.5, "commit": "abc", "date": "2026-01-01"}
-    done |= {"processor": "P", "cores": 2}
+    done |= {"processor": "P", "cores": 2, "code": code_digest()}
     (place / "done.json").write_text(json.dumps(done))
     (place / "results.json").write_text(json.dumps({"final": METRICS, "seed": 0, "seconds": {"x": 1}}))
     (place / "pseudo_labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
@@ -39,7 +43,8 @@ def test_a_record_keeps_results_history_and_circumstances(ended, tmp_path):
     record = gather_records([run], folder, tmp_path / RECORDS)[run.key]
     assert record["results"] == {"final": {**METRICS, "mAP": 12.3457}}
     assert record["history"] == [
-        {"iteration": 1, "clusters": 3, "precision": 0.3333, "rules": ["small_clusters"]},
+        {"iteration": 1, "clusters": 3, "precision": 0.3333, "rules": ["giant_cluster", "small_clusters"]}
+        | {"acted": ["giant_cluster"]},
         {"iteration": 2, "clusters": 4, "precision": 0.6667, "mAP": 12.3457},
     ]
     assert (record["commit"], record["processor"], record["seconds"]) == ("abc", "P", 9.5)
@@ -54,6 +59,14 @@ def test_records_come_back_from_their_file_and_stand_in_for_the_runs(ended, tmp_
     assert gather_records([run], tmp_path / "elsewhere", path) == records
     others = Run(run.key, run.config, (), (("SEED", "1"),))
     assert gather_records([others], tmp_path / "elsewhere", path) == {}, "of other settings"
+
+
+def test_runs_of_other_code_count_only_where_asked_for(ended, tmp_path, monkeypatch):
+    run, folder = ended
+    monkeypatch.setattr("nplp.experiments.running.code_digest", lambda: "another")
+    with pytest.raises(UserError, match="was made by other code .*--other-code"):
+        gather_records([run], folder, tmp_path / RECORDS)
+    assert list(gather_records([run], folder, tmp_path / RECORDS, other_code=True)) == [run.key]
 
 
 def test_records_of_other_runs_are_kept(ended, tmp_path):

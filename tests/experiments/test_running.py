@@ -15,7 +15,7 @@ from nplp.engine.setup import load_config, prepare_output
 from nplp.errors import UserError
 from nplp.experiments import running
 from nplp.experiments.definitions import Domain, Experiment, Setting
-from nplp.experiments.plan import Run, plan
+from nplp.experiments.plan import Run, code_digest, plan
 from nplp.experiments.running import finished, run_missing
 from tiny import make_tiny_cfg
 
@@ -104,6 +104,14 @@ def test_another_configuration_under_the_same_name_is_refused(matrix, monkeypatc
         run_missing(runs, folder)
 
 
+def test_runs_of_other_code_are_not_taken_for_done(matrix, monkeypatch):
+    _, folder, runs, _ = matrix
+    monkeypatch.setattr(running, "code_digest", lambda: "another")
+    with pytest.raises(UserError, match="was made by other code .*--other-code"):
+        run_missing(runs, folder)
+    assert run_missing(runs, folder, other_code=True) == []
+
+
 def test_a_run_that_fails_is_named_and_what_needs_it_is_not_begun(synthetic_root, tmp_path, caplog):
     config = tmp_path / "tiny.yml"
     config.write_text(make_tiny_cfg(synthetic_root, tmp_path / "unused").dump())
@@ -113,7 +121,7 @@ def test_a_run_that_fails_is_named_and_what_needs_it_is_not_begun(synthetic_root
     )
     runs, _ = plan(domain, [broken], [0])
     (tmp_path / "runs" / runs[0].key / "source").mkdir(parents=True)
-    done = {"settings": runs[0].settings, "seconds": 0, "commit": ""}
+    done = {"settings": runs[0].settings, "seconds": 0, "commit": "", "code": code_digest()}
     (tmp_path / "runs" / runs[0].key / "done.json").write_text(json.dumps(done))
     failed = run_missing(runs, tmp_path / "runs")
     assert failed == [run.key for run in runs[1:]]

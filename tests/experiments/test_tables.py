@@ -92,6 +92,25 @@ def test_rows_of_one_name_are_averaged_together():
     assert "- both against theirs: mAP +1.1 ± 0.7, ahead in 8 of 12" in together
 
 
+def test_every_table_says_where_a_rule_changed_labels_or_a_giant_was_left(rows):
+    assert "Rules for degenerate clusterings changed no labels in any of these rows.\n" in as_markdown(
+        THREE, DOMAINS["synthetic"], rows
+    )
+    records = {
+        key: {**record, "history": [dict(line) for line in record["history"]]}
+        for key, record in RECORDS.items()
+    }
+    for key in ("a0", "a1", "b0"):
+        records[key]["history"][0] |= {"rules": ["giant_cluster"], "acted": ["giant_cluster"]}
+    records["c2"]["history"][1]["rules"] = ["giant_cluster", "small_clusters"]
+    text = as_markdown(THREE, DOMAINS["synthetic"], rows_of(THREE, CELLS, records))
+    assert (
+        "changed labels: `giant_cluster` in 2 of 6 iterations of a; `giant_cluster` in 1 of 6 iterations"
+        in text
+    )
+    assert "A giant cluster was trained on as it was in iterations: 1 of 6 of c." in text
+
+
 def test_nothing_is_averaged_together_without_a_name(rows):
     text = as_markdown(THREE, DOMAINS["synthetic"], rows)
     assert "ahead" not in text

@@ -13,8 +13,6 @@ from pathlib import Path
 
 __all__ = ["circumstances", "commit", "package_versions", "processor", "usable_cores"]
 
-ROOT = Path(__file__).resolve().parents[3]
-
 
 def circumstances() -> dict[str, str | int | None]:
     """Return the date (UTC), the processor's name and its number of cores."""
@@ -57,9 +55,17 @@ def _installed_version(name: str) -> str | None:
 
 
 def commit() -> str | None:
-    """Return the commit of the checkout, with "-dirty" after it if files differ; None outside of git."""
-    if shutil.which("git") is None:
+    """Return the commit of the checkout that this package is part of, with "-dirty" after it if files differ.
+
+    None where there is none: an installed package may lie within somebody else's repository.
+    """
+    if shutil.which("git") is None or _git("ls-files", "--error-unmatch", __file__) is None:
         return None
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    return _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+
+
+def _git(*words: str) -> str | None:
+    """Return what git says in this file's folder; None if it fails."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent), *words]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return found.stdout.strip() or None

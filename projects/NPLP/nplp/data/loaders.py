@@ -74,18 +74,28 @@ class DeviceLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        try:
-            for batch in self.loader:
-                yield {
-                    key: value.to(self.device, non_blocking=True)
-                    if isinstance(value, torch.Tensor)
-                    else value
-                    for key, value in batch.items()
-                }
-        except UserError as error:
-            # Out of a worker it comes with the traceback of its process before it.
-            message = str(error).strip().splitlines()[-1]
-            raise UserError(message.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")) from error
+        batches = iter(self.loader)
+        while (batch := _next_of(batches)) is not None:
+            yield {
+                key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+                for key, value in batch.items()
+            }
+
+
+def _next_of(batches: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return a loader's next batch; None at its end.
+
+    Raises:
+        UserError: as a worker raised it, or if a worker died while it sent the batch.
+    """
+    try:
+        return next(batches, None)
+    except UserError as error:
+        # Out of a worker it comes with the traceback of its process before it.
+        message = str(error).strip().splitlines()[-1]
+        raise UserError(message.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")) from error
+    except (EOFError, ConnectionError) as error:
+        raise _death_of_worker(error) from error
 
 
 class TrainSet:
@@ -126,21 +136,27 @@ def workers_watched() -> Iterator[None]:
     _WORKERS_ERROR[:] = bytes(len(_WORKERS_ERROR))
     try:
         yield
-    except (RuntimeError, EOFError, ConnectionError) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, RuntimeError) and not any(sign in text for sign in DEAD_WORKER):
+    except RuntimeError as error:
+        # Torch raises it wherever python is when a worker ends.
+        if not any(sign in str(error) for sign in DEAD_WORKER):
             raise
-        text = _WORKERS_ERROR[:].rstrip(b"\0").decode("utf-8", "replace") or text
-        # Else torch reports the same death again, wherever python is when the other workers end.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        raise UserError(
-            f"a worker that reads images died ({text[:240]}): there may be too little memory or shared "
-            "memory, or too few open files (ulimit -n); lower DATALOADER.NUM_WORKERS and --resume"
-        ) from error
+        raise _death_of_worker(error) from error
     finally:
         # They ignore the signal that would end them with this process.
         for worker in multiprocessing.active_children():
             worker.kill()
+
+
+def _death_of_worker(error: Exception) -> UserError:
+    """Return what is said of a worker's death, be it killed for its memory or for want of open files."""
+    text = _WORKERS_ERROR[:].rstrip(b"\0").decode("utf-8", "replace")
+    text = text or " ".join(str(error).split()) or type(error).__name__
+    # Else torch reports the same death again, wherever python is when the other workers end.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return UserError(
+        f"a worker that reads images died ({text[:240]}): there may be too little memory or shared memory, "
+        "or too few open files (ulimit -n); lower DATALOADER.NUM_WORKERS and --resume"
+    )
 
 
 def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> DeviceLoader:

@@ -21,6 +21,7 @@ from nplp.errors import UserError
 __all__ = [
     "Finding",
     "Scale",
+    "changes_labels",
     "enforce",
     "findings",
     "keeps_labels",
@@ -38,6 +39,13 @@ FAR = 0.9
 SIZE_CHANGE = 10.0
 NO_NORM = 1e-12
 ROWS_AT_ONCE = 8192
+CHANGING = {
+    "no_cluster": ("keep",),
+    "giant_cluster": ("lowered", "dropped"),
+    "equal_scores": ("skip",),
+    "small_clusters": ("drop",),
+}
+"""Rules and those of their actions that train on other labels than the paper's equations give."""
 ROUTINE = ("dissolved", "small_clusters")
 """Rules whose finding is part of most runs, and no warning."""
 
@@ -66,6 +74,11 @@ class Finding:
     def line(self) -> dict[str, Any]:
         """Return the entry of ``rules`` in ``pseudo_labels.jsonl``."""
         return {"rule": self.rule, "action": self.action, **self.values}
+
+
+def changes_labels(rule: str, action: str) -> bool:
+    """Tell whether an entry of ``rules`` in ``pseudo_labels.jsonl`` is of labels that a rule changed."""
+    return action in CHANGING.get(rule, ())
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """From experiments to runs: what is the same is run once, what begins alike branches off."""
 
 import argparse
+import ast
 import hashlib
 import json
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from nplp.experiments.definitions import (
     Setting,
 )
 
-__all__ = ["Cell", "Run", "plan", "shared_stage"]
+__all__ = ["Cell", "Run", "code_digest", "plan", "shared_stage"]
 
 ROOT = Path(__file__).resolve().parents[4]
 ABLATIONS = "configs/NPLP/ablations"
@@ -73,6 +74,33 @@ class Cell:
     seed: int
     run: str
     metrics: str
+
+
+@cache
+def code_digest() -> str:
+    """Return eight digits that change with the library's code, but not with its comments and docstrings.
+
+    The experiments themselves, the page and the bundles are left out: they decide no result.
+    """
+    library = ROOT / "projects" / "NPLP" / "nplp"
+    total = hashlib.sha256()
+    for path in sorted(library.rglob("*.py")):
+        name = path.relative_to(library)
+        if name.parts[0] not in ("experiments", "export", "report"):
+            total.update(f"{name.as_posix()}\n{_statements(path)}\n".encode())
+    return total.hexdigest()[:8]
+
+
+def _statements(path: Path) -> str:
+    """Return a module's syntax tree without its docstrings, as text."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body = node.body[1:]
+    return ast.dump(tree)
 
 
 @cache

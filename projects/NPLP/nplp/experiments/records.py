@@ -2,7 +2,8 @@
 
 A record is a dictionary: ``run`` (its key), ``settings``, the circumstances of the run (``commit``, ``date``,
 ``processor``, ``cores``, ``seconds``), ``results`` (metrics in percent by stage) and ``history`` (a
-dictionary an iteration: the pseudo-labels' numbers and quality, and the metrics where it was evaluated).
+dictionary an iteration: the pseudo-labels' numbers and quality, the metrics where it was evaluated, which
+``rules`` for degenerate clusterings found something, and which of them ``acted`` on the labels).
 """
 
 import json
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nplp.engine.records import STAGES
+from nplp.engine.rules import changes_labels
 from nplp.engine.writing import write_atomically
 from nplp.errors import UserError
 from nplp.experiments.plan import Run
@@ -32,18 +34,20 @@ HISTORY = (
 DIGITS = 4
 
 
-def gather_records(runs: list[Run], folder: Path, path: Path) -> dict[str, Record]:
+def gather_records(runs: list[Run], folder: Path, path: Path, other_code: bool = False) -> dict[str, Record]:
     """Return the records of runs: of those that have ended in ``folder``, else as ``path`` has them.
 
-    A record in ``path`` counts if its run had the settings that the run has now.
+    A record in ``path`` counts if its run had the settings that the run has now, whatever code made it: the
+    commits stand below each table.
 
     Raises:
-        UserError: if ``path`` holds something else, or a folder a run of other settings.
+        UserError: if ``path`` holds something else, or a folder a run of other settings or, unless
+            ``other_code``, of other code.
     """
     kept = load_records(path)
     found = {}
     for run in runs:
-        if finished(run, folder):
+        if finished(run, folder, other_code):
             found[run.key] = _record_of(run, folder)
         elif run.key in kept and kept[run.key]["settings"] == run.settings:
             found[run.key] = kept[run.key]
@@ -70,11 +74,13 @@ def _record_of(run: Run, folder: Path) -> Record:
 
 def _iteration(line: dict[str, Any]) -> dict[str, Any]:
     kept = {name: line[name] for name in HISTORY if name in line}
-    rules = [rule["rule"] for rule in line.get("rules", ())]
+    found = line.get("rules", ())
+    rules = [rule["rule"] for rule in found]
+    acted = [rule["rule"] for rule in found if changes_labels(rule["rule"], rule["action"])]
     rounded = {
         name: round(value, DIGITS) if isinstance(value, float) else value for name, value in kept.items()
     }
-    return {**rounded, "rules": rules} if rules else rounded
+    return {**rounded, **({"rules": rules} if rules else {}), **({"acted": acted} if acted else {})}
 
 
 def load_records(path: Path) -> dict[str, Record]:

@@ -5,8 +5,9 @@ Differences are taken seed by seed, as runs of a seed share what they can.
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from scipy.stats import t as student
@@ -29,6 +30,7 @@ __all__ = [
 COLUMNS = ("Rank-1", "Rank-5", "Rank-10", "mAP")
 COMPARED = "mAP"
 TRANSFER = "direct_transfer"
+GIANT = "giant_cluster"
 LATE = "late mAP"
 """The mean over the evaluations in the last quarter of the iterations, where there are several."""
 LABELS = {
@@ -79,6 +81,9 @@ class Row:
         shared: the last stage that it has in common with that row; "direct_transfer" if it is one.
         against: by metric, the differences from that row with the same seed.
         pooled: name of the rows whose differences are averaged together with its own; empty: none.
+        iterations: of all seeds together.
+        acted: in how many of them a rule for degenerate clusterings changed the labels, by the rule's name.
+        giants: in how many of them a giant cluster was trained on as it was.
     """
 
     label: str
@@ -89,6 +94,9 @@ class Row:
     shared: str
     against: dict[str, list[float]]
     pooled: str
+    iterations: int = 0
+    acted: Mapping[str, int] = field(default_factory=dict)
+    giants: int = 0
 
 
 def estimate(values: list[float]) -> Estimate:
@@ -133,6 +141,7 @@ def rows_of(experiment: Experiment, cells: list[Cell], records: Mapping[str, dic
     """
     metrics: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
     labels: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    iterations: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in cells:
         place = cell.direction, cell.row.label
         record = records[cell.run]
@@ -141,8 +150,9 @@ def rows_of(experiment: Experiment, cells: list[Cell], records: Mapping[str, dic
             found.update(_late(record["history"]))
         metrics.setdefault(place, {})[cell.seed] = found
         # The direct transfer of a run that goes on has nothing to do with the run's last labels.
-        last = record["history"][-1:] if cell.metrics != TRANSFER else []
-        labels.setdefault(place, []).extend(last)
+        history = record["history"] if cell.metrics != TRANSFER else []
+        labels.setdefault(place, []).extend(history[-1:])
+        iterations.setdefault(place, []).extend(history)
     settings = {row.label: row for row in experiment.rows}
     rows = []
     for (direction, label), by_seed in metrics.items():
@@ -163,8 +173,24 @@ def rows_of(experiment: Experiment, cells: list[Cell], records: Mapping[str, dic
         shared = shared_stage(settings[label], settings[base]) if others else ""
         if others and settings[base].metrics == TRANSFER:
             shared = TRANSFER
-        pooled = settings[label].pooled
-        rows.append(Row(label, direction, values, known, base if others else "", shared, against, pooled))
+        lines = iterations[direction, label]
+        acted = Counter(rule for line in lines for rule in line.get("acted", ()))
+        giants = sum(GIANT in line.get("rules", ()) and GIANT not in line.get("acted", ()) for line in lines)
+        rows.append(
+            Row(
+                label=label,
+                direction=direction,
+                values=values,
+                labels=known,
+                base=base if others else "",
+                shared=shared,
+                against=against,
+                pooled=settings[label].pooled,
+                iterations=len(lines),
+                acted=acted,
+                giants=giants,
+            )
+        )
     return rows
 
 

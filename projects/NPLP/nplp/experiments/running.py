@@ -21,7 +21,7 @@ from nplp.circumstances import circumstances, commit
 from nplp.compat.processes import end_with_parent
 from nplp.engine.writing import write_atomically
 from nplp.errors import UserError
-from nplp.experiments.plan import ROOT, Run
+from nplp.experiments.plan import ROOT, Run, code_digest
 
 __all__ = ["DONE", "finished", "run_missing"]
 
@@ -55,11 +55,16 @@ def command_of(run: Run, folder: Path) -> list[str]:
     return [*words, *(word for pair in run.options for word in pair)]
 
 
-def finished(run: Run, folder: Path) -> bool:
+def finished(run: Run, folder: Path, other_code: bool = False) -> bool:
     """Tell whether a run has ended.
 
+    Args:
+        run: which.
+        folder: of all runs.
+        other_code: whether a run counts that other code than the present one made.
+
     Raises:
-        UserError: if what ended there was run by other words.
+        UserError: if what ended there was run by other words, or by other code that does not count.
     """
     path = folder / run.key / DONE
     if not path.is_file():
@@ -70,10 +75,18 @@ def finished(run: Run, folder: Path) -> bool:
             f"{str(path.parent)!r} holds a run of other settings ({done['settings']}, now {run.settings}): "
             "remove that folder or name another with --folder"
         )
+    if done.get("code") != code_digest() and not other_code:
+        raise UserError(
+            f"{str(path.parent)!r} was made by other code (commit {done.get('commit')}, now {commit()}), "
+            "which may give other results: remove that folder, name another with --folder, or add "
+            "--other-code to count such runs"
+        )
     return True
 
 
-def run_missing(runs: list[Run], folder: Path, jobs: int = 1, threads: int = 1) -> list[str]:
+def run_missing(
+    runs: list[Run], folder: Path, jobs: int = 1, threads: int = 1, other_code: bool = False
+) -> list[str]:
     """Carry out the runs that have not ended, each after those it needs.
 
     Ctrl-C stops the runs that are going on where they can be resumed.
@@ -83,17 +96,19 @@ def run_missing(runs: list[Run], folder: Path, jobs: int = 1, threads: int = 1) 
         folder: of all runs.
         jobs: how many at a time.
         threads: of each; results depend on it by rounding, but not on the number of jobs.
+        other_code: whether runs count that other code made.
 
     Returns:
         Keys of runs that failed and of those that could not begin because of them.
 
     Raises:
-        UserError: if a folder holds a run of other settings, or another process carries out runs in it.
+        UserError: if a folder holds a run of other settings or other code, or another process carries out
+            runs in it.
     """
     failed: list[str] = []
     active: list[_Active] = []
     with _alone(folder) as lock, _all_stopped(active):
-        waiting = [run for run in runs if not finished(run, folder)]
+        waiting = [run for run in runs if not finished(run, folder, other_code)]
         done = {run.key for run in runs} - {run.key for run in waiting}
         bar = tqdm(total=len(waiting), desc="Runs", unit="run", disable=None)
         while waiting or active:
@@ -154,7 +169,8 @@ def _finish(one: _Active, folder: Path) -> None:
         if path not in kept:
             path.unlink()
     seconds = round(time.monotonic() - one.begin, 1)
-    content = {"settings": one.run.settings, "seconds": seconds, "commit": commit(), **circumstances()}
+    made_by = {"commit": commit(), "code": code_digest()}
+    content = {"settings": one.run.settings, "seconds": seconds, **made_by, **circumstances()}
     write_atomically(place / DONE, json.dumps(content, indent=2) + "\n")
 
 

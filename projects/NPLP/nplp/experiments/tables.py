@@ -68,6 +68,7 @@ def as_markdown(experiment: Experiment, domain: Domain, rows: list[Row]) -> str:
         if own:
             parts += [f"## {domain.titles[direction]} ({direction} in the paper)", ""]
             parts += [_metrics_table(experiment, direction, own), "", *_noise(own), *_pooled(own)]
+            parts += [_rules(own), ""]
             parts += ["Pseudo-labels of the last iteration, means over seeds:", "", _labels_table(own), ""]
     if len({row.direction for row in rows}) > 1 and (together := _pooled(rows)):
         parts += ["## All directions together", "", *together]
@@ -148,6 +149,19 @@ def _pooled(rows: list[Row]) -> list[str]:
                 mean = estimate(differences).text("+")
                 lines.append(f"- {name}: {metric} {mean}, ahead in {ahead} of {len(differences)}")
     return [*lines, ""] if lines else []
+
+
+def _rules(rows: list[Row]) -> str:
+    """Return the paragraph that says in how many iterations of which rows a rule changed the labels."""
+    acted = [
+        f"`{rule}` in {count} of {row.iterations} iterations of {row.label}"
+        for row in rows
+        for rule, count in sorted(row.acted.items())
+    ]
+    giants = [f"{row.giants} of {row.iterations} of {row.label}" for row in rows if row.giants]
+    told = f"changed labels: {'; '.join(acted)}." if acted else "changed no labels in any of these rows."
+    left = f" A giant cluster was trained on as it was in iterations: {'; '.join(giants)}." if giants else ""
+    return f"Rules for degenerate clusterings {told}{left}"
 
 
 def _labels_table(rows: list[Row]) -> str:
