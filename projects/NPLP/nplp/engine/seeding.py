@@ -12,7 +12,23 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["derive_seed", "random_state", "restore_random_state", "seed_everything"]
+__all__ = ["choose_kernels", "derive_seed", "random_state", "restore_random_state", "seed_everything"]
+
+
+def choose_kernels(device: torch.device, fastest: bool) -> None:
+    """Choose between convolutions that repeat to the bit and the fastest ones, on a GPU.
+
+    On the CPU every step repeats to the bit with a given number of threads, and nothing is to be chosen. On
+    CUDA the operations of this package do; cuDNN's convolutions do where it is told so, and some poolings of
+    the toolbox's own heads do not.
+
+    Args:
+        device: of the model.
+        fastest: the toolbox's ``CUDNN_BENCHMARK``: time several convolutions and take the fastest.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = fastest
+        torch.backends.cudnn.deterministic = not fastest
 
 
 def derive_seed(seed: int, *position: int) -> int:

@@ -22,7 +22,13 @@ from nplp.engine.checkpoint import AtomicCheckpointer, read_checkpoint
 from nplp.engine.events import EpochWriter
 from nplp.engine.interruption import finished_first
 from nplp.engine.resuming import check_same_run, drop_lines_from
-from nplp.engine.seeding import derive_seed, random_state, restore_random_state, seed_everything
+from nplp.engine.seeding import (
+    choose_kernels,
+    derive_seed,
+    random_state,
+    restore_random_state,
+    seed_everything,
+)
 from nplp.engine.writing import save_atomically
 from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
@@ -51,6 +57,7 @@ class ReidTrainer(DefaultTrainer):
         TrainerBase.__init__(self)
         self.cfg = cfg
         self.device = torch.device(cfg.MODEL.DEVICE)
+        choose_kernels(self.device, cfg.CUDNN_BENCHMARK)
         seed_everything(derive_seed(cfg.SEED, self.stage))
         model = self.build_model(cfg)
         optimizer, param_wrapper = self.build_optimizer(cfg, model)
