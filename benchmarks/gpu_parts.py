@@ -50,7 +50,8 @@ class Size:
 
     Attributes:
         device: "cpu" or "cuda".
-        features: images, dimension, least and most seconds of each size of the pseudo-label stage.
+        features: images, dimension, least and most seconds of each size of the pseudo-label stage; the
+            first compiles its kernels.
         rounds: of the pseudo-label stage, as far as a minute allows.
         model: KEY VALUE pairs of the models that are timed, besides those of `gpu_models.job_config`.
         batch: of a training step.
@@ -79,7 +80,7 @@ class Size:
 
 FULL = Size(
     device="cuda",
-    features=((12936, 1024, 15, 60), (32621, 1024, 15, 60), (126441, 1024, 25, 90), (1000000, 512, 60, 180)),
+    features=((12936, 1024, 15, 150), (32621, 1024, 15, 60), (126441, 1024, 25, 90), (1000000, 512, 60, 180)),
     rounds=3,
     model={},
     batch=64,
@@ -107,7 +108,7 @@ SMALL = {"INPUT.SIZE_TRAIN": [64, 32], "INPUT.SIZE_TEST": [64, 32], "MODEL.HEADS
 
 MINIATURE = Size(
     device="cpu",
-    features=((800, 16, 5, 90), (1200, 16, 5, 90)),
+    features=((800, 16, 5, 300), (1200, 16, 5, 90)),
     rounds=1,
     model={**NARROW, **SMALL, "DATALOADER.NUM_WORKERS": 0, "TEST.IMS_PER_BATCH": 16},
     batch=16,
