@@ -6,6 +6,7 @@ what it holds, compiles or leaves behind is in no other measurement.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -186,9 +187,12 @@ def _timed(work: Work, device: torch.device) -> tuple[float, StartupAndFinal | N
     return time.perf_counter() - start, result
 
 
-def _summary(labels: StartupAndFinal, made: BenchmarkFeatures) -> dict[str, dict[str, float | int]]:
-    """Return what tells a sensible clustering from a degenerate one, before and after correction."""
-    summary = {}
+def _summary(labels: StartupAndFinal, made: BenchmarkFeatures) -> dict[str, dict[str, float | int | str]]:
+    """Return what tells a sensible clustering from a degenerate one, before and after correction.
+
+    The digest is the same for the same labels.
+    """
+    summary: dict[str, dict[str, float | int | str]] = {}
     for stage, of_stage in zip(("startup", "final"), labels, strict=True):
         quality = label_quality(of_stage, made.identities)
         summary[stage] = {
@@ -196,6 +200,7 @@ def _summary(labels: StartupAndFinal, made: BenchmarkFeatures) -> dict[str, dict
             "outliers": quality.outliers,
             "largest_cluster_share": quality.largest_cluster_share,
             "f1": quality.f1,
+            "digest": hashlib.sha256(np.asarray(of_stage, dtype=np.int64).tobytes()).hexdigest()[:16],
         }
     return summary
 

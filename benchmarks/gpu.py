@@ -9,7 +9,8 @@ parts that an output of the same commit and card has already and measures the ot
   environment     card, driver, versions, cores, date, commit
   tests           pytest -m gpu: passed, failed and skipped, with the failures' first lines
   pseudo-labels   the stage at 12,936, 32,621 and 126,441 x 1024 and 1,000,000 x 512 by both distances,
-                  against a bare product X @ X.T in float32 on the same card, without and with TF32
+                  against a bare product X @ X.T in float32 on the same card, without and with TF32; the first
+                  size on the CPU as well, where equal digests tell that the labels are equal
   speed           training steps and extraction of ResNet-50 at 256 x 128, NPLP and the toolbox's Baseline,
                   by precision, from tensors on the card. In float32 the convolutions use TF32, as torch's
                   default is; matrix products do not

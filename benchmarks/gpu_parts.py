@@ -140,9 +140,13 @@ def build_parts(data: Path | None, miniature: bool) -> list[Part]:
     lacks = why_not(data, size)
     *small, largest = size.features
 
-    def stage(count: int, dimension: int, least: float, most: float) -> Part:
-        work = partial(pseudo_labels, size, count, dimension)
-        return Part(f"pseudo-labels {count}x{dimension}", least, most, work)
+    def stage(count: int, dimension: int, least: float, most: float, where: str = "") -> Part:
+        works = DISTANCES if where else (REFERENCE, REFERENCE_TF32, *DISTANCES)
+        job = Job(
+            CLUSTERED, count, dimension, 0, works, 1 if where else size.rounds, size.threads,
+            "cpu" if where else size.device, seconds=most / 3, peak_by_work=True,
+        )  # fmt: skip
+        return Part(f"pseudo-labels {count}x{dimension}{where}", least, most, partial(pseudo_labels, job))
 
     def models(kind: str, architecture: str) -> Part:
         from_files = kind == "loader"
@@ -155,6 +159,7 @@ def build_parts(data: Path | None, miniature: bool) -> list[Part]:
         *(stage(*of_size) for of_size in small),
         models("speed", "NPLP"),
         models("speed", "Baseline"),
+        stage(*size.features[0], where=" on the CPU"),
         stage(*largest),
         models("loader", "NPLP"),
         models("repeatability", "NPLP"),
@@ -211,24 +216,22 @@ def tests(note: Note, seconds: float) -> None:
         raise MeasurementError(f"{len(failures)} failed")
 
 
-def pseudo_labels(size: Size, count: int, dimension: int, note: Note, seconds: float) -> None:
+def pseudo_labels(job: Job, note: Note, seconds: float) -> None:
     """Note seconds and peaks of memory of the pseudo-label stage and of the bare product, round by round.
+
+    Equal digests of labels of two parts tell that their labels are equal.
 
     Raises:
         MeasurementError: if the process fails or is stopped.
     """
-    job = Job(
-        CLUSTERED, count, dimension, 0, (REFERENCE, REFERENCE_TF32, *DISTANCES), size.rounds, size.threads,
-        size.device, seconds=seconds / 3, peak_by_work=True,
-    )  # fmt: skip
     last: dict[str, float] = {}
 
     def take(record: dict[str, Any]) -> None:
         last[record["work"]] = record["seconds"]
-        ratios = {
-            f"ratio to {name}": record["seconds"] / last[name] for name in last if name not in DISTANCES
-        }
-        note({**record, **(ratios if record["work"] in DISTANCES else {})})
+        if record["work"] in DISTANCES:
+            references = {name: value for name, value in last.items() if name not in DISTANCES}
+            record |= {f"ratio to {name}": record["seconds"] / value for name, value in references.items()}
+        note(record)
 
     measure(job, take, seconds)
 
@@ -282,9 +285,11 @@ def adaptation(size: Size, data: Path, note: Note, seconds: float) -> None:
         try:
             command += pairs_of(options)
             read_lines(command, lines.append, threads_of(size), seconds, folder=ROOT)
+        except MeasurementError:
+            note({"last_lines": [line.rstrip() for line in lines[-12:]]})
+            raise
         finally:
             note(found_in(output))
-            note({"last_lines": [line.rstrip() for line in lines[-12:]]})
 
 
 def threads_of(size: Size) -> dict[str, str]:

@@ -273,6 +273,26 @@ def test_the_setting_of_products_is_put_back(before: str) -> None:
         products.fp32_precision = original
 
 
+def test_ratios_are_to_the_references_of_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [
+        ("reference", 2.0),
+        ("reference tf32", 1.0),
+        ("jaccard", 3.0),
+        ("reference", 4.0),
+        ("jaccard", 4.0),
+    ]
+
+    def give(job: object, take: Callable[[dict[str, Any]], None], seconds: float) -> None:
+        for work, value in records:
+            take({"work": work, "seconds": value})
+
+    monkeypatch.setattr(gpu_parts, "measure", give)
+    noted: list[dict[str, Any]] = []
+    gpu_parts.build_parts(None, miniature=True)[2].measure(noted.append, 60)
+    assert [record.get("ratio to reference") for record in noted] == [None, None, 1.5, None, 1.0]
+    assert noted[2]["ratio to reference tf32"] == 3.0
+
+
 def job_of(kind: str, architecture: str) -> gpu_models.ModelJob:
     size = gpu_parts.MINIATURE
     options = {key: value for key, value in size.model.items() if key != "MODEL.HEADS.EMBEDDING_DIM"}
@@ -334,7 +354,13 @@ def test_the_whole_in_miniature(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = parts_in(output)
     assert {name: part["status"] for name, part in found.items()} == dict.fromkeys(found, "done")
-    assert len(found) == 10
+    assert len(found) == 11
+    here, there = (
+        {record["work"]: record["labels"] for record in part["measured"] if "labels" in record}
+        for name, part in found.items()
+        if name.startswith("pseudo-labels 800x16")
+    )
+    assert here == there
     assert {"source", "training"} <= set(found["adaptation"]["measured"][0]["seconds"])
     assert "mAP" in found["adaptation"]["measured"][0]["final"]
     assert not any("failed" in record for part in found.values() for record in part["measured"])
