@@ -76,7 +76,8 @@ def read_lines(
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=errors,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             start_new_session=True,
         ) as process,
     ):

