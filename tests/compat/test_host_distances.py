@@ -42,6 +42,7 @@ def jaccard_oracle(x: torch.Tensor, k1: int, k2: int) -> np.ndarray:
 
 
 def test_reranking_distances_work_without_cuda(features):
+    pytest.importorskip("faiss")
     found = compute_dist.build_dist(features[:8], features[8:], metric="jaccard", k1=6, k2=3)
     assert found.shape == (8, 16)
     np.testing.assert_allclose(found, jaccard_oracle(features, 6, 3)[:8, 8:], atol=1e-5)

@@ -15,9 +15,11 @@ import importlib.util
 from nplp.compat.imports import (
     bridge_numpy_bool,
     bridge_torchvision,
+    faiss_later,
     old_collections_names,
     old_torch_six,
     scikit_learn_later,
+    tensorboard_later,
 )
 from nplp.compat.processes import launch
 
@@ -38,7 +40,13 @@ def apply() -> None:
         return
     bridge_numpy_bool()
     bridge_torchvision()
-    with old_collections_names(), old_torch_six(), scikit_learn_later():
+    with (
+        old_collections_names(),
+        old_torch_six(),
+        scikit_learn_later(),
+        faiss_later(),
+        tensorboard_later(),
+    ):
         importlib.import_module("fastreid.engine")
     # These modules need the toolbox, which can be imported only now.
     from nplp.compat.amp import bridge_amp

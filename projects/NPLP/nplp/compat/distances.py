@@ -4,11 +4,16 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-import faiss
 import numpy as np
 import torch
 
 from nplp.compat.probes import misbehaves, refers_to
+
+try:
+    faiss: Any = importlib.import_module("faiss")
+except ImportError:
+    # Re-ranking alone needs it.
+    faiss = None
 
 __all__ = ["bridge_distances", "working_search_option"]
 

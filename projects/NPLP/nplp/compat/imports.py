@@ -17,9 +17,11 @@ import torch
 __all__ = [
     "bridge_numpy_bool",
     "bridge_torchvision",
+    "faiss_later",
     "old_collections_names",
     "old_torch_six",
     "scikit_learn_later",
+    "tensorboard_later",
 ]
 
 logger = logging.getLogger(__name__)
@@ -90,18 +92,26 @@ def old_collections_names() -> Iterator[bool]:
             del collections.Mapping  # type: ignore[attr-defined]
 
 
+def _module(name: str, **content: Any) -> types.ModuleType:
+    """Return a module of ``content`` alone."""
+    module = types.ModuleType(name)
+    vars(module).update(content)
+    return module
+
+
 @contextlib.contextmanager
-def _stand_in(missing: bool, name: str, **content: Any) -> Iterator[bool]:
-    """Offer a module of ``content`` as ``name`` for a while, if that is missing; yield whether it is."""
+def _stand_in(missing: bool, module: types.ModuleType) -> Iterator[bool]:
+    """Offer ``module`` by its name for a while, if that is missing; yield whether it is."""
+    name = module.__name__
+    before = {name: sys.modules[name]} if name in sys.modules else {}
     if missing:
-        module = types.ModuleType(name)
-        vars(module).update(content)
         sys.modules[name] = module
     try:
         yield missing
     finally:
         if missing:
             del sys.modules[name]
+            sys.modules.update(before)
 
 
 def old_torch_six() -> contextlib.AbstractContextManager[bool]:
@@ -111,7 +121,7 @@ def old_torch_six() -> contextlib.AbstractContextManager[bool]:
     2.0. The stand-in is taken away again afterwards.
     """
     missing = importlib.util.find_spec("torch._six") is None
-    return _stand_in(missing, "torch._six", string_classes=(str, bytes))
+    return _stand_in(missing, _module("torch._six", string_classes=(str, bytes)))
 
 
 class _Later(types.ModuleType):
@@ -128,7 +138,28 @@ def scikit_learn_later() -> contextlib.AbstractContextManager[bool]:
     off by default; with SciPy's statistics it takes a quarter of the time that a tool needs to start. The
     toolbox keeps a stand-in that loads it when a function is asked for; others find scikit-learn as it is.
     """
-    return _stand_in("sklearn" not in sys.modules, "sklearn", metrics=_Later("sklearn.metrics"))
+    return _stand_in("sklearn" not in sys.modules, _module("sklearn", metrics=_Later("sklearn.metrics")))
+
+
+def faiss_later() -> contextlib.AbstractContextManager[bool]:
+    """Offer ``faiss`` unloaded while the toolbox is imported, where it is not installed; yield whether so.
+
+    ``utils/compute_dist.py`` and ``utils/faiss_utils.py`` import it for re-ranking alone, which is off by
+    default and then says what is missing. ``METRIC_L2`` is a default argument there, read at import.
+    """
+    missing = importlib.util.find_spec("faiss") is None
+    stand_in = _Later("faiss")
+    stand_in.METRIC_L2 = 1  # type: ignore[attr-defined]
+    return _stand_in(missing, stand_in)
+
+
+def tensorboard_later() -> contextlib.AbstractContextManager[bool]:
+    """Offer torch's ``SummaryWriter`` while the toolbox is imported, where TensorBoard is not installed.
+
+    ``solver/optim/lamb.py`` imports it for the type of an argument. Yields whether it was missing.
+    """
+    missing = importlib.util.find_spec("tensorboard") is None
+    return _stand_in(missing, _module("torch.utils.tensorboard", SummaryWriter=object))
 
 
 def bridge_numpy_bool() -> bool:

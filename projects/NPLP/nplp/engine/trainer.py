@@ -3,6 +3,7 @@
 import logging
 import pickle
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -116,14 +117,18 @@ class ReidTrainer(DefaultTrainer):
         return []
 
     def build_writers(self) -> list[EventWriter]:
-        """Return the writers of ``metrics.json`` and of TensorBoard's event file.
+        """Return the writers of ``metrics.json`` and, where TensorBoard is installed, of its event file.
 
         Built when it is known where training starts: TensorBoard forgets what an earlier run, which was
         resumed or replaced, had written from there on.
         """
         folder = Path(self.cfg.OUTPUT_DIR)
-        events = TensorboardXWriter(str(folder), purge_step=self.start_iter)
-        return [JSONWriter(str(folder / "metrics.json")), events]
+        writers: list[EventWriter] = [JSONWriter(str(folder / "metrics.json"))]
+        if find_spec("tensorboard") is None:
+            logger.info("TensorBoard is not installed: metrics.json alone is written")
+        else:
+            writers.append(TensorboardXWriter(str(folder), purge_step=self.start_iter))
+        return writers
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
