@@ -92,11 +92,11 @@ def test_weights_round_trip_with_and_without_the_model_key(model, tmp_path):
 
 
 def test_optional_keys_may_be_missing_or_left_over(model, tmp_path):
-    weights = {**model.state_dict(), "head.weight": torch.zeros(7)}
+    weights = {**model.state_dict(), "extra.weight": torch.zeros(7)}
     torch.save(weights, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"'head\.weight', which the model has not"):
+    with pytest.raises(UserError, match=r"'extra\.weight', which the model has not"):
         load_weights(nn.Linear(3, 2), str(tmp_path / "w.pth"))
-    load_weights(nn.Linear(3, 2), str(tmp_path / "w.pth"), optional=("head.",))
+    load_weights(nn.Linear(3, 2), str(tmp_path / "w.pth"), optional=("extra.",))
 
 
 class _RunsCode:
