@@ -42,6 +42,10 @@ FOREIGN = (
     (rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!", "a compressed archive: unpack it"),
     (rb"[\s\S]{257}ustar", "a tar archive: unpack it"),
     (rb"\x08[\x01-\x10]\x12[\x00-\x40][\x20-\x7e]{3}", "an ONNX model: give the .pth file it was made from"),
+    (
+        rb"\x80[\x02-\x05](?!\x8a\x0al\xfc)",
+        "a pickle that torch.save did not write, and it would run code: save its tensors with torch.save",
+    ),
     (rb"\s*[{\[]\s*\"[\x20-\x7e]+\"", "a JSON text: give the file with the tensors"),
 )
 """How files of other kinds begin, and what they are."""
@@ -88,7 +92,13 @@ def read_weights_file(path: str) -> Any:
             ) from error
         _refuse_foreign(path, head)
         reason = " ".join(str(error).split()) or type(error).__name__
-        reason = "it is no file of torch.save" if "Weights only load failed" in reason else reason[:120]
+        if "Unsupported operand" in reason:
+            reason = (
+                "its pickle protocol is not one that is read without running code, save it with protocol 2"
+            )
+        elif "Weights only load failed" in reason:
+            reason = "it is no file of torch.save"
+        reason = reason[:120]
         raise UserError(
             f"{path!r} cannot be read as weights ({reason}): it is torn or of another kind"
         ) from error

@@ -282,10 +282,10 @@ def _check_network(tensors: Tensors, wanted: Tensors, used: Tensors, source: str
         raise UserError(f"{start}: it holds {held}, the configuration asks for {asked}: {choose}")
     fitting, needed = (sum(not key.endswith(COUNTER) for key in names) for names in (used, wanted))
     if not fitting or (partial and 2 * fitting < needed):
-        examples = (f"{held}, " if held else "") + _listed(list(tensors)[:2], tensors)
+        examples = f"{held or 'an unknown network'}, {_listed(list(tensors)[:2], tensors)}"
         raise UserError(
-            f"{start}: {fitting or 'none'} of its {len(tensors)} tensors fit ({examples}), the configuration "
-            f"asks for {needed} ({asked or _listed(list(wanted)[:2], wanted)}): {choose}"
+            f"{start}: {fitting or 'none'} of the {needed} tensors of {asked or 'the model'} are in it "
+            f"({examples}): {choose}"
         )
 
 
