@@ -262,6 +262,8 @@ def _best_renaming(tensors: Tensors, wanted: Tensors) -> _Renaming:
                 score = (len(pairs), sum(tensors[old].shape == shapes[new] for old, new in pairs))
                 if score > best_score:
                     best, best_score = renaming, score
+                if min(best_score) == len(shapes):
+                    return best
     return best
 
 
