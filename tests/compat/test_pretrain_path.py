@@ -174,6 +174,40 @@ def test_the_random_numbers_are_those_without_the_bridge():
         assert torch.equal(bridged.state_dict()[key], value)
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The folder of the toolbox's downloads."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "file"),
+    [
+        ("build_resnet_backbone", "18x", "resnet18-5c106cde.pth"),
+        ("build_osnet_backbone", "x0_25", "osnet_x0_25_imagenet.pth"),
+    ],
+)
+def test_published_weights_fit_or_are_refused(cache, caplog, name, depth, file):
+    original = build_backbone(backbone_cfg(name, depth))
+    randomise(original)
+    cfg = make_cfg(MODEL__BACKBONE__NAME=name, MODEL__BACKBONE__DEPTH=depth, MODEL__BACKBONE__PRETRAIN=True)
+    torch.save({**original.state_dict(), "classifier.weight": torch.ones(1000, 2)}, cache / file)
+    with caplog.at_level(logging.INFO):
+        loaded = build_backbone(cfg)
+    for key, value in original.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value), key
+    assert "left out: classifier.weight (1000 identities)" in line_of(caplog).getMessage()
+    torch.save(torchvision.models.squeezenet1_0().state_dict(), cache / file)
+    with pytest.raises(UserError, match=rf"^ImageNet weights .*{file}"):
+        build_backbone(cfg)
+    torch.save({**original.state_dict(), next(iter(original.state_dict())): torch.ones(5)}, cache / file)
+    with pytest.raises(UserError, match="mageNet weights") as caught:
+        build_backbone(cfg)
+    assert "\n" not in str(caught.value)
+
+
 def test_it_is_bridged_once():
     assert not bridge_pretrain_path()
 

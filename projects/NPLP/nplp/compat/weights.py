@@ -9,6 +9,7 @@ import pickle
 import struct
 import textwrap
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ __all__ = ["bridge_pretrain_path", "bridge_weights"]
 logger = logging.getLogger(__name__)
 
 PRETRAIN_PATH = "MODEL.BACKBONE.PRETRAIN_PATH"
+
+_published: ContextVar[list[str] | None] = ContextVar("_published", default=None)
+"""Files of ImageNet weights that were read while a backbone was built."""
 
 BACKBONES = ("resnet", "resnext", "osnet", "regnet.regnet", "regnet.effnet")
 
@@ -64,7 +68,11 @@ def _guard(original: Callable[..., Any], urls: dict[str, str]) -> Callable[..., 
                 "MODEL.BACKBONE.PRETRAIN_PATH, or set MODEL.BACKBONE.PRETRAIN False"
             )
         try:
-            return original(*args, **kwargs)
+            weights = original(*args, **kwargs)
+            read = _published.get()
+            if read is not None:
+                read.append(str(_cached_file(key, urls[key])))
+            return weights
         except expected as error:
             raise UserError(_explain(key, urls[key], error)) from error
 
@@ -83,9 +91,7 @@ def _errors_of_gdown() -> tuple[type[Exception], ...]:
 
 def _explain(key: str, url: str, error: Exception) -> str:
     """Return one line: where the weights should be, what went wrong and what can be done."""
-    # OSNet's addresses end in no file name, so the toolbox makes one up.
-    name = f"{key}_imagenet.pth" if key.startswith("osnet") else url.rsplit("/", 1)[-1]
-    path = _cache_folder() / name
+    path = _cached_file(key, url)
     state = "cannot be read (delete it)" if path.exists() else "is not there"
     reason = textwrap.shorten(f"{type(error).__name__}: {error}", width=200, placeholder=" ...")
     return (
@@ -94,11 +100,13 @@ def _explain(key: str, url: str, error: Exception) -> str:
     )
 
 
-def _cache_folder() -> Path:
-    """Return the folder where the toolbox keeps downloaded weights."""
+def _cached_file(key: str, url: str) -> Path:
+    """Return where the toolbox keeps the weights that it downloads from ``url``."""
+    # OSNet's addresses end in no file name, so the toolbox makes one up.
+    name = f"{key}_imagenet.pth" if key.startswith("osnet") else url.rsplit("/", 1)[-1]
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))
-    return Path(home).expanduser() / "checkpoints"
+    return Path(home).expanduser() / "checkpoints" / name
 
 
 def bridge_pretrain_path() -> bool:
@@ -138,10 +146,16 @@ def _build(builder: Callable[[Any], nn.Module], cfg: Any) -> nn.Module:
         cfg.defrost()
         cfg.MODEL.BACKBONE.PRETRAIN = False
         model = _build(builder, cfg)
-        _load_initial_weights(model, path)
+        _load_initial_weights(model, path, PRETRAIN_PATH)
         return model
+    published: list[str] = []
+    token = _published.set(published)
     try:
-        return builder(cfg)
+        model = builder(cfg)
+        for file in published:
+            # The toolbox has loaded what fits of it, and would go on with nothing.
+            _load_initial_weights(model, file, "ImageNet weights (delete the file to download it again)")
+        return model
     except FileNotFoundError as error:
         if error.filename:
             raise UserError(
@@ -152,10 +166,24 @@ def _build(builder: Callable[[Any], nn.Module], cfg: Any) -> nn.Module:
             f"{PRETRAIN_PATH} must name a file, as no ImageNet weights are published for "
             f"{cfg.MODEL.BACKBONE.NAME}, got {path!r}: give one, or set MODEL.BACKBONE.PRETRAIN False"
         ) from error
+    except RuntimeError as error:
+        if not published:
+            raise
+        raise UserError(
+            f"ImageNet weights {published[0]!r} do not fit {cfg.MODEL.BACKBONE.NAME}: delete the file, so "
+            "that it is downloaded again"
+        ) from error
+    finally:
+        _published.reset(token)
 
 
-def _load_initial_weights(model: nn.Module, path: str) -> None:
+def _load_initial_weights(model: nn.Module, path: str, named_by: str) -> None:
     """Load a file into a backbone and say in one line how much of it was used.
+
+    Args:
+        model: the backbone.
+        path: the file.
+        named_by: where the file's name is from, for messages.
 
     Raises:
         UserError: if the file cannot be read, holds another network, or nothing of it fits.
@@ -167,7 +195,7 @@ def _load_initial_weights(model: nn.Module, path: str) -> None:
             raise UserError(f"{path!r} holds a {type(content).__name__}, not a dictionary of weights")
         fit = fit_weights(content, model.state_dict(), path, partial=True, reshape=reshape)
     except UserError as error:
-        raise UserError(f"{PRETRAIN_PATH}: {error}") from error
+        raise UserError(f"{named_by}: {error}") from error
     model.load_state_dict(fit.weights, strict=False)
     logger.log(logging.INFO if fit.complete else logging.WARNING, "%s", fit.summary)
 
