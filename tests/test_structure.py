@@ -46,6 +46,15 @@ def test_pure_folders_import_neither_the_toolbox_nor_the_glue(folder):
                 assert top in ALLOWED[folder] | STANDARD, f"{path}: {name}"
 
 
+def test_strangers_weights_are_read_without_the_toolbox():
+    for path in (PACKAGE / "weights").glob("*.py"):
+        for name in imported(path):
+            ours = name.startswith(("nplp.weights", "nplp.errors"))
+            assert ours or name.split(".")[0] in {"torch", "numpy", "safetensors"} | STANDARD, (
+                f"{path}: {name}"
+            )
+
+
 def test_nothing_below_the_tools_imports_them():
     for path in PACKAGE.rglob("*.py"):
         assert not any(name.split(".")[0] in {"tools", "tests"} for name in imported(path)), path

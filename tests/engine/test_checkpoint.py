@@ -92,11 +92,11 @@ def test_weights_round_trip_with_and_without_the_model_key(model, tmp_path):
 
 
 def test_optional_keys_may_be_missing_or_left_over(model, tmp_path):
-    weights = {**model.state_dict(), "head.weight": torch.zeros(7)}
+    weights = {**model.state_dict(), "extra.weight": torch.zeros(7)}
     torch.save(weights, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"'head\.weight', which the model has not"):
+    with pytest.raises(UserError, match=r"'extra\.weight', which the model has not"):
         load_weights(nn.Linear(3, 2), str(tmp_path / "w.pth"))
-    load_weights(nn.Linear(3, 2), str(tmp_path / "w.pth"), optional=("head.",))
+    load_weights(nn.Linear(3, 2), str(tmp_path / "w.pth"), optional=("extra.",))
 
 
 class _RunsCode:
@@ -108,7 +108,7 @@ class _RunsCode:
     ("make", "message"),
     [
         (lambda path, model: None, "do not exist"),
-        (lambda path, model: path.write_bytes(b""), "cannot be read as weights"),
+        (lambda path, model: path.write_bytes(b""), "it is empty"),
         (lambda path, model: path.write_bytes(bytes(range(256)) * 8), "cannot be read as weights"),
         (lambda path, model: path.write_text("no weights"), "cannot be read as weights"),
         (lambda path, model: torch.save([1, 2], path), "holds a list"),
@@ -117,8 +117,8 @@ class _RunsCode:
             lambda path, model: torch.save({"weight": torch.zeros(5, 3), "bias": torch.zeros(2)}, path),
             r"'weight' is \(5, 3\) in the file and \(2, 3\) in the model",
         ),
-        (lambda path, model: path.write_bytes(pickle.dumps(_RunsCode())), "cannot be read as weights"),
-        (lambda path, model: torch.save({"model": _RunsCode()}, path), "cannot be read as weights"),
+        (lambda path, model: path.write_bytes(pickle.dumps(_RunsCode())), "would run code"),
+        (lambda path, model: torch.save({"model": _RunsCode()}, path), "would run code"),
     ],
 )
 def test_what_does_not_fit_is_one_line(model, tmp_path, make, message):
@@ -159,6 +159,17 @@ def test_nothing_is_removed_before_two_are_known_to_be_whole(model, tmp_path):
     second = AtomicCheckpointer(model, str(tmp_path))
     second.save_epoch(2, iter=2)
     assert len(second.files()) == 3
+
+
+@pytest.mark.parametrize(
+    "other", [nn.Linear(4, 2), nn.Linear(3, 2, bias=False), nn.Sequential(nn.Linear(3, 2))], ids=str
+)
+def test_a_run_goes_on_with_its_own_weights_alone(model, tmp_path, other):
+    AtomicCheckpointer(model, str(tmp_path)).save_epoch(0, iter=1)
+    resumed = AtomicCheckpointer(other, str(tmp_path))
+    with pytest.raises(UserError, match="does not fit this configuration's model") as caught:
+        resumed.load(resumed.get_checkpoint_file())
+    assert "\n" not in str(caught.value)
 
 
 def test_one_altered_bit_of_a_weight_is_noticed(model, tmp_path):

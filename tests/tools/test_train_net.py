@@ -1,10 +1,13 @@
 """The command line of training: help, training, evaluating, resuming, interruptions."""
 
+import argparse
 from pathlib import Path
 
 import pytest
 import torch
+from fastreid.modeling.meta_arch import build_model
 
+from nplp.engine.setup import load_config
 from tiny import tiny_options
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +41,12 @@ def corrupt(tmp_path):
     return path
 
 
+def build_untrained_model(options):
+    """Return a model of a run's configuration, without a run."""
+    cfg = load_config(argparse.Namespace(config_file=CONFIG, opts=[str(option) for option in options]))
+    return build_model(cfg)
+
+
 def final_row(shown):
     return next(line.split() for line in shown.splitlines() if line.startswith("Final"))
 
@@ -57,6 +66,20 @@ def test_training_evaluating_and_resuming_from_the_command_line(call, synthetic_
     code, shown = call("--config-file", CONFIG, "--eval-only", *options, "MODEL.WEIGHTS", corrupt(tmp_path))
     assert code == 2
     assert "cannot be read as weights" in shown.err
+
+
+def test_what_was_used_of_strangers_weights_is_on_the_screen(call, synthetic_root, tmp_path):
+    options = tiny_options(synthetic_root, tmp_path / "run")
+    model = build_untrained_model(options)
+    weights = {f"module.{key}": value for key, value in model.state_dict().items()}
+    del weights["module.backbone.stem.1.num_batches_tracked"]
+    path = tmp_path / "strange.pth.tar"
+    torch.save({"state_dict": {**weights, "module.heads.weight": torch.ones(751, 32)}}, path)
+    code, shown = call("--config-file", CONFIG, "--eval-only", *options, "MODEL.WEIGHTS", path)
+    assert code == 0, shown.err
+    [line] = [line for line in shown.out.splitlines() if "tensors from" in line]
+    assert f"from {path} (under 'state_dict'; 'module.' taken off)" in line
+    assert "left out: heads.neck.* (4), heads.weight (751 identities)" in line
 
 
 def test_an_interrupted_run_says_how_to_go_on(call, monkeypatch, synthetic_root, tmp_path):

@@ -101,6 +101,10 @@ TRAINING = {
         "MODEL.BACKBONE.PRETRAIN True MODEL.BACKBONE.PRETRAIN_PATH no.pth",
         "PRETRAIN_PATH",
     ),
+    "backbone weights of which nothing fits": (
+        "MODEL.BACKBONE.PRETRAIN True MODEL.BACKBONE.PRETRAIN_PATH other.pth",
+        "MODEL.BACKBONE.PRETRAIN_PATH: ",
+    ),
     "unknown backbone": ("MODEL.BACKBONE.NAME build_nothing", "build_nothing"),
     "unknown depth": ("MODEL.BACKBONE.DEPTH 19x", "19x"),
     "wrong feature width": ("MODEL.BACKBONE.FEAT_DIM 2048", "FEAT_DIM"),

@@ -56,7 +56,7 @@ def apply() -> None:
     from nplp.compat.optimizer import bridge_zero_grad
     from nplp.compat.processes import bridge_launch
     from nplp.compat.ranking import bridge_ranking
-    from nplp.compat.weights import bridge_weights
+    from nplp.compat.weights import bridge_pretrain_path, bridge_weights
 
     bridge_loaders()
     bridge_launch()
@@ -66,6 +66,7 @@ def apply() -> None:
     bridge_image_conversion()
     bridge_serialization()
     bridge_weights()
+    bridge_pretrain_path()
     bridge_zero_grad()
 
 

@@ -1,21 +1,17 @@
 """Checkpoints that are whole or absent, and weights that fit or are refused."""
 
 import logging
-import os
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from fastreid.utils.checkpoint import Checkpointer
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from nplp.engine.writing import PART, save_atomically, summed_name, write_atomically
 from nplp.errors import UserError
 from nplp.export.zoo import resolve_weights
+from nplp.weights.files import read_weights_file
+from nplp.weights.fitting import NORMALISATION, fit_weights
 
 __all__ = ["AtomicCheckpointer", "load_weights", "read_checkpoint"]
 
@@ -24,17 +20,6 @@ logger = logging.getLogger(__name__)
 KEPT = 2
 LAST = "last_checkpoint"
 """Names the last checkpoint, for the toolbox's own tools and for people."""
-
-UNREADABLE = (
-    RuntimeError,
-    EOFError,
-    pickle.UnpicklingError,
-    OSError,
-    KeyError,
-    ValueError,
-    SafetensorError,
-)
-"""What reading a file that is torn or of another kind ends in."""
 
 
 class AtomicCheckpointer(Checkpointer):
@@ -131,6 +116,21 @@ class AtomicCheckpointer(Checkpointer):
         self._known.append(Path(f).name)
         return content
 
+    def _load_model(self, checkpoint: dict[str, Any]) -> None:
+        """Load a run's own weights; the toolbox's method would leave out what does not fit.
+
+        Raises:
+            UserError: if a tensor is missing, left over or of another shape.
+        """
+        try:
+            self.model.load_state_dict(checkpoint.pop("model"))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"a checkpoint in {self.save_dir} does not fit this configuration's model ({reason}): resume "
+                "with the configuration of the run, or leave --resume out to start afresh"
+            ) from error
+
 
 def _is_whole(path: Path) -> bool:
     """Tell whether a file's sum is the one in its name; one that cannot be read is not whole."""
@@ -144,87 +144,45 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     """Return a checkpoint's content on the CPU, running no code that a file could hold.
 
     Args:
-        path: a ``.pth`` or ``.safetensors`` file, or ``zoo://NAME``.
+        path: a file of ``torch.save`` or of safetensors, or ``zoo://NAME``.
 
     Raises:
-        UserError: if the file does not exist, is torn, altered or not a checkpoint.
+        UserError: if the file does not exist, is torn, altered or not a checkpoint, or would run code.
     """
     path = resolve_weights(path)
-    if not os.path.isfile(path):
-        raise UserError(f"the weights {path!r} do not exist: give the path of a .pth file")
-    try:
-        _check_sums(path)
-        if path.endswith(".safetensors"):
-            return load_file(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise UserError(
-            f"{path!r} cannot be read as weights ({reason}): it is torn or of another kind"
-        ) from error
+    checkpoint = read_weights_file(path)
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path!r} holds a {type(checkpoint).__name__}, not a dictionary of weights")
     return checkpoint
 
 
-def _check_sums(path: str) -> None:
-    """Check the CRC-32 sum that ``torch.save`` gives each tensor; ``torch.load`` does not.
-
-    Raises:
-        ValueError: if one differs, or the archive is not whole.
-    """
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            altered = archive.testzip()
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise ValueError(f"damaged archive: {error}") from error
-    if altered:
-        raise ValueError(f"{altered} was altered: its CRC-32 sum is another")
-
-
 def load_weights(
     model: nn.Module, path: str, optional: tuple[str, ...] = (), initial: tuple[str, ...] = ()
 ) -> None:
-    """Load a model's weights from a checkpoint and refuse what does not fit.
+    """Load a model's weights from a checkpoint, say in one line what was used, and refuse what does not fit.
+
+    Names of other projects, wrappers and heads are understood, see :func:`nplp.weights.fitting.fit_weights`.
 
     Args:
-        model: takes the weights.
-        path: a file with the weights themselves or with them under ``"model"``, or ``zoo://NAME``.
+        model: takes the weights; it is as it was where they are refused.
+        path: a file with the weights themselves or with them under an entry such as ``"model"``, or
+            ``zoo://NAME``.
         optional: prefixes of keys that are not loaded and may be missing or left over, such as those of
             the classifier of the source identities.
         initial: prefixes of keys that are loaded, and keep their initial values where the file has none
             of them.
 
     Raises:
-        UserError: naming the first key that is missing, left over or of another shape.
+        UserError: saying what the file holds, or naming the first key that is missing, left over or of
+            another shape.
     """
-    checkpoint = read_checkpoint(path)
-    weights = {
-        key: value
-        for key, value in checkpoint.get("model", checkpoint).items()
-        if not key.startswith(optional)
-    }
-    expected = {key: value for key, value in model.state_dict().items() if not key.startswith(optional)}
-    untrained = tuple(prefix for prefix in initial if not any(key.startswith(prefix) for key in weights))
-    if untrained:
-        logger.info("%s has no %s*: the initial values stay", path, "*, ".join(untrained))
-        expected = {key: value for key, value in expected.items() if not key.startswith(untrained)}
-    problems = (
-        [f"it lacks {key!r}" for key in sorted(expected.keys() - weights.keys())]
-        + [f"it has {key!r}, which the model has not" for key in sorted(weights.keys() - expected.keys())]
-        + [
-            f"{key!r} is {tuple(weights[key].shape)} in the file and {tuple(value.shape)} in the model"
-            for key, value in expected.items()
-            if key in weights and weights[key].shape != value.shape
-        ]
+    fit = fit_weights(
+        read_checkpoint(path),
+        model.state_dict(),
+        path,
+        optional=optional,
+        initial=initial,
+        normalisation={key: value for key, value in model.named_buffers() if key in NORMALISATION},
     )
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise UserError(
-            f"{path!r} does not fit this configuration's model: {problems[0]}{more}: "
-            "use the configuration it was trained with"
-        )
-    model.load_state_dict(weights, strict=False)
-    logger.info("Loaded %d tensors from %s", len(weights), path)
+    model.load_state_dict(fit.weights, strict=False)
+    logger.info("%s", fit.summary)

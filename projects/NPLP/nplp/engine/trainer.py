@@ -1,7 +1,6 @@
 """The toolbox's trainer, made device-aware, re-loadable, repeatable by epoch and resumable."""
 
 import logging
-import pickle
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -136,7 +135,7 @@ class ReidTrainer(DefaultTrainer):
 
         Raises:
             UserError: if the toolbox knows no such architecture, backbone, depth or head, or the file of
-                pre-trained weights does not exist.
+                pre-trained weights does not fit.
         """
         try:
             return super().build_model(cfg)
@@ -144,16 +143,6 @@ class ReidTrainer(DefaultTrainer):
             raise UserError(
                 f"the model cannot be built, as {error.args[0]} is unknown: check MODEL.META_ARCHITECTURE, "
                 "MODEL.BACKBONE.NAME, MODEL.BACKBONE.DEPTH and MODEL.HEADS.NAME"
-            ) from error
-        except FileNotFoundError as error:
-            raise UserError(
-                f"MODEL.BACKBONE.PRETRAIN_PATH {cfg.MODEL.BACKBONE.PRETRAIN_PATH!r} does not exist: "
-                "give the path of the backbone's weights"
-            ) from error
-        except (pickle.UnpicklingError, EOFError) as error:
-            raise UserError(
-                f"MODEL.BACKBONE.PRETRAIN_PATH {cfg.MODEL.BACKBONE.PRETRAIN_PATH!r} cannot be read: "
-                "it is torn, of another kind, or would run code"
             ) from error
 
     def reset_train_set(self, train_set: TrainSet, steps_per_epoch: int = 0) -> None:
