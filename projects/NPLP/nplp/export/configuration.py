@@ -6,6 +6,7 @@ by one, not merged: the toolbox's merging would read Python literals out of thei
 
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,20 +94,23 @@ def load_bundle_config(bundle: Bundle, file: str = CONFIG) -> CfgNode:
     return cfg
 
 
+SHORT = reprlib.Repr()
+"""Writes a value in few words: lists may hold each other, and a few lines of them would fill the memory."""
+SHORT.maxstring = SHORT.maxother = 80
+
+
 class RefusedKeyError(Exception):
     """A key that a bundle may not set, or not so; the message goes on from the file's name."""
 
     def __init__(self, key: str, value: object, rule: str) -> None:
-        shown = repr(value)
-        shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
-        super().__init__(f"sets {key} to {shown}, but {rule}")
+        super().__init__(f"sets {key} to {SHORT.repr(value)}, but {rule}")
 
 
 def parse_configuration(text: str) -> CfgNode:
     """Return the toolbox's configuration with what ``text`` says, each key of which has been looked at.
 
     Args:
-        text: YAML without aliases.
+        text: YAML without merged mappings.
 
     Raises:
         RefusedKeyError: naming the first key that a bundle may not set, or not so.
@@ -120,12 +124,12 @@ def parse_configuration(text: str) -> CfgNode:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Builds plain values, without the aliases by which a few lines become a million."""
+    """Builds plain values, without the merged mappings by which a few lines become a million."""
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "it has aliases", self.peek_event().start_mark)
-        return super().compose_node(parent, index)
+    def flatten_mapping(self, node: Any) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "it merges mappings", key.start_mark)
 
 
 def _take_section(node: CfgNode, content: object, place: tuple[str, ...]) -> None:
@@ -137,7 +141,9 @@ def _take_section(node: CfgNode, content: object, place: tuple[str, ...]) -> Non
         full = ".".join((*place, str(key)))
         known = isinstance(key, str) and key in node and _is_kept((*place, key))
         if not known:
-            raise RefusedKeyError(repr(full), value, "a bundle sets only what its model and evaluation need")
+            raise RefusedKeyError(
+                SHORT.repr(full), value, "a bundle sets only what its model and evaluation need"
+            )
         if full in FIXED:
             if value != FIXED[full]:
                 raise RefusedKeyError(full, value, f"in a bundle it is {FIXED[full]!r}")
