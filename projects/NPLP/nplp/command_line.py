@@ -29,7 +29,11 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Write the mistake to the standard error and exit with code 2."""
-        self.exit(2, f"{self.prog}: {printable(' '.join(message.split()))}\n")
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Write what may hold a stranger's text to the standard error, and exit."""
+        super().exit(status, printable(message) if message else message)
 
 
 def run_tool(parser: OneLineParser, main: Callable[[argparse.Namespace], int | None]) -> None:

@@ -11,6 +11,7 @@ import yaml
 from fastreid.config import CfgNode, get_cfg
 from fastreid.utils import comm
 
+from nplp.command_line import printable
 from nplp.config import add_nplp_config
 from nplp.errors import UserError
 from nplp.export.configuration import load_bundle_config
@@ -91,7 +92,7 @@ def _merge(cfg: CfgNode, pair: list[str], shown: str) -> None:
 
 def _first_line(error: Exception) -> str:
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-    return " ".join(text.split()) or type(error).__name__
+    return printable(" ".join(text.split())) or type(error).__name__
 
 
 def prepare_output(cfg: CfgNode) -> None:
