@@ -38,7 +38,7 @@ zoo: $(READY)  ## Train the two synthetic models (or go on with them) and export
 	@$(BIN)/python tools/export_model_zoo.py --config-file configs/NPLP/quickstart-plus.yml \
 		--output zoo/nplp_quickstart_plus_R18 --force --formats $(PROGRAMS) \
 		-- MODEL.WEIGHTS logs/quickstart-plus/model_final_ema.pth
-	@$(BIN)/python tools/model_zoo.py verify zoo
+	@$(BIN)/python tools/model_zoo.py verify zoo --trust
 
 test: $(READY)  ## Run the tests (seven to fourteen minutes on two cores).
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)

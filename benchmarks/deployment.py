@@ -3,6 +3,7 @@
 
     python benchmarks/deployment.py zoo/nplp_quickstart_R18 --output docs/results/deployment.json
 
+The program of torch.export is among them with --trust alone: loading it runs what code the file holds.
 Each round runs every program once on the same images, one after the other, so that what else the machine
 does falls on all of them; the ratio is taken within the round and its median is shown with its quartiles.
 """
@@ -32,7 +33,7 @@ LEAST_SECONDS = 0.05
 """A measurement repeats its batch until it has taken this long."""
 
 
-def programs_of(bundle: Bundle, threads: int) -> tuple[dict[str, Callable], tuple[int, int]]:
+def programs_of(bundle: Bundle, threads: int, trust: bool) -> tuple[dict[str, Callable], tuple[int, int]]:
     """Return what embeds an array of images, by name, and the images' height and width."""
     cfg = bundle_config(bundle)
     height, width = cfg.INPUT.SIZE_TEST
@@ -43,7 +44,7 @@ def programs_of(bundle: Bundle, threads: int) -> tuple[dict[str, Callable], tupl
             continue
         if file.endswith(".onnx"):
             runs[name] = OnnxModel(bundle.path(file), threads).run
-        else:
+        elif trust:
             program = torch.export.load(bundle.path(file)).module()
             runs[name] = lambda images, program=program: program(torch.from_numpy(images))
     return runs, (height, width)
@@ -93,11 +94,12 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="default: 1 64")
     parser.add_argument("--rounds", type=int, default=15, help="default: 15")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: torch's")
+    parser.add_argument("--trust", action="store_true", help="run the program of torch.export too")
     parser.add_argument("--output", type=Path, help="also write the figures there, as JSON")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     bundle = read_bundle(args.bundle)
-    runs, size = programs_of(bundle, args.threads)
+    runs, size = programs_of(bundle, args.threads, args.trust)
     rng = np.random.default_rng(0)
     found = []
     for batch in args.batches:

@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from nplp.command_line import OneLineParser, run_tool
+from nplp.command_line import OneLineParser, printable, run_tool
 
 EPILOG = """\
 examples:
@@ -14,9 +14,21 @@ examples:
   python tools/model_zoo.py info nplp_quickstart_R18
   python tools/model_zoo.py verify zoo              sums, weights, programs, and the metrics measured again
   python tools/model_zoo.py verify zoo/nplp_quickstart_R18 --no-evaluate
+  python tools/model_zoo.py verify zoo --trust      run programs of torch.export too
 
-verify exits with code 1 if something is not as recorded.
+A bundle may come from a stranger. Loading a program of torch.export (model.pt2) runs what code the file
+holds; it is loaded with --trust alone, which is meant for bundles of people whom you trust. The other files
+run no code, and of config.yaml only what describes the model and its evaluation is taken.
+
+verify shows a line for each thing: ok, BAD, or -- for a program that was not run, with how to run it.
+Exit code:
+  0  all is as recorded
+  1  something is not as recorded
+  2  there is no such bundle, or the command line is wrong
+  3  what was looked at is as recorded, but a program was not run
 """
+
+MARKS = {True: "ok ", False: "BAD", None: "-- "}
 
 
 def build_parser() -> OneLineParser:
@@ -28,6 +40,9 @@ def build_parser() -> OneLineParser:
     info = actions.add_parser("info", help="the model card")
     verify = actions.add_parser("verify", help="compare files, programs and metrics with what is recorded")
     verify.add_argument("--no-evaluate", action="store_true", help="do not measure the metrics again")
+    verify.add_argument(
+        "--trust", action="store_true", help="run programs of torch.export too, which may hold any code"
+    )
     verify.add_argument(
         "--tolerance",
         type=float,
@@ -57,29 +72,47 @@ def find(where: str) -> list["Bundle"]:  # noqa: F821
     return bundles_in(Path(where) if where else zoo_folder())
 
 
+def show(text: str) -> None:
+    """Write what may be a stranger's text and a line's end."""
+    sys.stdout.write(f"{printable(text)}\n")
+    sys.stdout.flush()
+
+
+def row_of(bundle: "Bundle") -> str:  # noqa: F821
+    """Return a bundle's row for MODEL_ZOO.md.
+
+    Raises:
+        UserError: if it is something else than one row.
+    """
+    from nplp.errors import UserError
+    from nplp.export.bundle import ROW
+    from nplp.export.card import ZOO_HEADER
+
+    row = bundle.text(ROW).strip()
+    if len(row.splitlines()) != 1 or row.count("|") != ZOO_HEADER[0].count("|"):
+        raise UserError(f"{str(bundle.folder / ROW)!r} is not a row of the table: export the bundle again")
+    return row
+
+
 def show_list(args: argparse.Namespace) -> int:
     """Write a line a bundle."""
     from tabulate import tabulate
 
-    from nplp.export.bundle import ROW
     from nplp.export.card import ZOO_HEADER
     from nplp.export.zoo import WEIGHTS
 
     bundles = find(args.where)
     if args.markdown:
-        rows = [bundle.path(ROW).read_text(encoding="utf-8").rstrip() for bundle in bundles]
-        sys.stdout.write("\n".join([*ZOO_HEADER, *rows]) + "\n")
+        show("\n".join([*ZOO_HEADER, *map(row_of, bundles)]))
         return 0
     table = []
     for bundle in bundles:
         results = bundle.results()
-        size = (bundle.folder / WEIGHTS).stat().st_size / 1e6
-        final = results["final"]
+        size = bundle.path(WEIGHTS).stat().st_size / 1e6
+        final = results.get("final", {"Rank-1": "-", "mAP": "-"})
         programs = ", ".join(results.get("programs", {})) or "-"
         table.append([bundle.name, final["Rank-1"], final["mAP"], f"{size:.1f} MB", programs])
-    sys.stdout.write(
-        tabulate(table, headers=["", "Rank-1", "mAP", "weights", "programs"], floatfmt=".2f") + "\n"
-    )
+    show(tabulate(table, headers=["", "Rank-1", "mAP", "weights", "programs"], floatfmt=".2f"))
     return 0
 
 
@@ -88,25 +121,26 @@ def show_info(args: argparse.Namespace) -> int:
     from nplp.export.zoo import CARD
 
     for bundle in find(args.where):
-        sys.stdout.write(bundle.path(CARD).read_text(encoding="utf-8"))
+        show(bundle.text(CARD).rstrip("\n"))
     return 0
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Look at each bundle; return 1 if something is not as recorded."""
+    """Look at each bundle; return 1 if something is not as recorded, 3 if a program was not run."""
     from nplp.errors import UserError
     from nplp.export.verification import verify_bundle
 
     if args.tolerance < 0:
         raise UserError(f"--tolerance must be at least 0, got {args.tolerance}")
-    bad = 0
+    seen = set()
     for bundle in find(args.where):
-        sys.stdout.write(f"{bundle.name}\n")
-        for check in verify_bundle(bundle, args.tolerance, not args.no_evaluate):
-            bad += not check.good
-            sys.stdout.write(f"  {'ok ' if check.good else 'BAD'} {check.what}: {check.found}\n")
-            sys.stdout.flush()
-    return 1 if bad else 0
+        show(bundle.name)
+        for check in verify_bundle(bundle, args.tolerance, not args.no_evaluate, args.trust):
+            seen.add(check.good)
+            show(f"  {MARKS[check.good]} {check.what}: {check.found}")
+    if False in seen:
+        return 1
+    return 3 if None in seen else 0
 
 
 def main(args: argparse.Namespace) -> int:

@@ -146,6 +146,25 @@ def test_the_toolboxs_own_models_too(synthetic_root, tmp_path, options):
     assert bundle.results()["programs"]["onnx"]["cosine"] >= 0.99999
 
 
+def test_a_crop_that_no_program_makes_is_refused(trained, options, tmp_path):
+    cfg = trained.clone()
+    cfg.defrost()
+    cfg.INPUT.CROP.ENABLED = True
+    with pytest.raises(UserError, match=r"INPUT\.CROP\.ENABLED must be False"):
+        export_bundle(cfg, tmp_path / "bundle", without_programs(options))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_no_one_could_verify_is_not_written(trained, options, tmp_path):
+    cfg = trained.clone()
+    cfg.defrost()
+    cfg.DATASETS.SYNTHETIC.IMAGES_PER_IDENTITY = 1000
+    cfg.DATASETS.SYNTHETIC.TRAIN_IDENTITIES = 4000
+    with pytest.raises(UserError, match=r"sets DATASETS\.SYNTHETIC.*change it"):
+        export_bundle(cfg, tmp_path / "bundle", without_programs(options))
+    assert list(tmp_path.iterdir()) == []
+
+
 def listing(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

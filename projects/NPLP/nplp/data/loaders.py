@@ -33,7 +33,14 @@ _WORKERS_ERROR = mmap.mmap(-1, 240)
 DEAD_WORKER = ("DataLoader worker", "Communication with the workers")
 """What torch's messages say when a loader lost a worker."""
 
-__all__ = ["DeviceLoader", "TrainSet", "build_test_loader", "build_train_loader", "workers_watched"]
+__all__ = [
+    "DeviceLoader",
+    "ImageSet",
+    "TrainSet",
+    "build_test_loader",
+    "build_train_loader",
+    "workers_watched",
+]
 
 
 class ImageSet(CommDataset):

@@ -11,9 +11,11 @@ import yaml
 from fastreid.config import CfgNode, get_cfg
 from fastreid.utils import comm
 
+from nplp.command_line import printable
 from nplp.config import add_nplp_config
 from nplp.errors import UserError
-from nplp.export.zoo import SUMS, WEIGHTS, ZOO_PREFIX, read_bundle
+from nplp.export.configuration import load_bundle_config
+from nplp.export.zoo import SUMS, read_bundle
 from nplp.validation import validate_config
 
 __all__ = ["base_config", "configure_logging", "load_config", "prepare_output"]
@@ -25,17 +27,17 @@ LOG_FILE = "log.txt"
 def load_config(args: argparse.Namespace) -> CfgNode:
     """Return the frozen and validated configuration of ``--config-file`` and the KEY VALUE pairs.
 
+    A file beside a list of sums is a bundle's: of it only what :mod:`nplp.export.configuration` allows is
+    taken, and the weights are those beside it.
+
     Raises:
         UserError: for a missing or malformed file, an unknown key or a value of the wrong type or range.
     """
-    cfg = get_cfg()
-    add_nplp_config(cfg)
-    _merge_file(cfg, args.config_file)
+    cfg = _read_file(args.config_file)
     for overlay in getattr(args, "overlay", ()):
         _merge_file(cfg, overlay, "--overlay")
     if len(args.opts) % 2:
         raise UserError(f"options come as KEY VALUE pairs, got an odd number: {' '.join(args.opts)}")
-    cfg.MODEL.WEIGHTS = _weights_beside(cfg, args.config_file)
     for key, value in zip(args.opts[::2], args.opts[1::2], strict=True):
         _merge(cfg, [key, value], f"{key} {value}")
     validate_config(cfg)
@@ -43,27 +45,25 @@ def load_config(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def _weights_beside(cfg: CfgNode, config_file: str) -> str:
-    """Return ``MODEL.WEIGHTS``, or the file that it stands for where it is beside the configuration's.
-
-    A bundle's configuration names ``zoo://NAME``, which holds wherever the zoo's folder is.
-    """
-    folder = Path(config_file).resolve().parent
-    weights: str = cfg.MODEL.WEIGHTS
-    if weights != f"{ZOO_PREFIX}{folder.name}" or not (folder / SUMS).is_file():
-        return weights
-    return str(read_bundle(folder).path(WEIGHTS))
+def _read_file(path: str) -> CfgNode:
+    """Return the toolbox's configuration with what a file says, be it anyone's or a bundle's."""
+    if path and os.path.isfile(path):
+        # A link may lie beside a list, or lead to one.
+        for file in (Path(path).absolute(), Path(path).resolve()):
+            if os.path.lexists(file.parent / SUMS):
+                return load_bundle_config(read_bundle(file.parent), file.name)
+    cfg = get_cfg()
+    add_nplp_config(cfg)
+    _merge_file(cfg, path)
+    return cfg
 
 
 def base_config(config_file: str) -> CfgNode:
     """Return the configuration at the root of what ``config_file`` inherits from."""
-    cfg = get_cfg()
-    add_nplp_config(cfg)
     root = Path(config_file)
     while base := (yaml.safe_load(root.read_text(encoding="utf-8")) or {}).get("_BASE_"):
         root = root.parent / base
-    _merge_file(cfg, str(root))
-    return cfg
+    return _read_file(str(root))
 
 
 def _merge_file(cfg: CfgNode, path: str, option: str = "--config-file") -> None:
@@ -92,7 +92,7 @@ def _merge(cfg: CfgNode, pair: list[str], shown: str) -> None:
 
 def _first_line(error: Exception) -> str:
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-    return " ".join(text.split()) or type(error).__name__
+    return printable(" ".join(text.split())) or type(error).__name__
 
 
 def prepare_output(cfg: CfgNode) -> None:

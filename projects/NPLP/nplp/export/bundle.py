@@ -24,6 +24,7 @@ from nplp.engine.records import METRICS, package_versions
 from nplp.engine.writing import save_atomically
 from nplp.errors import UserError
 from nplp.export.card import card_facts, render_card, zoo_row
+from nplp.export.configuration import RefusedKeyError, parse_configuration
 from nplp.export.converters import FORMATS, require_packages
 from nplp.export.inference import inference_config, inference_weights
 from nplp.export.programs import write_programs
@@ -88,6 +89,7 @@ def export_bundle(cfg: CfgNode, output: Path, options: ExportOptions) -> Bundle:
     formats = _with_onnx(options.formats)
     require_packages(formats)
     cfg = _on_cpu(cfg)
+    configuration = _configuration_of(cfg, name)
     test_sets = load_test_sets(cfg) if options.evaluate else []
     model, weights = load_trained(cfg)
     record = _record_beside(Path(weights))
@@ -100,8 +102,7 @@ def export_bundle(cfg: CfgNode, output: Path, options: ExportOptions) -> Bundle:
             "they are measured"
         )
     with _unfinished(output) as folder:
-        inference = inference_config(cfg, name)
-        (folder / CONFIG).write_text(inference.dump(), encoding="utf-8")
+        (folder / CONFIG).write_text(configuration, encoding="utf-8")
         tensors = inference_weights(model)
         save_atomically({"model": tensors}, folder / WEIGHTS)
         # Not save_file, whose file others could not read.
@@ -119,6 +120,25 @@ def export_bundle(cfg: CfgNode, output: Path, options: ExportOptions) -> Bundle:
         write_sums(folder)
         _move(folder, output)
     return read_bundle(output)
+
+
+def _configuration_of(cfg: CfgNode, name: str) -> str:
+    """Return the content of a bundle's configuration, of which nothing will be refused when it is read.
+
+    Raises:
+        UserError: if a setting cannot go into a bundle.
+    """
+    if cfg.INPUT.CROP.ENABLED:
+        raise UserError(
+            "INPUT.CROP.ENABLED must be False for a bundle, whose programs take whole images of "
+            "INPUT.SIZE_TEST, got True: export with it False"
+        )
+    text = inference_config(cfg, name).dump()
+    try:
+        parse_configuration(text)
+    except RefusedKeyError as error:
+        raise UserError(f"the configuration {error}: change it, as no one could use the bundle") from error
+    return text
 
 
 def _with_onnx(formats: tuple[str, ...]) -> list[str]:

@@ -8,18 +8,10 @@ from fastreid.config import CfgNode
 from torch import nn
 
 from nplp.engine.pipeline import CLASSIFIER, NECK
+from nplp.export.configuration import KEPT
 from nplp.export.zoo import ZOO_PREFIX
 
 __all__ = ["EmbeddingModel", "inference_config", "inference_weights"]
-
-KEPT = {
-    "MODEL": ("META_ARCHITECTURE", "BACKBONE", "HEADS", "LOSSES", "PIXEL_MEAN", "PIXEL_STD", "WEIGHTS"),
-    "INPUT": ("SIZE_TRAIN", "SIZE_TEST"),
-    "DATASETS": ("NAMES", "TESTS", "SYNTHETIC"),
-    "DATALOADER": ("NUM_WORKERS",),
-    "TEST": (),
-}
-"""Sections of the configuration and the keys that are kept of each; none: all."""
 
 
 def inference_config(cfg: CfgNode, name: str) -> CfgNode:

@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from fastreid.config import CfgNode
-from PIL import Image
+from fastreid.data.transforms import build_transforms
 from tabulate import tabulate
 from torch import nn
 from tqdm import tqdm
 
 from nplp.data.datasets import ReidData, load_training_items
+from nplp.data.loaders import ImageSet
 from nplp.engine.evaluation import evaluate
 from nplp.errors import UserError
 from nplp.export.converters import FORMATS, export_float16, export_int8, export_onnx, export_torch
@@ -80,17 +82,17 @@ def write_programs(
 
 
 def target_crops(cfg: CfgNode, test_sets: list[ReidData]) -> np.ndarray:
-    """Return images [N, H, W, 3] uint8 spread evenly over the training set; none without evaluation."""
+    """Return images [N, H, W, 3] uint8 spread evenly over the training set; none without evaluation.
+
+    They are read and resized as those that the model is evaluated on.
+    """
     height, width = cfg.INPUT.SIZE_TEST
     if not test_sets:
         return np.zeros((0, height, width, 3), np.uint8)
     items = load_training_items(cfg)
     chosen = np.unique(np.linspace(0, len(items) - 1, CALIBRATION_IMAGES).astype(int))
-    crops = []
-    for number in chosen:
-        with Image.open(items[number][0]) as image:
-            crops.append(np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)))
-    return np.stack(crops)
+    images = ImageSet(items, build_transforms(cfg, is_train=False))
+    return np.stack([images[i]["images"].permute(1, 2, 0).to(torch.uint8).numpy() for i in chosen])
 
 
 def format_programs(programs: dict[str, dict[str, Any]]) -> str:

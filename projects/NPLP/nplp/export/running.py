@@ -1,5 +1,6 @@
 """Programs in the place of the model: run by onnxruntime or torch, and compared with it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ IMAGES, OUTPUT = "images", "embedding"
 LEAST_COSINE = 0.99999
 """Between the embeddings of torch and of a program in float32."""
 
+ENDLESS = ("Loop", "Scan")
+"""Operators that could run for ever, which no exported model needs."""
+
 SAMPLES = (1, 7, 64)
 """Sizes of the batches of random images that programs are compared on."""
 
@@ -25,30 +29,35 @@ SAMPLES = (1, 7, 64)
 class OnnxModel(nn.Module):
     """An ONNX program in the place of the toolbox's model, to be evaluated like it.
 
+    It may come from elsewhere: a program that reads other files, or that could run for ever, is not loaded.
+
     Args:
         path: the program.
         threads: of onnxruntime.
 
     Raises:
-        UserError: if onnxruntime cannot load it.
+        UserError: if it is such a program, or onnxruntime cannot load it.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         super().__init__()
         import onnxruntime
 
+        _check_graph(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3
+        self.path = path
         try:
             self.session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
-            reason = " ".join(str(error).split())[:150]
-            raise UserError(
-                f"{str(path)!r} cannot be run by onnxruntime ({reason}): export it again"
-            ) from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> UserError:
+        reason = " ".join(str(error).split())[:150]
+        return UserError(f"{str(self.path)!r} cannot be run by onnxruntime ({reason}): export it again")
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
         """Return f_e [B, D] of ``batch["images"]`` [B, 3, H, W], whole numbers in 0..255."""
@@ -56,9 +65,49 @@ class OnnxModel(nn.Module):
         return torch.from_numpy(self.run(images))
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Return f_e [B, D] of ``images`` [B, H, W, 3] uint8."""
-        embedding: np.ndarray = self.session.run([OUTPUT], {IMAGES: images})[0]
+        """Return f_e [B, D] of ``images`` [B, H, W, 3] uint8.
+
+        Raises:
+            UserError: if onnxruntime fails, for instance as the program takes something else.
+        """
+        try:
+            embedding: np.ndarray = self.session.run([OUTPUT], {IMAGES: images})[0]
+        except Exception as error:  # onnxruntime's errors share no other base
+            raise self._refused(error) from error
         return embedding
+
+
+def _check_graph(path: Path) -> None:
+    """Look at a program before it is run; a graph itself holds no code, and its operators are the library's.
+
+    Raises:
+        UserError: if it is no graph, keeps its weights in other files, or has a loop.
+    """
+    import onnx
+
+    try:
+        graph = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's error, whose module differs from version to version
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(f"{str(path)!r} cannot be run by onnxruntime ({reason}): export it again") from error
+    for part in _parts_of(graph):
+        if isinstance(part, onnx.TensorProto) and (part.external_data or part.data_location):
+            places = [entry.value for entry in part.external_data if entry.key == "location"]
+            raise UserError(
+                f"{str(path)!r} keeps {part.name!r:.40} in another file ({', '.join(places)!r:.80}) and "
+                "would read whatever it names: export it again, as one file"
+            )
+        if isinstance(part, onnx.NodeProto) and part.op_type in ENDLESS:
+            raise UserError(f"{str(path)!r} has a {part.op_type}, which may never end: export it again")
+
+
+def _parts_of(message: Any) -> Iterator[Any]:
+    """Yield a protobuf message and all that is in it."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in (value,) if hasattr(value, "ListFields") else value:
+                yield from _parts_of(part)
 
 
 def agreement(first: np.ndarray, second: np.ndarray) -> float:
@@ -76,14 +125,17 @@ def check_agreement(
 
     Args:
         model: gives f_e of images [B, 3, H, W] in 0..255, on the CPU.
-        path: an ``.onnx`` or ``.pt2`` file.
+        path: an ``.onnx`` or ``.pt2`` file; loading the latter runs code that it may hold.
         size: H and W.
         crops: real images [N, H, W, 3] uint8; there may be none.
         noise: whether to compare on random images too; where there are no crops they are used anyway.
 
     Returns:
         The least cosine between two embeddings of one image, over batches of 1, 7 and 64 random images, and
-        the crops.
+        the crops; NaN where an embedding is not finite.
+
+    Raises:
+        UserError: if an ONNX program cannot be run, or the embeddings have another shape.
     """
     torch_model = EmbeddingModel(model)
     rng = np.random.default_rng(0)
@@ -97,4 +149,14 @@ def check_agreement(
             return program(torch.from_numpy(images)).numpy()
     else:
         run = OnnxModel(path).run
-    return min(agreement(torch_model(torch.from_numpy(batch)).numpy(), run(batch)) for batch in batches)
+    found = []
+    for batch in batches:
+        expected, embedding = torch_model(torch.from_numpy(batch)).numpy(), run(batch)
+        if embedding.shape != expected.shape:
+            raise UserError(
+                f"{str(path)!r} gives {embedding.shape} for {len(batch)} images, the model {expected.shape}: "
+                "export it again"
+            )
+        found.append(agreement(expected, embedding))
+    # Not min, which passes over NaN.
+    return float(np.min(found))

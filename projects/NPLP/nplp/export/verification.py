@@ -2,26 +2,31 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 
-import numpy as np
 import torch
-from fastreid.config import CfgNode, get_cfg
+from fastreid.config import CfgNode
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from nplp.config import add_nplp_config
-from nplp.data.datasets import load_test_sets
+from nplp.data.datasets import ReidData, load_test_sets
 from nplp.engine.evaluation import evaluate
 from nplp.engine.pipeline import load_trained
 from nplp.engine.records import METRICS
 from nplp.errors import UserError
+from nplp.export.configuration import load_bundle_config
 from nplp.export.converters import FORMATS
 from nplp.export.inference import inference_weights
 from nplp.export.programs import IN_BYTES, target_crops
 from nplp.export.running import LEAST_COSINE, check_agreement
-from nplp.export.zoo import CONFIG, SAFETENSORS, WEIGHTS, Bundle
+from nplp.export.zoo import SAFETENSORS, Bundle
+from nplp.validation import validate_config
 
 __all__ = ["Check", "bundle_config", "verify_bundle"]
+
+RUNTIME = ("onnx", "onnxruntime")
+"""Packages that an ONNX program is looked at and run with."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,12 @@ class Check:
 
     Attributes:
         what: in a word or two.
-        good: whether it is as it should be.
+        good: whether it is as it should be; ``None`` where it was not looked at.
         found: what was seen, in one line.
     """
 
     what: str
-    good: bool
+    good: bool | None
     found: str
 
 
@@ -43,25 +48,29 @@ def bundle_config(bundle: Bundle) -> CfgNode:
     """Return a bundle's configuration for the processor, with its weights, frozen.
 
     Raises:
-        UserError: if it was altered.
+        UserError: if it was altered, or sets what a bundle may not set.
     """
-    cfg = get_cfg()
-    add_nplp_config(cfg)
-    cfg.merge_from_file(str(bundle.path(CONFIG)))
-    cfg.MODEL.WEIGHTS = str(bundle.path(WEIGHTS))
+    cfg = load_bundle_config(bundle)
     cfg.MODEL.DEVICE = "cpu"
+    validate_config(cfg)
     cfg.freeze()
     return cfg
 
 
-def verify_bundle(bundle: Bundle, tolerance: float = 0.1, measure: bool = True) -> Iterator[Check]:
+def verify_bundle(
+    bundle: Bundle, tolerance: float = 0.1, measure: bool = True, trust: bool = False
+) -> Iterator[Check]:
     """Look at a bundle's files, weights, programs and metrics, one after the other.
+
+    Nothing that a bundle holds is run as code unless ``trust`` is set: its list of sums says that a file is
+    what its author wrote, not who the author is.
 
     Args:
         bundle: the folder.
         tolerance: by how many percentage points a metric may differ from the recorded one: another machine
             rounds differently.
         measure: evaluate the model on its test sets, whose images must be there.
+        trust: load programs of ``torch.export`` too, whose format may hold any code.
 
     Yields:
         What was found; after a file that is damaged nothing more.
@@ -71,45 +80,91 @@ def verify_bundle(bundle: Bundle, tolerance: float = 0.1, measure: bool = True) 
         for file in bundle.sums:
             bundle.path(file)
         yield Check(what, True, f"{len(bundle.sums)} files have the SHA-256 sums of the list")
+        what = "results"
+        results = bundle.results()
         what = "weights"
         cfg = bundle_config(bundle)
-        model, _ = load_trained(cfg)
+        model = _load_model(cfg)
         yield _compare_weights(bundle, model)
         what = "data"
         test_sets = load_test_sets(cfg) if measure else []
+        crops = target_crops(cfg, test_sets)[:64]
     except UserError as error:
         yield Check(what, False, str(error))
         return
-    crops = target_crops(cfg, test_sets)[:64]
     for name, file in FORMATS.items():
-        # Programs in bytes are made for real images: without those there is nothing to compare on.
-        if file in bundle.sums and (len(crops) or name not in IN_BYTES):
-            yield _compare_program(bundle, name, model, crops, cfg)
+        if file not in bundle.sums:
+            continue
+        if reason := _reason_not_to_run(name, trust, bool(len(crops))):
+            yield Check(name, None, f"not run, as {reason}")
+            continue
+        try:
+            path, noise = bundle.path(file), name not in IN_BYTES
+            cosine = check_agreement(model, path, tuple(cfg.INPUT.SIZE_TEST), crops, noise)
+        except Exception as error:  # noqa: BLE001  a program from elsewhere may end in anything
+            yield Check(name, False, " ".join(str(error).split())[:300] or type(error).__name__)
+        else:
+            recorded = results.get("programs", {}).get(name, {}).get("cosine", 1.0)
+            least = LEAST_COSINE if name in ("onnx", "torch-export") else recorded - 0.01
+            found = f"least cosine to the model {cosine:.6f}, recorded {recorded:.6f}"
+            yield Check(name, cosine >= least, found)
     if measure:
-        recorded = bundle.results().get("final")
-        if recorded is None:
-            yield Check("metrics", False, "none are recorded")
-            return
-        metrics = evaluate(cfg, model, test_sets)
-        worst = max(METRICS, key=lambda metric: abs(metrics[metric] - recorded[metric]))
-        difference = metrics[worst] - recorded[worst]
-        found = f"mAP {metrics['mAP']:.2f}, recorded {recorded['mAP']:.2f}; at most {worst} {difference:+.3f}"
-        yield Check("metrics", abs(difference) <= tolerance, found)
+        yield _measure_again(cfg, model, test_sets, results.get("final"), tolerance)
+
+
+def _load_model(cfg: CfgNode) -> nn.Module:
+    """Return the model with the bundle's weights.
+
+    Raises:
+        UserError: if there is no such model or they do not fit.
+    """
+    try:
+        return load_trained(cfg)[0]
+    except UserError:
+        raise
+    except Exception as error:  # the toolbox's builders end in anything at values that no one tried
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        raise UserError(f"the configuration's model cannot be built ({reason})") from error
 
 
 def _compare_weights(bundle: Bundle, model: nn.Module) -> Check:
-    weights, other = inference_weights(model), load_file(bundle.path(SAFETENSORS))
-    same = weights.keys() == other.keys() and all(torch.equal(weights[key], other[key]) for key in other)
+    weights = inference_weights(model)
+    try:
+        other = load_file(bundle.path(SAFETENSORS))
+    except (SafetensorError, OSError, ValueError) as error:
+        return Check("weights", False, f"{SAFETENSORS} cannot be read: {' '.join(str(error).split())[:150]}")
+    same = weights.keys() == other.keys() and all(
+        weights[key].dtype == other[key].dtype and torch.equal(weights[key], other[key]) for key in other
+    )
     held = "the same" if same else "others"
     found = f"{len(weights)} tensors fit the configuration, {SAFETENSORS} holds {held}"
     return Check("weights", same, found)
 
 
-def _compare_program(bundle: Bundle, name: str, model: nn.Module, crops: np.ndarray, cfg: CfgNode) -> Check:
-    recorded = bundle.results().get("programs", {}).get(name, {}).get("cosine", 1.0)
-    height, width = cfg.INPUT.SIZE_TEST
-    path, noise = bundle.path(FORMATS[name]), name not in IN_BYTES
-    cosine = check_agreement(model, path, (height, width), crops, noise)
-    exact = name in ("onnx", "torch-export")
-    least = LEAST_COSINE if exact else recorded - 0.01
-    return Check(name, cosine >= least, f"least cosine to the model {cosine:.6f}, recorded {recorded:.6f}")
+def _reason_not_to_run(name: str, trust: bool, crops: bool) -> str:
+    """Return why a program is not run and what would run it; empty when it is."""
+    if name == "torch-export" and not trust:
+        return "loading it runs what code it holds: if you trust whoever made the bundle, add --trust"
+    if name in IN_BYTES and not crops:
+        # Programs in bytes are made for real images: without those there is nothing to compare on.
+        return "it is compared on images of the data set: leave --no-evaluate out"
+    missing = [] if name == "torch-export" else [part for part in RUNTIME if find_spec(part) is None]
+    if missing:
+        return f"{', '.join(missing)} is not installed: pip install -r requirements-deploy.txt"
+    return ""
+
+
+def _measure_again(
+    cfg: CfgNode,
+    model: nn.Module,
+    test_sets: list[ReidData],
+    recorded: dict[str, float] | None,
+    tolerance: float,
+) -> Check:
+    if recorded is None:
+        return Check("metrics", False, "none are recorded")
+    metrics = evaluate(cfg, model, test_sets)
+    worst = max(METRICS, key=lambda metric: abs(metrics[metric] - recorded[metric]))
+    difference = metrics[worst] - recorded[worst]
+    found = f"mAP {metrics['mAP']:.2f}, recorded {recorded['mAP']:.2f}; at most {worst} {difference:+.3f}"
+    return Check("metrics", abs(difference) <= tolerance, found)

@@ -7,6 +7,7 @@ named. ``SHA256SUMS`` lists its other files in the form that ``sha256sum --check
 import json
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,11 @@ CARD = "README.md"
 SUMS = "SHA256SUMS"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SUM_LINE = re.compile(rf"([0-9a-f]{{64}})  ({NAME.pattern})")
+LARGEST_TEXT = 2**20
+LARGEST = 2**33
+"""Bytes of a file of text, and of any other: more is no model of this field."""
+RECORDED = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
+"""Metrics that each record has."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +70,17 @@ class Bundle:
         """Return the path of one of its files, whose sum has been compared.
 
         Raises:
-            UserError: if it is not listed, missing or altered.
+            UserError: if it is not listed, missing, altered, a link or something else than a file, or far
+                too large.
         """
+        return self._checked(file, LARGEST)
+
+    def _checked(self, file: str, largest: int) -> Path:
         if file not in self.sums:
             raise UserError(f"{str(self.folder)!r} has no {file}: its {SUMS} lists {', '.join(self.sums)}")
         path = self.folder / file
         try:
+            _check_plain(path, largest)
             found = sha256_of(path)
         except OSError as error:
             raise UserError(
@@ -82,14 +93,78 @@ class Bundle:
             )
         return path
 
+    def text(self, file: str) -> str:
+        """Return the content of one of its files of text.
+
+        Raises:
+            UserError: as :meth:`path`, or if it is not text.
+        """
+        path = self._checked(file, LARGEST_TEXT)
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{str(path)!r} is not text in UTF-8: export the bundle again") from error
+
     def results(self) -> dict[str, Any]:
         """Return the content of ``results.json``.
 
+        ``final`` has the metrics of :data:`RECORDED` in percent; ``programs`` holds a dictionary a
+        format. Either may be missing.
+
         Raises:
-            UserError: as :meth:`path`.
+            UserError: as :meth:`text`, or if it says something else.
         """
-        content: dict[str, Any] = json.loads(self.path(RESULTS).read_text(encoding="utf-8"))
-        return content
+        text = self.text(RESULTS)
+        try:
+            content = json.loads(text)
+            fault = _fault_of_results(content)
+        except (ValueError, RecursionError) as error:
+            fault = " ".join(str(error).split())[:120]
+        if fault:
+            raise UserError(
+                f"{str(self.folder / RESULTS)!r} is no record of results ({fault}): export the bundle again"
+            )
+        return dict(content)
+
+
+def _check_plain(path: Path, largest: int) -> None:
+    """Look at what a path is before it is opened: a pipe or a device would never end.
+
+    Raises:
+        UserError: if it is a link, something else than a file, or too large.
+        OSError: if it is not there.
+    """
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a link" if stat.S_ISLNK(found.st_mode) else "no file"
+        raise UserError(f"{str(path)!r} is {kind}, and a bundle holds files alone: copy it with cp -L")
+    if found.st_size > largest:
+        raise UserError(
+            f"{str(path)!r} has {found.st_size:,} bytes, of at most {largest:,}: do not use the bundle"
+        )
+
+
+def _fault_of_results(content: Any) -> str:
+    """Return what is wrong with a record of results, in a few words; empty when it is one."""
+    if not isinstance(content, dict):
+        return f"a {type(content).__name__}"
+    final, programs = content.get("final"), content.get("programs", {})
+    if final is not None:
+        if not isinstance(final, dict):
+            return f"final is a {type(final).__name__}"
+        for metric in RECORDED:
+            if not _is_number(final.get(metric)):
+                return f"final has {metric} {final.get(metric)!r:.20}"
+    if not isinstance(programs, dict) or not all(isinstance(program, dict) for program in programs.values()):
+        return "programs are not dictionaries"
+    for name, program in programs.items():
+        if not _is_number(program.get("cosine", 1.0)):
+            return f"{name!r:.20} has cosine {program['cosine']!r:.20}"
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -1e9 <= value <= 1e9
 
 
 def zoo_folder() -> Path:
@@ -118,6 +193,7 @@ def read_bundle(folder: Path) -> Bundle:
         UserError: if there is none, or its list of sums is damaged.
     """
     try:
+        _check_plain(folder / SUMS, LARGEST_TEXT)
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
