@@ -12,8 +12,6 @@ averaged after every step:
 Where ``MODEL.BACKBONE.NORM`` and ``MODEL.HEADS.NORM`` are ``syncBN``, the statistics are equal anyway.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.distributed as dist
 from fastreid.utils import comm
@@ -38,12 +36,16 @@ def average_statistics(model: nn.Module) -> None:
     """
     if comm.get_world_size() == 1:
         return
-    for group in _by_type([buffer for name, buffer in _named_buffers(model) if name in STATISTICS]):
-        flat = _flattened(group)
-        shares = [torch.empty_like(flat) for _ in range(comm.get_world_size())]
-        dist.all_gather(shares, flat)
-        # By the differences: the mean of n equal values, as sum and quotient, may have other bits than they.
-        _write_back(shares[0] + (torch.stack(shares) - shares[0]).mean(dim=0), group)
+    buffers = [buffer for name, buffer in _named_buffers(model) if name in STATISTICS]
+    if not buffers:
+        return
+    own = torch.cat([buffer.reshape(-1).double() for buffer in buffers])
+    shares = [torch.empty_like(own) for _ in range(comm.get_world_size())]
+    dist.all_gather(shares, own)
+    # By the differences: the mean of n equal values, as sum and quotient, may have other bits than they.
+    mean = shares[0] + (torch.stack(shares) - shares[0]).mean(dim=0)
+    for buffer, part in zip(buffers, mean.split([buffer.numel() for buffer in buffers]), strict=True):
+        buffer.copy_(part.view_as(buffer))
 
 
 @torch.no_grad()
@@ -59,10 +61,16 @@ def equalise_buffers(model: nn.Module) -> None:
     if comm.get_world_size() == 1:
         return
     average_statistics(model)
-    for group in _by_type([buffer for name, buffer in _named_buffers(model) if name not in STATISTICS]):
-        flat = _flattened(group)
-        dist.broadcast(flat, src=0)
-        _write_back(flat, group)
+    buffers = [buffer for name, buffer in _named_buffers(model) if name not in STATISTICS]
+    if not buffers:
+        return
+    # As bytes, since not every backend sends every type.
+    parts = [buffer.reshape(-1).view(torch.uint8) for buffer in buffers]
+    sent = torch.cat(parts)
+    dist.broadcast(sent, src=0)
+    for buffer, part in zip(buffers, sent.split([part.numel() for part in parts]), strict=True):
+        # A copy lies where its type may lie.
+        buffer.copy_(part.clone().view(buffer.dtype).view_as(buffer))
 
 
 def check_norms(model: nn.Module, device: torch.device) -> None:
@@ -81,21 +89,3 @@ def check_norms(model: nn.Module, device: torch.device) -> None:
 def _named_buffers(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Return the buffers, each with its name within its module, in the same order in every process."""
     return [(name.rpartition(".")[2], buffer) for name, buffer in model.named_buffers()]
-
-
-def _by_type(buffers: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
-    """Return the buffers in one list for each type."""
-    kinds: dict[torch.dtype, list[torch.Tensor]] = {}
-    for buffer in buffers:
-        kinds.setdefault(buffer.dtype, []).append(buffer)
-    return list(kinds.values())
-
-
-def _flattened(buffers: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([buffer.reshape(-1) for buffer in buffers])
-
-
-def _write_back(flat: torch.Tensor, buffers: Sequence[torch.Tensor]) -> None:
-    parts = flat.split([buffer.numel() for buffer in buffers])
-    for buffer, part in zip(buffers, parts, strict=True):
-        buffer.copy_(part.view_as(buffer))

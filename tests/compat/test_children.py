@@ -1,0 +1,160 @@
+"""Processes that were spawned: one that fails or is stopped, and what becomes of the others."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from nplp.compat.children import left_in_peace
+
+WORKER = """
+    import json, os, signal, sys, time
+    from pathlib import Path
+    import torch.distributed.distributed_c10d as c10d
+    from datetime import timedelta
+    # Both are minutes; a test does not wait for them.
+    c10d.default_pg_timeout = timedelta(seconds=2)
+    from nplp.compat import launch
+    from nplp.errors import UserError
+
+    def rank_of():
+        from fastreid.utils import comm
+        return comm.get_rank()
+
+    def slow_save(folder):
+        import torch
+        from nplp.engine.writing import save_atomically
+        write = torch.save
+        def slowly(data, file):
+            (folder / "saving").touch()
+            time.sleep(3)
+            write(data, file)
+        torch.save = slowly
+        save_atomically({"a": 1}, folder / "saved.pth")
+
+    def another_leaves(folder):
+        if rank_of() == 0:
+            slow_save(folder)
+        else:
+            while not (folder / "saving").exists():
+                time.sleep(0.01)
+            os._exit(7)
+
+    def main_works_long(folder):
+        from nplp.compat.processes import from_main_process
+        def work():
+            time.sleep(5)
+            return "done"
+        (folder / f"{rank_of()}.json").write_text(json.dumps(from_main_process(work)))
+
+    def main_dies(folder):
+        from nplp.compat.processes import from_main_process
+        begin = time.monotonic()
+        try:
+            from_main_process(lambda: os._exit(9))
+        except RuntimeError as error:
+            facts = {"error": str(error), "seconds": time.monotonic() - begin}
+            (folder / "1.json").write_text(json.dumps(facts))
+            raise
+
+    def sleeps(folder):
+        (folder / f"begun-{rank_of()}").touch()
+        time.sleep(60)
+
+    if __name__ == "__main__":
+        folder = Path(sys.argv[2])
+        print("launching", flush=True)
+        try:
+            launch(globals()[sys.argv[1]], 2, args=(folder,))
+        except UserError as error:
+            print("UserError:", error)
+"""
+
+
+@pytest.fixture
+def worker(tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(textwrap.dedent(WORKER), encoding="utf-8")
+    started = []
+
+    def start(function, **environment):
+        process = subprocess.Popen(
+            [sys.executable, str(script), function, str(tmp_path)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def test_a_process_that_writes_is_not_ended_because_another_one_left(worker, tmp_path):
+    process = worker("another_leaves")
+    process.communicate(timeout=120)
+    assert process.returncode == 7
+    assert (tmp_path / "saved.pth").exists()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_main_process_may_work_longer_than_any_limit(worker, tmp_path):
+    process = worker("main_works_long")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)] == ["done", "done"]
+
+
+def test_a_main_process_that_died_is_noticed_at_once(worker, tmp_path):
+    """By its closed connections: a worker of torchrun has no parent of ours to notice it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    started = [worker("main_dies", RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in (0, 1)]
+    for process in started:
+        process.communicate(timeout=120)
+    assert [process.returncode for process in started] == [9, 1]
+    facts = json.loads((tmp_path / "1.json").read_text())
+    assert facts["error"] == "process 1 waited for the main process, which has ended"
+    assert facts["seconds"] < 20
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "group", "moment"),
+    [
+        pytest.param(signal.SIGINT, 130, True, "while they start"),
+        pytest.param(signal.SIGTERM, 143, False, "while they work"),
+        pytest.param(signal.SIGTERM, 143, False, "while they start", marks=pytest.mark.long),
+        pytest.param(signal.SIGINT, 130, True, "while they work", marks=pytest.mark.long),
+    ],
+)
+def test_a_signal_ends_all_processes_with_its_status(worker, tmp_path, number, status, group, moment):
+    process = worker("sleeps")
+    assert process.stdout.readline() == "launching\n"
+    time.sleep(0.5)
+    while moment == "while they work" and not all((tmp_path / f"begun-{rank}").exists() for rank in (0, 1)):
+        time.sleep(0.1)
+    if group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == status, errors
+    assert "Traceback" not in errors
+
+
+def test_in_a_process_of_its_own_a_block_needs_no_peace():
+    with left_in_peace():
+        pass
