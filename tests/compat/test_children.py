@@ -8,10 +8,13 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 
 import pytest
 
+from nplp.compat import children
 from nplp.compat.children import left_in_peace
+from nplp.errors import UserError
 
 WORKER = """
     import json, os, signal, sys, time
@@ -153,6 +156,68 @@ def test_a_signal_ends_all_processes_with_its_status(worker, tmp_path, number, s
     _, errors = process.communicate(timeout=100)
     assert process.returncode == status, errors
     assert "Traceback" not in errors
+
+
+class Ended:
+    """A process that has ended."""
+
+    def __init__(self, exitcode):
+        self.exitcode = exitcode
+
+
+@pytest.mark.parametrize(
+    ("codes", "told", "status"),
+    [
+        ([1, 143], [], 143),
+        ([143, 143], [signal.SIGTERM], 143),
+        ([-15, -15], [signal.SIGTERM], 143),
+        ([1, 1], [signal.SIGINT], 130),
+    ],
+)
+def test_a_signal_in_any_process_is_the_status_of_all(tmp_path, codes, told, status):
+    processes = [Ended(code) for code in codes]
+    context = types.SimpleNamespace(processes=processes)
+    with pytest.raises(SystemExit) as caught:
+        children._report(processes[0], context, tmp_path, told)
+    assert caught.value.code == status
+
+
+def test_the_mistake_that_a_process_told_comes_before_all(tmp_path):
+    context = types.SimpleNamespace(processes=[Ended(1), Ended(143)])
+    children.tell_parent(UserError("NPLP.ALPHA must be in (0, 1], got 1.2"), str(tmp_path), 1)
+    with pytest.raises(UserError, match="got 1.2"):
+        children._report(context.processes[0], context, tmp_path, [])
+
+
+class Stuck(Ended):
+    """A process that ends when it is asked to, if it obeys, and when it is killed."""
+
+    def __init__(self, exitcode, obeys=False):
+        super().__init__(exitcode)
+        self.sentinel, _ = os.pipe()
+        self.obeys, self.asked, self.killed = obeys, 0, 0
+
+    def is_alive(self):
+        return not self.killed and not (self.asked and self.obeys)
+
+    def terminate(self):
+        self.asked += 1
+
+    def kill(self):
+        self.killed += 1
+
+    def join(self):
+        pass
+
+
+def test_one_that_does_not_leave_is_asked_and_then_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(children, "TIME_TO_OBEY", 0.2)
+    monkeypatch.setattr(children, "POLL", 0.02)
+    failed, stuck, obedient = Ended(7), Stuck(None), Stuck(None, obeys=True)
+    failed.is_alive, failed.join = lambda: False, lambda: None
+    children._end_others(failed, [failed, stuck, obedient], tmp_path)
+    assert (stuck.asked, stuck.killed) == (1, 1)
+    assert (obedient.asked, obedient.killed) == (1, 0)
 
 
 def test_in_a_process_of_its_own_a_block_needs_no_peace():

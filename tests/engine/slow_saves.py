@@ -23,10 +23,11 @@ def main(args: argparse.Namespace) -> None:
 
     write = torch.save
 
-    def slowly(data: object, file: object) -> None:
-        if _present.signum:
+    def slowly(data: object, file: object, **options: object) -> None:
+        # With options it is not a file: tensors are pickled so, for another process.
+        if _present.signum and not options:
             time.sleep(SECONDS)
-        write(data, file)
+        write(data, file, **options)
 
     torch.save = slowly
     train(args)
