@@ -66,6 +66,17 @@ WORKER = """
             (folder / "1.json").write_text(json.dumps(facts))
             raise
 
+    def on_the_cpu(folder):
+        from fastreid.utils import comm
+        import torch
+        facts = [torch.distributed.get_backend(), comm.all_gather(comm.get_local_rank())]
+        comm.synchronize()
+        (folder / f"{rank_of()}.json").write_text(json.dumps(facts))
+
+    if sys.argv[1] == "on_the_cpu":
+        import torch
+        torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 1
+
     def sleeps(folder):
         (folder / f"begun-{rank_of()}").touch()
         time.sleep(60)
@@ -74,7 +85,7 @@ WORKER = """
         folder = Path(sys.argv[2])
         print("launching", flush=True)
         try:
-            launch(globals()[sys.argv[1]], 2, args=(folder,))
+            launch(globals()[sys.argv[1]], 2, args=(folder,), **json.loads(os.environ.get("OPTIONS", "{}")))
         except UserError as error:
             print("UserError:", error)
 """
@@ -118,6 +129,13 @@ def test_the_main_process_may_work_longer_than_any_limit(worker, tmp_path):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)] == ["done", "done"]
+
+
+def test_processes_on_the_cpu_use_gloo_where_there_is_cuda(worker, tmp_path):
+    process = worker("on_the_cpu", OPTIONS='{"device": "cpu"}')
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)] == 2 * [["gloo", [0, 1]]]
 
 
 def test_a_main_process_that_died_is_noticed_at_once(worker, tmp_path):

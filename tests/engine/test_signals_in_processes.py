@@ -1,5 +1,6 @@
 """Two processes that a signal stops while they save slowly lose nothing and end on the same bits."""
 
+import json
 import os
 import signal
 import subprocess
@@ -77,12 +78,16 @@ def wait_for(text, process):
     raise AssertionError(f"the run ended without showing {text!r}")
 
 
-def assert_same_weights(output, reference):
+def assert_same_end(output, reference):
+    """Compare weights, buffers, averages, labels and metrics to the bit."""
     for name in ("model_final", "model_final_ema"):
         ours, theirs = (torch.load(path / f"{name}.pth", weights_only=True) for path in (output, reference))
         assert all(torch.equal(ours["model"][key], theirs["model"][key]) for key in theirs["model"])
     lines = [(path / "pseudo_labels.jsonl").read_text() for path in (output, reference)]
     assert lines[0] == lines[1]
+    results = [json.loads((path / "results.json").read_text()) for path in (output, reference)]
+    for stage in ("direct_transfer", "startup", "final", "final_ema"):
+        assert results[0][stage] == results[1][stage]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +118,19 @@ def test_a_slow_save_is_waited_for_and_the_run_ends_on_the_same_bits(
     process = start(tmp_path, "--resume")
     shown, _ = process.communicate(timeout=300)
     assert process.returncode == 0, shown
-    assert_same_weights(tmp_path, undisturbed_pair)
+    assert_same_end(tmp_path, undisturbed_pair)
+
+
+def test_a_killed_run_ends_on_the_same_bits(start, undisturbed_pair, tmp_path):
+    process = start(tmp_path)
+    wait_for("Iteration 2 of 2", process)
+    to_the_group(process, signal.SIGKILL)
+    process.communicate(timeout=120)
+    process = start(tmp_path, "--resume")
+    shown, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, shown
+    assert "after epoch 1 of 2" in shown
+    assert_same_end(tmp_path, undisturbed_pair)
 
 
 def test_a_second_signal_does_not_wait_for_a_slow_save(start, tmp_path):

@@ -20,7 +20,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = tuple(128 + number for number in SIGNALS)
 """Statuses of a process that a signal asked to stop, as a shell reports them."""
 
-TIME_TO_LEAVE = 10.0
+TIME_TO_LEAVE = 30.0
 """Seconds that processes have to leave by themselves, after one left for a reason that all of them share."""
 TIME_TO_OBEY = 30.0
 """Seconds from SIGTERM to SIGKILL: a process that waits inside a collective does not see the first."""
