@@ -1,4 +1,4 @@
-"""Runs train_net with saves that take three seconds once a signal asked to stop; run by a test.
+"""Runs train_net with slow steps, and saves of three seconds once a signal asked to stop; run by a test.
 
 A new process imports this module again and finds `main`, so that all of them are slow.
 """
@@ -18,10 +18,20 @@ train = train_net.main
 
 
 def main(args: argparse.Namespace) -> None:
-    """Train, and save slowly after a signal."""
-    from nplp.engine.interruption import _present
+    """Train; say when a step begins, and save slowly after a signal."""
+    from fastreid.utils import comm
 
-    write = torch.save
+    from nplp.engine.interruption import _present
+    from nplp.engine.trainer import ReidTrainer
+
+    write, run_step = torch.save, ReidTrainer._run_step
+
+    def told(trainer: ReidTrainer, step: int) -> None:
+        if comm.is_main_process():
+            sys.stdout.write(f"step {trainer.iter} begins\n")
+            sys.stdout.flush()
+            time.sleep(0.1)
+        run_step(trainer, step)
 
     def slowly(data: object, file: object, **options: object) -> None:
         # With options it is not a file: tensors are pickled so, for another process.
@@ -29,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
             time.sleep(SECONDS)
         write(data, file, **options)
 
-    torch.save = slowly
+    torch.save, ReidTrainer._run_step = slowly, told
     train(args)
 
 

@@ -25,6 +25,9 @@ OPTIONS = {
     "DATALOADER.NUM_WORKERS": 0,
 }
 
+IN_THE_SECOND_EPOCH = "step 7 begins"
+"""Of two epochs of six steps each, counted from 0."""
+
 
 @pytest.fixture(scope="module")
 def start(source_weights, synthetic_root):
@@ -103,9 +106,7 @@ def test_a_slow_save_is_waited_for_and_the_run_ends_on_the_same_bits(
     start, undisturbed_pair, tmp_path, send, number, status
 ):
     process = start(tmp_path)
-    # The first line of an iteration comes right before its steps.
-    wait_for("Iteration 2 of 2", process)
-    time.sleep(0.3)
+    wait_for(IN_THE_SECOND_EPOCH, process)
     send(process, number)
     shown, _ = process.communicate(timeout=120)
     assert process.returncode == status, shown
@@ -123,7 +124,7 @@ def test_a_slow_save_is_waited_for_and_the_run_ends_on_the_same_bits(
 
 def test_a_killed_run_ends_on_the_same_bits(start, undisturbed_pair, tmp_path):
     process = start(tmp_path)
-    wait_for("Iteration 2 of 2", process)
+    wait_for(IN_THE_SECOND_EPOCH, process)
     to_the_group(process, signal.SIGKILL)
     process.communicate(timeout=120)
     process = start(tmp_path, "--resume")
@@ -135,7 +136,7 @@ def test_a_killed_run_ends_on_the_same_bits(start, undisturbed_pair, tmp_path):
 
 def test_a_second_signal_does_not_wait_for_a_slow_save(start, tmp_path):
     process = start(tmp_path)
-    wait_for("Iteration 1 of 2", process)
+    wait_for("step 1 begins", process)
     to_the_group(process, signal.SIGINT)
     wait_for("once more stops at once", process)
     time.sleep(1.2)
