@@ -71,20 +71,22 @@ def main(args: argparse.Namespace) -> None:
     from nplp.engine.pipeline import evaluate_only, run
     from nplp.engine.setup import base_config, configure_logging, load_config, prepare_output
 
-    try:
-        with stopped_by_signals(), workers_watched():
-            cfg = load_config(args)
-            if args.eval_only:
-                configure_logging(cfg, to_file=False)
-                evaluate_only(cfg)
-                return
-            prepare_output(cfg)
-            configure_logging(cfg)
-            run(cfg, base_config(args.config_file), resume=args.resume)
-    except Interrupted as interrupted:
-        if _speaks():
-            sys.stderr.write(f"\ntrain_net: stopped by {interrupted}{_how_to_go_on(args)}\n")
-        sys.exit(interrupted.exit_status)
+    # Around the message too, which a signal that comes twice must not cut off.
+    with stopped_by_signals():
+        try:
+            with workers_watched():
+                cfg = load_config(args)
+                if args.eval_only:
+                    configure_logging(cfg, to_file=False)
+                    evaluate_only(cfg)
+                    return
+                prepare_output(cfg)
+                configure_logging(cfg)
+                run(cfg, base_config(args.config_file), resume=args.resume)
+        except Interrupted as interrupted:
+            if _speaks():
+                sys.stderr.write(f"\ntrain_net: stopped by {interrupted}{_how_to_go_on(args)}\n")
+            sys.exit(interrupted.exit_status)
 
 
 def _speaks() -> bool:
@@ -128,7 +130,11 @@ def command_line() -> None:
     except ImportError as error:
         parser.exit(2, f"train_net: {error}\n")
     try:
-        launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
+        from nplp.engine.setup import load_config
+
+        # Here too: the processes communicate from the device, and a mistake is found before there are any.
+        device = load_config(args).MODEL.DEVICE
+        launch(main, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,), device)
     except UserError as error:
         parser.exit(2, f"train_net: {error}\n")
     except KeyboardInterrupt:

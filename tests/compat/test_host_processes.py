@@ -1,5 +1,6 @@
 """Several processes, without a GPU."""
 
+import datetime
 import json
 import os
 import socket
@@ -10,7 +11,6 @@ import types
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from fastreid import engine
 from fastreid.utils import comm
 
@@ -130,83 +130,111 @@ def test_several_machines_need_an_address(dist_url):
         launch(print, 1, num_machines=2, dist_url=dist_url)
 
 
+@pytest.mark.parametrize("device", ["cpu", None])
+def test_processes_on_the_cpu_need_no_gpus(monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: device is not None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    calls = []
+    monkeypatch.setattr(processes, "run_children", lambda *args: calls.append(args))
+    launch(print, 3, device=device)
+    [(_, count, (*_, cuda), _)] = calls
+    assert (count, cuda) == (3, False)
+
+
+def test_a_gpu_by_number_is_refused_for_several_processes(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(UserError, match="MODEL.DEVICE must be 'cpu' or 'cuda' for 2 processes, got 'cuda:1'"):
+        launch(print, 2, device="cuda:1")
+
+
 def test_ranks_are_numbered_through_the_machines(monkeypatch):
     calls = []
-
-    def spawn(function, nprocs, args, join):
-        calls.append((nprocs, args))
-        return types.SimpleNamespace(processes=[], join=lambda: True)
-
-    monkeypatch.setattr(mp, "spawn", spawn)
-    launch(print, 2, num_machines=3, machine_rank=1, dist_url="tcp://10.0.0.1:29500")
-    [(nprocs, (_, _, first_rank, size, per_machine, dist_url, _))] = calls
-    assert (nprocs, first_rank, size, per_machine) == (2, 2, 6, 2)
+    monkeypatch.setattr(processes, "run_children", lambda *args: calls.append(args))
+    launch(print, 2, num_machines=3, machine_rank=1, dist_url="tcp://10.0.0.1:29500", device="cpu")
+    [(_, count, (_, _, first_rank, size, per_machine, dist_url, _, _), _)] = calls
+    assert (count, first_rank, size, per_machine) == (2, 2, 6, 2)
     assert dist_url == "tcp://10.0.0.1:29500"
 
 
-def test_a_process_counts_from_the_first_rank_of_its_machine(monkeypatch):
+def test_a_process_counts_from_the_first_rank_of_its_machine(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(processes, "_run_as_rank", lambda *args: calls.append(args[2:]))
-    processes._spawned(1, print, (), 4, 6, 2, "tcp://10.0.0.1:29500", "")
-    assert calls == [(5, 6, 1, "tcp://10.0.0.1:29500")]
+    monkeypatch.setattr(processes, "begin_child", lambda *args: None)
+    processes._spawned(1, print, (), 4, 6, 2, "tcp://10.0.0.1:29500", str(tmp_path), False)
+    assert calls == [(5, 6, 1, "tcp://10.0.0.1:29500", False)]
 
 
-def test_each_machine_gets_its_group_and_all_is_left_tidy(monkeypatch):
+@pytest.mark.parametrize(
+    ("cuda", "expected"),
+    [
+        (False, [("gloo", 3, processes.PATIENT)]),
+        (True, [("set_device", 1), ("nccl", 3, None), ("gloo", processes.PATIENT)]),
+    ],
+    ids=["cpu", "cuda"],
+)
+def test_each_machine_gets_its_group_and_all_is_left_tidy(monkeypatch, cuda, expected):
+    """On CUDA processes wait for each other through gloo, as NCCL ends those that wait for long."""
     events = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: events.append(("set_device", number)))
 
     def gather(found, own):
         # Two machines of two processes, told apart by their first ranks.
         found[:] = [0, 0, 2, 2]
         assert own == 2
 
+    def new_group(ranks=None, backend=None, timeout=None):
+        events.append(ranks or (backend, timeout))
+        return tuple(ranks) if ranks else "patient"
+
     fake = types.SimpleNamespace(
-        init_process_group=lambda backend, **kwargs: events.append((backend, kwargs["rank"])),
+        init_process_group=lambda backend, **kwargs: events.append(
+            (backend, kwargs["rank"], kwargs["timeout"])
+        ),
+        rendezvous=lambda *_, **__: iter([(None, 3, 4)]),
+        PrefixStore=lambda *_: None,
+        DistError=RuntimeError,
         all_gather_object=gather,
-        new_group=lambda ranks: events.append(ranks) or tuple(ranks),
+        new_group=new_group,
+        group=types.SimpleNamespace(WORLD="world"),
+        barrier=lambda group: events.append(("barrier", group)),
         destroy_process_group=lambda: events.append("left"),
     )
     monkeypatch.setattr(processes, "dist", fake)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    processes._run_as_rank(
-        lambda: events.append(comm._LOCAL_PROCESS_GROUP), (), rank=3, size=4, local_rank=1, dist_url="env://"
-    )
-    assert events == [("gloo", 3), [0, 1], [2, 3], (2, 3), "left"]
+    toolbox_group = comm._get_global_gloo_group
+
+    def main_func():
+        events.append((comm._LOCAL_PROCESS_GROUP, comm._get_global_gloo_group()))
+
+    processes._run_as_rank(main_func, (), 3, 4, 1, "env://", cuda)
+    patient = "patient" if cuda else "world"
+    assert events == [*expected, [0, 1], [2, 3], ((2, 3), patient), ("barrier", patient), "left"]
     assert comm._LOCAL_PROCESS_GROUP is None
+    assert comm._get_global_gloo_group is toolbox_group
 
 
-def test_the_status_of_a_process_becomes_ours(monkeypatch):
-    def spawn(*args, **kwargs):
-        raise mp.ProcessExitedException("ended", 0, 11, exit_code=2)
-
-    monkeypatch.setattr(mp, "spawn", spawn)
-    with pytest.raises(SystemExit) as caught:
-        launch(print, 2)
-    assert caught.value.code == 2
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        mp.ProcessExitedException("killed", 0, 11, exit_code=-9, signal_name="SIGKILL"),
-        mp.ProcessRaisedException("Traceback ...", 0, 11),
-    ],
-)
-def test_other_ends_are_not_hidden(monkeypatch, error):
-    def spawn(*args, **kwargs):
-        raise error
-
-    monkeypatch.setattr(mp, "spawn", spawn)
-    with pytest.raises(type(error)):
-        launch(print, 2)
+@pytest.mark.parametrize("machine_rank", [0, 1])
+def test_a_machine_that_waits_in_vain_says_for_whom(monkeypatch, capsys, machine_rank):
+    monkeypatch.setattr(processes, "TIME_TO_JOIN", datetime.timedelta(seconds=2))
+    monkeypatch.setattr(processes, "TIME_TO_WONDER", 0.5)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(UserError, match=f"process {machine_rank} of 2 .* in vain for 0:00:02") as caught:
+        processes._run_as_rank(print, (), machine_rank, 2, 0, url, False)
+    assert url in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "start the same command on every machine" in capsys.readouterr().err
 
 
 def test_threads_are_shared_between_processes(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     chosen = []
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
-    processes._spawned(0, print, (), 0, 1, 3, "", "")
+    monkeypatch.setattr(processes, "begin_child", lambda *args: None)
+    processes._spawned(0, print, (), 0, 1, 3, "", "", False)
     assert chosen == [2]
 
 

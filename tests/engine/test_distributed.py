@@ -7,30 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from nplp.engine.pipeline import run
-from nplp.engine.setup import prepare_output
-from tiny import make_tiny_cfg, tiny_options
+from tiny import tiny_options
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 
 
 @pytest.fixture(scope="module")
-def source(synthetic_root, tmp_path_factory):
-    """Weights of a source model that both runs start from."""
-    folder = tmp_path_factory.mktemp("source")
-    cfg = make_tiny_cfg(synthetic_root, folder, "NPLP.ITERATIONS", 0)
-    prepare_output(cfg)
-    run(cfg, cfg, resume=False)
-    return folder / "source" / "model_final.pth"
-
-
-@pytest.fixture(scope="module")
-def ranks(source, synthetic_root, tmp_path_factory):
+def ranks(source_weights, synthetic_root, tmp_path_factory):
     """What each rank saved, by number of processes."""
     found = {}
     for processes in (1, 2):
         folder = tmp_path_factory.mktemp(f"processes{processes}")
-        options = [*tiny_options(synthetic_root, folder / "run"), "NPLP.SOURCE.WEIGHTS", str(source)]
+        options = [*tiny_options(synthetic_root, folder / "run"), "NPLP.SOURCE.WEIGHTS", str(source_weights)]
+        options += ["NPLP.EMA", "True"]
         command = [sys.executable, str(SCRIPT), str(processes), str(folder), *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -46,6 +35,15 @@ def test_all_ranks_hold_the_same_labels_tables_and_weights(ranks):
         assert len(first[key]) == 3
         assert all(torch.equal(a, b) for a, b in zip(first[key], second[key], strict=True))
     assert all(torch.equal(first["weights"][key], second["weights"][key]) for key in first["weights"])
+
+
+@pytest.mark.parametrize("what", ["buffers", "average", "optimizer"])
+def test_all_ranks_hold_the_same_of_everything_else_that_training_changes(ranks, what):
+    first, second = (rank[what] for rank in ranks[2])
+    assert first.keys() == second.keys()
+    assert first
+    differing = [key for key in first if not torch.equal(first[key], second[key])]
+    assert not differing
 
 
 def test_the_main_process_alone_reports(ranks):

@@ -5,6 +5,7 @@ Usage: two_processes.py PROCESSES FOLDER KEY VALUE ...
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -17,8 +18,13 @@ from nplp.engine.setup import base_config, load_config, prepare_output
 CONFIG = str(Path(__file__).parents[2] / "configs" / "NPLP" / "quickstart.yml")
 
 
+def copied(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Return tensors by name as they are now."""
+    return {name: value.detach().clone() for name, value in named}
+
+
 def main(folder: str, options: list[str]) -> None:
-    """Run the adaptation and save this rank's labels, tables, weights and results."""
+    """Run the adaptation and save this rank's results, labels, tables and all that training changes."""
     from fastreid.utils import comm
 
     torch.set_num_threads(1)
@@ -29,7 +35,15 @@ def main(folder: str, options: list[str]) -> None:
         seen["labels"].append(trainer.pseudo_labels.state.labels.clone())
         run_steps(trainer)
         seen["tables"].append(trainer.bare_model.center_contrastive.table.clone())
-        seen["weights"] = {key: value.clone() for key, value in trainer.bare_model.named_parameters()}
+        seen["weights"] = copied(trainer.bare_model.named_parameters())
+        seen["buffers"] = copied(trainer.bare_model.named_buffers())
+        seen["average"] = copied(trainer.average.weights().items())
+        states = trainer.optimizer.state_dict()["state"]
+        seen["optimizer"] = copied(
+            (f"{number}.{name}", torch.as_tensor(value))
+            for number, state in states.items()
+            for name, value in state.items()
+        )
 
     AdaptationTrainer._run_steps = watched
     cfg = load_config(argparse.Namespace(config_file=CONFIG, opts=options))

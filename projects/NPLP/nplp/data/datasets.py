@@ -15,7 +15,6 @@ import numpy as np
 from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
-from fastreid.utils import comm
 
 from nplp.compat.processes import from_main_process
 from nplp.data.checks import verify_images
@@ -72,9 +71,7 @@ class _SyntheticDomain(ImageDataset):
         del root
         spec = spec or DomainSpec(name=self.domain)
         cache = Path(cache_root or default_cache_root())
-        if comm.is_main_process():
-            ensure_domain(spec, cache, progress=True)
-        comm.synchronize()
+        from_main_process(partial(ensure_domain, spec, cache, progress=True))
         self.folder = ensure_domain(spec, cache)
         super().__init__(
             self._read("bounding_box_train", is_train=True),

@@ -1,7 +1,5 @@
 """Features of a list of images, in the order of the list."""
 
-import itertools
-
 import torch
 from fastreid.config import CfgNode
 from fastreid.evaluation import inference_context
@@ -45,10 +43,9 @@ def extract_features(cfg: CfgNode, model: nn.Module, items: list[Item], descript
                 return model({"images": images[start:stop].clone()}).float().cpu()
 
             blocks.run(len(images), embed, found.append)
-    features = torch.cat(found)
-    if comm.get_world_size() == 1:
-        return features
+    # Of few images a process may have none.
+    features = torch.cat(found) if found else torch.empty(0, 0)
     shares = comm.gather(features, dst=0)
     if not comm.is_main_process():
         return features[:0]
-    return torch.cat(list(itertools.chain(shares)))
+    return torch.cat([share for share in shares if len(share)])

@@ -1,5 +1,6 @@
 """Signals that ask a run to stop: the step is finished and saved first, anything else ends at once."""
 
+import math
 import signal
 import sys
 import time
@@ -11,9 +12,10 @@ import torch
 import torch.distributed as dist
 from fastreid.utils import comm
 
+from nplp.compat.children import SIGNALS
+
 __all__ = ["SIGNALS", "Interrupted", "Interruption", "finished_first", "stopped_by_signals"]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ONE_SIGNAL = 1.0
 """Seconds within which signals count as one: a batch system may tell parent and children at once."""
 
@@ -40,15 +42,15 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signum = 0
-        self.when = 0.0
+        self.when = -math.inf
         self.deferred = 0
 
     def agreed(self) -> bool:
         """Tell whether a signal arrived, in any process of the run; all processes must call this."""
         if comm.get_world_size() > 1:
-            device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-            arrived = torch.tensor(self.signum, device=device)
-            dist.all_reduce(arrived, op=dist.ReduceOp.MAX)
+            arrived = torch.tensor(self.signum)
+            # Through the CPU: on a GPU it would wait until all work that is queued there is done.
+            dist.all_reduce(arrived, op=dist.ReduceOp.MAX, group=comm._get_global_gloo_group())
             self.signum = int(arrived)
         return bool(self.signum)
 
@@ -69,22 +71,27 @@ def stopped_by_signals() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         _present.signum = _present.deferred = 0
+        _present.when = -math.inf
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:
     del frame
     now = time.monotonic()
-    if _present.signum and now - _present.when < _ONE_SIGNAL:
+    if now - _present.when < _ONE_SIGNAL:
         return
+    _present.when = now
     if not _present.deferred or _present.signum:
         raise Interrupted(signum)
-    _present.signum, _present.when = signum, now
+    _present.signum = signum
     sys.stderr.write("\nStopping after this step, to save it; once more stops at once\n")
 
 
 @contextmanager
 def finished_first() -> Iterator[Interruption]:
     """Finish the block before a signal takes effect.
+
+    In several processes, what all of them must do alike ends with `Interruption.agreed`: the others would
+    wait for a process that leaves alone.
 
     Raises:
         Interrupted: at the end of the block, if a signal arrived meanwhile.

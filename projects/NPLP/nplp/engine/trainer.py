@@ -1,7 +1,7 @@
 """The toolbox's trainer, made device-aware, re-loadable, repeatable by epoch and resumable."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from nplp.compat.processes import from_main_process
 from nplp.data.loaders import TrainSet, build_train_loader
 from nplp.engine.checkpoint import AtomicCheckpointer, read_checkpoint
 from nplp.engine.events import EpochWriter
 from nplp.engine.interruption import finished_first
+from nplp.engine.replicas import average_statistics, check_norms, equalise_buffers
 from nplp.engine.resuming import check_same_run, drop_lines_from
 from nplp.engine.seeding import (
     choose_kernels,
@@ -62,6 +64,7 @@ class ReidTrainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer, param_wrapper = self.build_optimizer(cfg, model)
         if comm.get_world_size() > 1:
+            check_norms(model, self.device)
             devices = [comm.get_local_rank()] if self.device.type == "cuda" else None
             model = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
         self._trainer = self._build_step(cfg, model, optimizer, param_wrapper)
@@ -179,10 +182,26 @@ class ReidTrainer(DefaultTrainer):
         state = self.checkpointer.load(path)
         self.start_epoch = self.epoch = int(state["epoch"])
         self.start_step = int(state["step"])
-        self._random_state = state.get("random_state")
+        self._random_state = self._own_random_state(state)
         self.iter = self.start_iter = int(state["iter"])
         self._forget_metrics()
         return True
+
+    @staticmethod
+    def _own_random_state(state: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what this process's generators were at the checkpoint, if as many processes wrote it."""
+        states = state.get("random_state") or []
+        # One process used to write its own alone.
+        states = [states] if isinstance(states, dict) else states
+        written_by = int(state.get("processes", comm.get_world_size()))
+        if written_by != comm.get_world_size():
+            logger.warning(
+                "Resuming with %d process(es) what %d began: an epoch's batches are shared out otherwise, so "
+                "that the run ends near the undisturbed one, not on its bits",
+                comm.get_world_size(),
+                written_by,
+            )
+        return states[comm.get_rank()] if len(states) == comm.get_world_size() else None
 
     def train(self) -> None:
         """Run all epochs from ``start_epoch`` on.
@@ -219,17 +238,20 @@ class ReidTrainer(DefaultTrainer):
         )
         with bar:
             self._return_to_step(batches, bar)
-            for step in range(self.start_step, self.steps_per_epoch):
-                self.step = step
-                with finished_first() as interruption:
+            # All steps in one block: between two, a signal would take effect in one process alone.
+            with finished_first() as interruption:
+                for step in range(self.start_step, self.steps_per_epoch):
+                    self.step = step
                     self.before_step()
                     self._run_step(step)
+                    average_statistics(self.model)
                     self.after_step()
                     self.iter += 1
                     bar.update()
                     if interruption.agreed():
                         self._save_step(step + 1)
         self.start_step = 0
+        equalise_buffers(self.model)
         # Ends the loader's workers.
         self._trainer._data_loader_iter = iter(())
 
@@ -262,8 +284,17 @@ class ReidTrainer(DefaultTrainer):
 
     def _save_epoch(self) -> None:
         self._check_weights()
-        with finished_first():
-            self.checkpointer.save_epoch(self.epoch, iter=self.iter, config=self.cfg.dump())
+        self._write(lambda: self.checkpointer.save_epoch(self.epoch, **self._position()))
+
+    def _position(self) -> dict[str, Any]:
+        return {"iter": self.iter, "config": self.cfg.dump(), "processes": comm.get_world_size()}
+
+    @staticmethod
+    def _write(save: Callable[[], object]) -> None:
+        """Call ``save`` on the main process; no process goes on, or leaves at a signal, before it is done."""
+        with finished_first() as interruption:
+            from_main_process(save)
+            interruption.agreed()
 
     def _check_weights(self) -> None:
         """Look at the weights before they take the place of good ones.
@@ -280,13 +311,14 @@ class ReidTrainer(DefaultTrainer):
 
     def _save_step(self, step: int) -> None:
         """Save the state after ``step`` steps of the present epoch."""
-        position = {"iter": self.iter, "config": self.cfg.dump(), "random_state": random_state()}
-        self.checkpointer.save_step(self.epoch, step, **position)
+        equalise_buffers(self.model)
+        states = comm.gather(random_state())
+        self._write(
+            lambda: self.checkpointer.save_step(self.epoch, step, random_state=states, **self._position())
+        )
 
     def save_final(self, name: str = "model_final", weights: dict[str, torch.Tensor] | None = None) -> Path:
         """Write the finished model's weights, and nothing else, to ``OUTPUT_DIR/name.pth``; return it."""
         path = Path(self.cfg.OUTPUT_DIR) / f"{name}.pth"
-        if comm.is_main_process():
-            save_atomically({"model": weights or self.bare_model.state_dict()}, path)
-        comm.synchronize()
+        self._write(lambda: save_atomically({"model": weights or self.bare_model.state_dict()}, path))
         return path

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from nplp.compat.children import left_in_peace
 from nplp.errors import UserError
 
 __all__ = [
@@ -35,7 +36,8 @@ def _part_of(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(path.name + PART)
     try:
-        yield temporary
+        with left_in_peace():
+            yield temporary
     except (OSError, RuntimeError) as error:
         # torch's writer reports a file that cannot grow as a RuntimeError of its own.
         cause = error if isinstance(error, OSError) else error.__context__ or error

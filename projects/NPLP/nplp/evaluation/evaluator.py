@@ -11,6 +11,7 @@ from fastreid.evaluation.query_expansion import aqe
 from fastreid.evaluation.reid_evaluation import ReidEvaluator
 from fastreid.utils import comm
 
+from nplp.compat.processes import from_main_process
 from nplp.errors import UserError
 from nplp.evaluation.ranking import (
     METRICS,
@@ -73,12 +74,12 @@ class BoundedReidEvaluator(ReidEvaluator):
         """
         if self.needs_matrix:
             return self._evaluate_matrix()
-        predictions = self._predictions
-        if comm.get_world_size() > 1:
-            comm.synchronize()
-            predictions = list(itertools.chain(*comm.gather(predictions, dst=0)))
-            if not comm.is_main_process():
-                return {}
+        predictions = list(itertools.chain(*comm.gather(self._predictions, dst=0)))
+        # For one process, but all wait for it: a large gallery takes its time.
+        found = from_main_process(lambda: self._evaluate_predictions(predictions))
+        return found if comm.is_main_process() else {}
+
+    def _evaluate_predictions(self, predictions: list[dict[str, torch.Tensor]]) -> dict[str, float]:
         features, identities, cameras = (
             torch.cat([prediction[key] for prediction in predictions]) for key in ("feats", "pids", "camids")
         )
@@ -106,15 +107,25 @@ class BoundedReidEvaluator(ReidEvaluator):
 
     def _evaluate_matrix(self) -> dict[str, float]:
         """Evaluate the toolbox's way, with the Q x G matrix; memory is O((Q + G)^2) with re-ranking."""
+        found: dict[str, float] | UserError
         try:
-            return super().evaluate()
+            found = super().evaluate() or {}
         except NoMatchError as error:
-            raise UserError(str(error)) from error
+            found = UserError(str(error))
         except AssertionError as error:
             # This is how the toolbox's rankings say it.
             if "query identities" not in str(error):
                 raise
-            raise UserError(f"no query has a match from another camera ({error})") from error
+            found = UserError(f"no query has a match from another camera ({error})")
+
+        def outcome() -> dict[str, float]:
+            if isinstance(found, UserError):
+                raise found
+            return found
+
+        # The main process alone has worked; the others learn here that it is done.
+        metrics = from_main_process(outcome)
+        return metrics if comm.is_main_process() else {}
 
 
 def _in_percent(ranking: Ranking) -> dict[str, float]:

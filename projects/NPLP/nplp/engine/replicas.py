@@ -1,0 +1,91 @@
+"""One model in several processes: what training does to each process's own copy is made equal again.
+
+`DistributedDataParallel` makes gradients equal, and with them weights and the optimiser's state. The running
+mean and variance of a batch norm stay each process's own, as they come from its share of the batch. They are
+averaged after every step:
+
+- The average has seen all images, the main process's only its share: it is the less noisy estimate. Each
+  process normalises by the variance within its share, and the mean of those is what training normalised by.
+- After every step, not only before the model is used: an average of weights over time then sees equal copies,
+  and a run that is saved and resumed between two steps ends with the bits of one that was not.
+
+Where ``MODEL.BACKBONE.NORM`` and ``MODEL.HEADS.NORM`` are ``syncBN``, the statistics are equal anyway.
+"""
+
+import torch
+import torch.distributed as dist
+from fastreid.utils import comm
+from torch import nn
+
+from nplp.errors import UserError
+
+__all__ = ["average_statistics", "check_norms", "equalise_buffers"]
+
+STATISTICS = ("running_mean", "running_var")
+
+
+@torch.no_grad()
+def average_statistics(model: nn.Module) -> None:
+    """Replace every running mean and variance by its mean over the processes; all of them must call this.
+
+    In one process nothing happens. Statistics that are equal already keep their bits. Memory and traffic: the
+    statistics of the model once for each process.
+
+    Args:
+        model: of the same architecture in every process, on the device that they communicate from.
+    """
+    if comm.get_world_size() == 1:
+        return
+    buffers = [buffer for name, buffer in _named_buffers(model) if name in STATISTICS]
+    if not buffers:
+        return
+    own = torch.cat([buffer.reshape(-1).double() for buffer in buffers])
+    shares = [torch.empty_like(own) for _ in range(comm.get_world_size())]
+    dist.all_gather(shares, own)
+    # By the differences: the mean of n equal values, as sum and quotient, may have other bits than they.
+    mean = shares[0] + (torch.stack(shares) - shares[0]).mean(dim=0)
+    for buffer, part in zip(buffers, mean.split([buffer.numel() for buffer in buffers]), strict=True):
+        buffer.copy_(part.view_as(buffer))
+
+
+@torch.no_grad()
+def equalise_buffers(model: nn.Module) -> None:
+    """Make all buffers equal in every process, which all must call: before the model is used or saved.
+
+    Running statistics are averaged, all others, such as counters, take the main process's values. In one
+    process nothing happens. Traffic: all buffers once, the statistics once for each process.
+
+    Args:
+        model: of the same architecture in every process, on the device that they communicate from.
+    """
+    if comm.get_world_size() == 1:
+        return
+    average_statistics(model)
+    buffers = [buffer for name, buffer in _named_buffers(model) if name not in STATISTICS]
+    if not buffers:
+        return
+    # As bytes, since not every backend sends every type.
+    parts = [buffer.reshape(-1).view(torch.uint8) for buffer in buffers]
+    sent = torch.cat(parts)
+    dist.broadcast(sent, src=0)
+    for buffer, part in zip(buffers, sent.split([part.numel() for part in parts]), strict=True):
+        # A copy lies where its type may lie.
+        buffer.copy_(part.clone().view(buffer.dtype).view_as(buffer))
+
+
+def check_norms(model: nn.Module, device: torch.device) -> None:
+    """Refuse what cannot be trained in several processes.
+
+    Raises:
+        UserError: if the model has synchronised batch norms, which torch has for GPUs only, on the CPU.
+    """
+    if device.type != "cuda" and any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
+        raise UserError(
+            "MODEL.BACKBONE.NORM and MODEL.HEADS.NORM 'syncBN' need GPUs in several processes, got "
+            f"MODEL.DEVICE {str(device)!r}: set BN, whose running statistics are averaged over the processes"
+        )
+
+
+def _named_buffers(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Return the buffers, each with its name within its module, in the same order in every process."""
+    return [(name.rpartition(".")[2], buffer) for name, buffer in model.named_buffers()]

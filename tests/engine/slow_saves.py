@@ -1,0 +1,48 @@
+"""Runs train_net with slow steps, and saves of three seconds once a signal asked to stop; run by a test.
+
+A new process imports this module again and finds `main`, so that all of them are slow.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+import train_net
+
+SECONDS = 3.0
+train = train_net.main
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train; say when a step begins, and save slowly after a signal."""
+    from fastreid.utils import comm
+
+    from nplp.engine.interruption import _present
+    from nplp.engine.trainer import ReidTrainer
+
+    write, run_step = torch.save, ReidTrainer._run_step
+
+    def told(trainer: ReidTrainer, step: int) -> None:
+        if comm.is_main_process():
+            sys.stdout.write(f"step {trainer.iter} begins\n")
+            sys.stdout.flush()
+            time.sleep(0.1)
+        run_step(trainer, step)
+
+    def slowly(data: object, file: object, **options: object) -> None:
+        # With options it is not a file: tensors are pickled so, for another process.
+        if _present.signum and not options:
+            time.sleep(SECONDS)
+        write(data, file, **options)
+
+    torch.save, ReidTrainer._run_step = slowly, told
+    train(args)
+
+
+if __name__ == "__main__":
+    train_net.main = main
+    train_net.command_line()
