@@ -6,14 +6,12 @@ import functools
 import logging
 import pickle
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from numba import njit
 from numba.core.caching import FunctionCache
 
 __all__ = ["compiled"]
-
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +19,7 @@ _UNREADABLE = (OSError, EOFError, pickle.UnpicklingError)
 """What a folder without rights or room gives, and a file that a crash left empty or torn."""
 
 
-def compiled(**options: Any) -> Callable[[Kernel], Kernel]:
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that compiles a function when it is first called, and releases Python's lock in it.
 
     The result is kept beside the package or in the user's cache folder. Where neither can be written or read,
@@ -32,19 +30,19 @@ def compiled(**options: Any) -> Callable[[Kernel], Kernel]:
         options: more of numba's, such as ``error_model``.
     """
 
-    def decorate(function: Kernel) -> Kernel:
+    def decorate(function: Callable[..., Any]) -> Any:
         kernel = njit(nogil=True, **options)(function)
         try:
             kernel._cache = _ForgivingCache(function)
         except (RuntimeError, OSError) as error:
             # A RuntimeError where numba finds no folder that it may write to.
             _tell(error)
-        return kernel  # type: ignore[no-any-return]
+        return kernel
 
     return decorate
 
 
-class _ForgivingCache(FunctionCache):  # type: ignore[misc]
+class _ForgivingCache(FunctionCache):
     """Goes on without what cannot be read or written."""
 
     def load_overload(self, *args: Any) -> Any:

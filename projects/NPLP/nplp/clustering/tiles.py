@@ -106,7 +106,7 @@ def half_precision_pays(features: FeatureRows, device: torch.device | None) -> b
     """
     supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
     # oneDNN multiplies on the tiles; without it torch adds bfloat16 up in ways that no bound is known of.
-    used = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    used = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
     fast = device is None and supported is not None and bool(supported()) and used
     return fast and features.dimension >= _MIN_HALF_DIMENSION
 
@@ -388,14 +388,14 @@ class _Pieces:
 
 
 def _halves(tile: Tile) -> list[Tile]:
-    """Return two tiles with the new cells of one; none of a tile that has but one, or none."""
+    """Return smaller tiles, mostly two, with the new cells of one; none of a tile of a single pair."""
     row, row_stop, column, column_stop, on_diagonal = tile
     half = (row_stop - row) // 2
     if on_diagonal and half:
         return [tile._replace(row_stop=row + half), tile._replace(row=row + half, column=column + half)]
     if on_diagonal:
-        # The cell of a sample with itself is none.
-        tile, column = Tile(row, row_stop, column + 1, column_stop, False), column + 1
+        # The cell of a sample with itself is not new.
+        return [Tile(row, row_stop, column + 1, column_stop, False)] if column_stop - column > 1 else []
     width = column_stop - column
     if width > 1 and width >= row_stop - row:
         middle = column + width // 2
