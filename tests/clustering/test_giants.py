@@ -249,23 +249,23 @@ def test_once_the_pairs_fit_lower_radii_need_no_pass(sweeps):
 
 
 def test_jaccard_pairs_are_held_at_a_radius_at_which_they_fit(monkeypatch, sweeps):
-    monkeypatch.setattr("nplp.clustering.distances._MIN_PAIRS", 900)
+    monkeypatch.setattr("nplp.clustering.distances._MIN_PAIRS", 300)
     monkeypatch.setattr("nplp.clustering.distances._PAIRS_PER_SAMPLE", 0)
     rows = FeatureRows.plain(dense(200))
     found = JaccardDistances(reciprocal_encoding(rows, 10, 3))
     wide, narrow = [], []
     found.visit_edges(0.9, lambda first, second: wide.append(len(first)))
-    assert sum(wide) > 900
-    found.visit_edges(0.2, lambda first, second: narrow.append(len(first)))
-    assert 0 < sum(narrow) < 900
+    assert sum(wide) > 300
+    found.visit_edges(0.5, lambda first, second: narrow.append(len(first)))
+    assert 0 < sum(narrow) <= 300
     assert len(sweeps) == 2
-    for radius in (0.2, 0.1, 0.0):
+    for radius in (0.5, 0.2, 0.0):
         cluster(found, radius, 2)
     assert len(sweeps) == 2
     cluster(found, 0.9, 2)
     assert len(sweeps) == 4
     # What is held at the lower radius is kept meanwhile.
-    cluster(found, 0.2, 2)
+    cluster(found, 0.5, 2)
     assert len(sweeps) == 4
 
 
