@@ -1,5 +1,6 @@
 """Distances of the toolbox on a machine without CUDA."""
 
+import logging
 import types
 import warnings
 
@@ -69,6 +70,37 @@ def test_the_search_fits_the_machine(monkeypatch, cuda, gpus, old_cast, wanted, 
     monkeypatch.setattr(distances, "faiss", types.SimpleNamespace(**parts))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     assert working_search_option(wanted) == expected
+
+
+def raising():
+    raise RuntimeError("Error in cudaGetDeviceCount\nno kernel image is available for execution")
+
+
+@pytest.mark.parametrize(
+    ("resources", "program", "said"),
+    [
+        (raising, "", "no kernel image is available"),
+        (None, "raise RuntimeError('cublas failed (13)')", "cublas failed (13)"),
+        (None, "import os; os.abort()", "status -6"),
+        (None, "import time; time.sleep(60)", "took over 5 seconds"),
+        (None, "pass", ""),
+    ],
+)
+def test_a_gpu_build_that_fails_is_tried_once_and_left(monkeypatch, caplog, resources, program, said):
+    monkeypatch.setattr(logging.getLogger("nplp"), "propagate", True)
+    made = resources or type("Resources", (), {})
+    parts = {"get_num_gpus": lambda: 1, "StandardGpuResources": made, "GpuIndexFlatL2": object}
+    monkeypatch.setattr(distances, "faiss", types.SimpleNamespace(**parts, cast_integer_to_long_ptr=object))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(distances, "_GPU_SEARCH", program)
+    monkeypatch.setattr(distances, "GPU_SEARCH_SECONDS", 5 if "sleep" in program else 60)
+    with caplog.at_level(logging.WARNING):
+        assert [working_search_option(wanted) for wanted in (0, 1, 2, 3)] == (
+            [3, 3, 3, 3] if said else [0, 1, 2, 3]
+        )
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == bool(said)
+    assert all(said in line and "\n" not in line for line in lines)
 
 
 def test_euclidean_distances_are_squared_and_silent(features):

@@ -224,3 +224,9 @@ def test_the_cache_is_configured_by_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("NPLP_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_cache_root() == tmp_path / ".cache" / "nplp"
+
+
+def test_without_a_home_folder_the_cache_must_be_named(monkeypatch):
+    monkeypatch.setenv("NPLP_CACHE", "~nobody-of-this-name/cache")
+    with pytest.raises(UserError, match=r"^the folder for synthetic domains is ~nobody.* NPLP_CACHE$"):
+        default_cache_root()

@@ -192,3 +192,17 @@ def test_the_cache_is_the_users(monkeypatch, variable, expected):
     monkeypatch.setenv("XDG_CACHE_HOME", variable)
     monkeypatch.setenv("HOME", "/me")
     assert str(cache_folder()) == expected
+
+
+@pytest.mark.parametrize("cache", ["{file}/cache", "~nobody-of-this-name/cache"])
+def test_without_a_folder_that_can_be_written_numpy_ranks_and_one_line_says_so(
+    build, caplog, monkeypatch, tmp_path, cache
+):
+    monkeypatch.setattr(logging.getLogger("nplp"), "propagate", True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", cache.format(file=tmp_path / "file"))
+    with caplog.at_level(logging.INFO):
+        assert build() == {}
+    assert cache.split("/")[0].format(file=tmp_path) in said(caplog)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("~")]

@@ -14,13 +14,21 @@ Made = TypeVar("Made")
 
 logger = logging.getLogger(__name__)
 
+_SAID = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What errors without a type of their own say: torch's on the processor, and those of device libraries."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that the processor's or a device's memory does not suffice."""
-    # On the processor torch raises a plain RuntimeError.
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
 
 
 class ShrinkingBlocks:
@@ -32,14 +40,16 @@ class ShrinkingBlocks:
         self._name = name
         self._told = False
 
-    def run(self, count: int, make: Callable[[int, int], Made], use: Callable[[Made], object]) -> None:
+    def run(
+        self, count: int, make: Callable[[int, int], Made], use: Callable[[Made], object] | None = None
+    ) -> None:
         """Make blocks of rows from 0 to ``count`` in order, and use each when it is made.
 
         Args:
             count: number of rows.
             make: gets first row and end of a block; is called again with fewer rows where it runs out of
-                memory, so that it must not change anything before it returns.
-            use: gets what was made, once for each row.
+                memory, so that it must not change anything before all that it needs is there.
+            use: gets what was made, once for each row; None for nothing.
 
         Raises:
             MemoryError: or torch's, where a single row does not fit; what else ``make`` and ``use`` raise.
@@ -55,7 +65,8 @@ class ShrinkingBlocks:
                 self.size = (stop - start) // 2
                 self._tell()
                 continue
-            use(made)
+            if use is not None:
+                use(made)
             # Given back before the next block is made.
             del made
             start = stop

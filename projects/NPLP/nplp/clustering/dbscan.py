@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
+from nplp.clustering.compiling import compiled
 from nplp.clustering.distances import Distances, EdgeVisitor
 from nplp.clustering.results import OUTLIER
 
-__all__ = ["cluster", "dbscan"]
+__all__ = ["cluster", "cluster_and_cores", "dbscan"]
 
 
 def cluster(distances: Distances, epsilon: float, min_samples: int) -> np.ndarray:
@@ -24,10 +24,17 @@ def cluster(distances: Distances, epsilon: float, min_samples: int) -> np.ndarra
         epsilon: radius; a pair at exactly this distance is within it.
         min_samples: neighbours that make a core sample, itself included.
     """
+    return cluster_and_cores(distances, epsilon, min_samples)[0]
+
+
+def cluster_and_cores(
+    distances: Distances, epsilon: float, min_samples: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `cluster` does, and which samples are core samples [N] bool."""
     if distances.all_within(epsilon):
-        label = 0 if len(distances) >= min_samples else OUTLIER
-        return np.full(len(distances), label, dtype=np.int64)
-    return dbscan(len(distances), lambda visit: distances.visit_edges(epsilon, visit), min_samples)
+        is_core = np.full(len(distances), len(distances) >= min_samples)
+        return np.where(is_core, 0, OUTLIER).astype(np.int64), is_core
+    return _labels_and_cores(len(distances), lambda visit: distances.visit_edges(epsilon, visit), min_samples)
 
 
 def dbscan(count: int, visit_edges: Callable[[EdgeVisitor], None], min_samples: int) -> np.ndarray:
@@ -47,6 +54,13 @@ def dbscan(count: int, visit_edges: Callable[[EdgeVisitor], None], min_samples: 
     Returns:
         [N] int64, -1 for outliers. Memory: O(N min_samples) however dense the graph.
     """
+    return _labels_and_cores(count, visit_edges, min_samples)[0]
+
+
+def _labels_and_cores(
+    count: int, visit_edges: Callable[[EdgeVisitor], None], min_samples: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of `dbscan`, and which samples are core samples [N] bool."""
     degree = np.ones(count, dtype=np.int64)
     visit_edges(lambda first, second: _count_ends(first, second, degree))
     is_core = degree >= min_samples
@@ -67,17 +81,17 @@ def dbscan(count: int, visit_edges: Callable[[EdgeVisitor], None], min_samples: 
         np.minimum.at(nearest, outer, labels[inner])
     reached = nearest < count
     labels[reached] = nearest[reached]
-    return labels
+    return labels, is_core
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _count_ends(first, second, degree):  # type: ignore[no-untyped-def]
     for edge in range(len(first)):
         degree[first[edge]] += 1
         degree[second[edge]] += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _root(parent, sample):  # type: ignore[no-untyped-def]
     while parent[sample] != sample:
         parent[sample] = parent[parent[sample]]
@@ -85,7 +99,7 @@ def _root(parent, sample):  # type: ignore[no-untyped-def]
     return sample
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _join_core(first, second, is_core, parent):  # type: ignore[no-untyped-def]
     """Join the components of pairs of core samples; the root of a component is its lowest sample."""
     for edge in range(len(first)):
@@ -97,7 +111,7 @@ def _join_core(first, second, is_core, parent):  # type: ignore[no-untyped-def]
                 parent[one] = other
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _number_components(parent, is_core):  # type: ignore[no-untyped-def]
     """Return labels [N]: components of core samples by their lowest sample, -1 for all other samples."""
     labels = np.full(len(parent), -1, dtype=np.int64)

@@ -85,7 +85,9 @@ def read_tensor(
     margin = slope * norms + floor
     crossing = row_groups[:, None] != column_groups
     lost = squared <= cancelled * norms
-    wanted = (squared <= torch.where(crossing, across, within) + margin).logical_or_(lost)
+    # Numbers alone would become of whatever type the caller has made torch's default.
+    limit = torch.where(crossing, norms.new_tensor(across), norms.new_tensor(within))
+    wanted = (squared <= limit + margin).logical_or_(lost)
     wanted = wanted.triu_(1) if diagonal else wanted
     below, total = 0, 0.0
     if low > 0:

@@ -5,6 +5,7 @@ Shapes: N samples, P pairs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from threading import Lock
 from typing import Protocol
@@ -15,6 +16,7 @@ __all__ = [
     "Distances",
     "EdgeVisitor",
     "HeldPairs",
+    "NearPairs",
     "PairSink",
     "PairVisitor",
     "PairsPassedOn",
@@ -126,12 +128,13 @@ class HeldPairs:
         self._budget = max(_MIN_PAIRS, _PAIRS_PER_SAMPLE * count)
         self._blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._size = 0
+        self._overflown = False
         self._lock = Lock()
 
     @property
     def overflown(self) -> bool:
         """Whether the pairs were too many to be held."""
-        return self._size > self._budget
+        return self._overflown
 
     @property
     def bound(self) -> float:
@@ -142,12 +145,15 @@ class HeldPairs:
         """Take pairs [P] with their distances, from any thread; the arrays are kept."""
         with self._lock:
             self._size += len(first)
-            if self.overflown:
+            self._overflown = self._overflown or self._size > self._budget
+            if len(first) and not self._overflown:
+                try:
+                    samples = first.astype(np.int32, copy=False), second.astype(np.int32, copy=False)
+                    self._blocks.append((*samples, distance))
+                except MemoryError:
+                    self._overflown = True
+            if self._overflown:
                 self._blocks = []
-            elif len(first):
-                self._blocks.append(
-                    (first.astype(np.int32, copy=False), second.astype(np.int32, copy=False), distance)
-                )
 
     def blocks(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Return blocks of first sample [P] int32, second sample [P] int32 and distance [P] float64."""
@@ -158,3 +164,58 @@ class HeldPairs:
         for first, second, distance in self._blocks:
             within = distance <= epsilon
             visit(first[within], second[within])
+
+
+class NearPairs:
+    """The pairs within a radius: held where they are few enough, otherwise found again for each visit.
+
+    A pass that finds pairs for a visit holds them as well. Once they fit, no smaller radius needs a pass.
+
+    Memory: that of one `HeldPairs`.
+    """
+
+    def __init__(self, count: int, find: Callable[[PairSink], None]) -> None:
+        """Find pairs among `count` samples by `find`, which gives those within the bound of a sink to it."""
+        self._count = count
+        self._find = find
+        self._held: HeldPairs | None = None
+        self._too_wide = math.inf
+
+    def take(self, held: HeldPairs) -> None:
+        """Take pairs over that a whole pass has given to `held`."""
+        if held.overflown:
+            self._too_wide = min(self._too_wide, held.bound)
+        else:
+            self._held = held
+
+    def visit(self, radius: float, visit: PairVisitor) -> None:
+        """Give the pairs within a radius to `visit`, in blocks and never two at a time."""
+        if self._held is not None and self._held.bound >= radius:
+            for block in self._held.blocks():
+                within = block[2] <= radius
+                visit(*(block if within.all() else (part[within] for part in block)))
+            return
+        passed_on = PairsPassedOn(radius, visit)
+        if radius >= self._too_wide:
+            self._find(passed_on)
+            return
+        # Two sets would take twice the memory.
+        self._held = None
+        held = HeldPairs(self._count, radius)
+        self._find(_HeldAndPassedOn(held, passed_on))
+        self.take(held)
+
+
+class _HeldAndPassedOn:
+    """Passes pairs on and holds them as well."""
+
+    def __init__(self, held: HeldPairs, passed_on: PairsPassedOn) -> None:
+        """Take two sinks of the same bound."""
+        self.bound = held.bound
+        self._held, self._passed_on = held, passed_on
+
+    def add(self, first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> None:
+        """Take pairs [P] from any thread."""
+        # First what may fail for lack of memory, so that a block that comes again is held once.
+        self._passed_on.add(first, second, distance)
+        self._held.add(first, second, distance)

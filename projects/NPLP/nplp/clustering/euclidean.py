@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 
-from nplp.clustering.distances import EdgeVisitor, HeldPairs, PairSink, PairsPassedOn, camera_groups
+from nplp.clustering.compiling import compiled
+from nplp.clustering.distances import EdgeVisitor, HeldPairs, NearPairs, PairSink, camera_groups
 from nplp.clustering.euclidean_tiles import DistanceSums, PairSearch, TileReader
 from nplp.clustering.features import FeatureRows, squared_distance
 from nplp.clustering.parallel import Progress, run_blocks
@@ -53,7 +53,7 @@ class EuclideanDistances:
     with `keep_sums` the sum of all distances of each sample. Where products in bfloat16 are much faster it
     finds the pairs by these, and the sums get a sweep of their own, over the clustered samples only.
 
-    Memory: tiles of some 30 MB a thread, and what `MeanOfSmallest` and `HeldPairs` keep.
+    Memory: tiles of some 30 MB a thread, and what `MeanOfSmallest` and `NearPairs` keep.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class EuclideanDistances:
         self._features = features
         self._progress = progress or Progress()
         self._keep_sums = keep_sums
-        self._held: HeldPairs | None = None
+        self._pairs = NearPairs(len(features), self._find)
         self._sums: DistanceSums | None = None
 
     def __len__(self) -> int:
@@ -119,26 +119,20 @@ class EuclideanDistances:
         while True:
             bracket, near, rough = guess
             smallest = MeanOfSmallest(count, bracket, self._limit, len(self))
-            self._held = HeldPairs(len(self), near)
+            held = HeldPairs(len(self), near)
             # A later bracket may be narrower than what is to be held.
             within, across = self._scaled(near), self._scaled(max(bracket.high, near))
-            search = PairSearch(groups, within, across, smallest, self._held)
+            search = PairSearch(groups, within, across, smallest, held)
             self._search(search, self._rough_source if rough else self._source)
             mean = smallest.mean()
             if mean is not None:
+                self._pairs.take(held)
                 return mean
             guess = _Guess(smallest.next_bracket(), near)
 
     def visit_edges(self, epsilon: float, visit: EdgeVisitor) -> None:
         """Give all pairs i < j within `epsilon` to `visit`; see `Distances.visit_edges`."""
-        if self._held is None or (self._held.bound < epsilon and not self._held.overflown):
-            self._held = HeldPairs(len(self), epsilon)
-            self._search(self._edge_search(epsilon, self._held), self._source)
-        if self._held.bound >= epsilon and not self._held.overflown:
-            self._held.visit(epsilon, visit)
-        else:
-            passed_on = PairsPassedOn(epsilon, lambda first, second, _: visit(first, second))
-            self._search(self._edge_search(epsilon, passed_on), self._source)
+        self._pairs.visit(epsilon, lambda first, second, _: visit(first, second))
 
     def cluster_sums(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return sums to the own cluster and to all clustered samples; see `Distances.cluster_sums`."""
@@ -185,9 +179,10 @@ class EuclideanDistances:
 
         sweep(source, everything, None, reader, self._progress, "Euclidean distances")
 
-    def _edge_search(self, epsilon: float, sink: PairSink) -> PairSearch:
-        """Return the search for all pairs within epsilon."""
-        return PairSearch(np.zeros(len(self), dtype=np.int32), self._scaled(epsilon), held=sink)
+    def _find(self, sink: PairSink) -> None:
+        """Give all pairs within the bound of a sink to it."""
+        groups = np.zeros(len(self), dtype=np.int32)
+        self._search(PairSearch(groups, self._scaled(sink.bound), held=sink), self._source)
 
     def _scaled(self, distance: float) -> float:
         """Return the scaled square of a distance, a little more than it; -1 for a negative one."""
@@ -280,7 +275,7 @@ class EuclideanDistances:
         return own
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _sums_of(values, offsets, groups, labels, clustered, sample):  # type: ignore[no-untyped-def]
     """Return the sums of distances of a sample to its own cluster and to all clustered samples."""
     own, total = 0.0, 0.0
@@ -292,7 +287,7 @@ def _sums_of(values, offsets, groups, labels, clustered, sample):  # type: ignor
     return own, total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _sums_within(values, offsets, groups, members):  # type: ignore[no-untyped-def]
     """Return the sums [M] of distances among the samples `members` [M]."""
     sums = np.zeros(len(members))

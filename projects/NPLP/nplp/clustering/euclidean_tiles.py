@@ -5,17 +5,20 @@ Shapes: N samples, R x C pairs of a tile, P pairs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from nplp.clustering.compiling import compiled
 from nplp.clustering.device_tiles import Cells, Findings, read_tensor
 from nplp.clustering.distances import PairSink
-from nplp.clustering.parallel import row_blocks
 from nplp.clustering.smallest import MeanOfSmallest
 from nplp.clustering.tiles import Product, Tile, TileSource
+from nplp.memory import ShrinkingBlocks
 
 __all__ = ["DistanceSums", "PairSearch", "TileReader"]
 
@@ -27,7 +30,7 @@ _CHUNK = 64
 """Columns that are looked at together first: most hold no pair that matters."""
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@compiled(fastmath=True, error_model="numpy")
 def _sum_distances(product, row_norms, column_norms, diagonal, rows, columns):  # type: ignore[no-untyped-def]
     """Turn products [R, C] into squared distances, and add distances up by rows [R] and columns [C]."""
     height, width = product.shape
@@ -48,7 +51,7 @@ def _sum_distances(product, row_norms, column_norms, diagonal, rows, columns):  
             columns[column] += partial[column]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@compiled(fastmath=True, error_model="numpy")
 def _any_near(values, norm, column_norms, weight, share, bounds):  # type: ignore[no-untyped-def]
     """Tell whether any of a few pairs of a row may be selected, without a branch: compiled to vectors."""
     widest, steep, cancelled = bounds
@@ -61,7 +64,7 @@ def _any_near(values, norm, column_norms, weight, share, bounds):  # type: ignor
     return near > 0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _select(  # type: ignore[no-untyped-def]
     cells, row_norms, column_norms, row_groups, column_groups, diagonal, squared, bounds, error, first, second
 ):
@@ -153,6 +156,20 @@ class PairSearch:
     held: PairSink | None = None
 
 
+class _Settled(NamedTuple):
+    """What is known of a block of P pairs.
+
+    Attributes:
+        crossing: distances of pairs of different groups, or None where not asked for.
+        near: the samples and distances of the pairs to be held, or None.
+        changes: what is added to the sums by rows [R] and columns [C]; empty without sums.
+    """
+
+    crossing: np.ndarray | None
+    near: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    changes: list[np.ndarray]
+
+
 class TileReader:
     """Reads the tiles of a sweep, in one thread."""
 
@@ -186,9 +203,10 @@ class TileReader:
         self._bounds = tuple(float(bound) for bound in bounds)
         self._error = (source.slope, source.floor)
         self._first = self._second = np.empty(0, dtype=np.int32)
+        self._blocks = ShrinkingBlocks("pairs", _SETTLED_PAIRS)
 
-    def __call__(self, tile: Tile, product: Product) -> None:
-        """Take the products [R, C] of a tile."""
+    def __call__(self, tile: Tile, product: Product) -> Callable[[], None]:
+        """Read the products [R, C] of a tile; see `TileVisitor`."""
         rows = self._rows[tile.row : tile.row_stop]
         columns = self._columns[tile.column : tile.column_stop]
         norms = [self._source.norms[part].astype(np.float32) for part in (rows, columns)]
@@ -196,24 +214,56 @@ class TileReader:
         read = self._read_array if isinstance(product, np.ndarray) else read_tensor
         cells = Cells(product, norms[0], norms[1], groups[0], groups[1], tile.on_diagonal)
         found = read(cells, self._bounds, self._error, self._sums is not None)
-        if self._search.smallest is not None:
-            self._search.smallest.add_below(found.below, found.total / self._source.scale)
-        for start, stop in row_blocks(len(found.first), _SETTLED_PAIRS):
+        return lambda: self._keep(tile, found, (rows, columns), (groups[0], groups[1]))
+
+    def _keep(
+        self,
+        tile: Tile,
+        found: Findings,
+        samples: tuple[np.ndarray, np.ndarray],
+        groups: tuple[np.ndarray, np.ndarray],
+    ) -> None:
+        """Settle the pairs that were found and count everything, block by block and each block once."""
+        smallest, held = self._search.smallest, self._search.held
+        if smallest is not None:
+            smallest.add_below(found.below, found.total / self._source.scale)
+
+        def settle(start: int, stop: int) -> _Settled:
             first, second = found.first[start:stop], found.second[start:stop]
-            distance = np.sqrt(self._source.features.squared_distances(rows[first], columns[second]))
-            if self._search.smallest is not None:
-                self._search.smallest.add(distance[groups[0][first] != groups[1][second]])
-            if self._search.held is not None:
-                near = distance <= self._search.held.bound
-                self._search.held.add(rows[first[near]], columns[second[near]], distance[near])
+            one, other = samples[0][first], samples[1][second]
+            distance = np.sqrt(self._source.features.squared_distances(one, other))
+            crossing, near, changes = None, None, []
+            if smallest is not None:
+                crossing = distance[groups[0][first] != groups[1][second]]
+            if held is not None:
+                within = distance <= held.bound
+                near = one[within], other[within], distance[within]
             if self._sums is not None:
                 # What was summed up approximately is replaced by the settled distance.
-                change = distance * self._source.scale - np.sqrt(found.squared[start:stop], dtype=np.float64)
-                for position, part in zip((first, second), found.sums, strict=True):
-                    part += np.bincount(position, change, minlength=len(part))
+                squared = found.squared[start:stop]
+                change = distance * self._source.scale - np.sqrt(squared, dtype=np.float64)
+                changes = [
+                    np.bincount(position, change, minlength=len(part))
+                    for position, part in zip((first, second), found.sums, strict=True)
+                ]
+            return _Settled(crossing, near, changes)
+
+        def count(settled: _Settled) -> None:
+            if smallest is not None and settled.crossing is not None:
+                self._in_blocks(smallest.add, settled.crossing)
+            if held is not None and settled.near is not None:
+                self._in_blocks(held.add, *settled.near)
+            for part, change in zip(found.sums, settled.changes, strict=False):
+                part += change
+
+        self._blocks.run(len(found.first), settle, count)
         if self._sums is not None:
-            for whole, start, part in zip(self._sums, (tile.row, tile.column), found.sums, strict=True):
-                whole.add(start, part)
+            for whole, first, part in zip(self._sums, (tile.row, tile.column), found.sums, strict=True):
+                self._blocks.run(len(part), partial(_add_block, whole, first, part))
+
+    def _in_blocks(self, add: Callable[..., object], *arrays: np.ndarray) -> None:
+        """Give arrays [P] to what takes all of a block or none of it, in smaller ones if need be."""
+        self._blocks.run(len(arrays[0]), lambda start, stop: add(*(part[start:stop] for part in arrays)))
 
     def _read_array(
         self, cells: Cells, bounds: tuple[float, ...], error: tuple[float, float], summed: bool
@@ -229,3 +279,8 @@ class TileReader:
         found, below, total = _select(*cells, summed, *single, self._first, self._second)
         first, second = self._first[:found], self._second[:found]
         return Findings(first, second, product[first, second], below, total, sums)
+
+
+def _add_block(sums: DistanceSums, first: int, values: np.ndarray, start: int, stop: int) -> None:
+    """Add a part of the values [M] of samples `first` onwards to their sums."""
+    sums.add(first + start, values[start:stop])

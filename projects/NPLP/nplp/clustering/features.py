@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from nplp.clustering.compiling import compiled
 from nplp.clustering.parallel import row_blocks, run_blocks
 
 __all__ = [
@@ -30,7 +30,7 @@ _PAIR_BLOCK = 1 << 14
 _ROW_BLOCK = 1024
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@compiled(error_model="numpy", fastmath={"reassoc", "contract"})
 def squared_distance(values, offsets, groups, i, j):  # type: ignore[no-untyped-def]
     """Return the squared Euclidean distance of two rows from their differences, in float64.
 
@@ -51,13 +51,13 @@ def squared_distance(values, offsets, groups, i, j):  # type: ignore[no-untyped-
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _squared_distances(values, offsets, groups, first, second, out):  # type: ignore[no-untyped-def]
     for pair in range(len(first)):
         out[pair] = squared_distance(values, offsets, groups, first[pair], second[pair])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def centred_rows(values, offsets, groups, origin, scale, members, out):  # type: ignore[no-untyped-def]
     """Write scale (x - offset - origin) of the rows `members` [M] to out [M, D], subtracted in float64."""
     for row in range(len(members)):
@@ -66,7 +66,7 @@ def centred_rows(values, offsets, groups, origin, scale, members, out):  # type:
             y[d] = ((np.float64(x[d]) - shift[d]) - origin[d]) * scale
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _round_to_half(bits, out):  # type: ignore[no-untyped-def]
     """Write the bits [D] uint16 of bfloat16 numbers, rounded to the nearest even from those of float32."""
     for d in range(len(bits)):
@@ -74,7 +74,7 @@ def _round_to_half(bits, out):  # type: ignore[no-untyped-def]
         out[d] = (bit + np.uint32(0x7FFF) + ((bit >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def half_rows(values, offsets, groups, origin, scale, members, out):  # type: ignore[no-untyped-def]
     """Write what `centred_rows` does to out [M, D] uint16, as the bits of bfloat16."""
     single = np.empty((1, values.shape[1]), dtype=np.float32)
@@ -84,32 +84,29 @@ def half_rows(values, offsets, groups, origin, scale, members, out):  # type: ig
         _round_to_half(bits[0], out[row])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def split_rows(values, offsets, groups, origin, scale, members, high, parts, side):  # type: ignore[no-untyped-def]
-    """Write what `centred_rows` does as h + l: h to high [M, D] float32, h and l as bits to parts [M, 2, D].
-
-    h is at parts[:, side], l at parts[:, 1 - side], both uint16 bits of bfloat16.
-    """
+@compiled(error_model="numpy")
+def split_rows(values, offsets, groups, origin, scale, members, parts, side):  # type: ignore[no-untyped-def]
+    """Write what `centred_rows` does as h + l to parts [M, 2, D], uint16 bits of bfloat16: h at `side`."""
     single = np.empty((1, values.shape[1]), dtype=np.float32)
-    bits = single.view(np.uint32)
-    high_bits = high.view(np.uint32)
+    leading = np.empty_like(single)
+    bits, leading_bits = single.view(np.uint32), leading.view(np.uint32)
     for row in range(len(members)):
         centred_rows(values, offsets, groups, origin, scale, members[row : row + 1], single)
         _round_to_half(bits[0], parts[row, side])
-        _widen(parts[row, side], high_bits[row])
+        _widen(parts[row, side], leading_bits[0])
         for d in range(values.shape[1]):
-            single[0, d] -= high[row, d]
+            single[0, d] -= leading[0, d]
         _round_to_half(bits[0], parts[row, 1 - side])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _widen(half, bits):  # type: ignore[no-untyped-def]
     """Write the bits [D] uint32 of the float32 numbers that bfloat16 numbers are."""
     for d in range(len(half)):
         bits[d] = np.uint32(half[d]) << np.uint32(16)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def add_half(values, half):  # type: ignore[no-untyped-def]
     """Add numbers [R, C], given as the uint16 bits of bfloat16, to values [R, C] float32 in place."""
     single = np.empty((1, values.shape[1]), dtype=np.float32)
@@ -120,7 +117,7 @@ def add_half(values, half):  # type: ignore[no-untyped-def]
             values[row, column] += single[0, column]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _group_sums(values, groups, sums):  # type: ignore[no-untyped-def]
     for row in range(len(values)):
         total, x = sums[groups[row]], values[row]
@@ -128,7 +125,7 @@ def _group_sums(values, groups, sums):  # type: ignore[no-untyped-def]
             total[d] += x[d]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@compiled(error_model="numpy", fastmath={"reassoc", "contract"})
 def _squared_norms(values, offsets, groups, origin, start, stop, out):  # type: ignore[no-untyped-def]
     for row in range(start, stop):
         x, shift = values[row], offsets[groups[row]]

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
+from nplp.clustering.compiling import compiled
 from nplp.clustering.distances import (
     EdgeVisitor,
-    HeldPairs,
+    NearPairs,
     PairSink,
-    PairsPassedOn,
     PairVisitor,
     camera_groups,
 )
@@ -37,7 +36,7 @@ class JaccardDistances:
     """Jaccard distances 1 - s / (2 - s), s = sum of the minima of two rows of weights, clipped at 0.
 
     A pair whose rows share no sample has distance 1 and is never stored or looked at. The others are made
-    once and held if they are few enough (see `HeldPairs`), otherwise each time they are needed.
+    once and held if they are few enough (see `NearPairs`), otherwise each time they are needed.
 
     Memory: 24 bytes an entry of the rows of weights, what is held, and some 5 MB a thread.
     """
@@ -47,7 +46,7 @@ class JaccardDistances:
         self._rows = rows
         self._progress = progress or Progress()
         self._columns = _by_column(rows.starts, rows.columns, rows.weights)
-        self._held: HeldPairs | None = None
+        self._pairs = NearPairs(len(rows), self._make_pairs)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -92,11 +91,7 @@ class JaccardDistances:
         if self.all_within(epsilon):
             raise ValueError(f"all pairs are within a Jaccard distance of 1, got epsilon {epsilon}")
 
-        def near_only(first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> None:
-            near = distance <= epsilon
-            visit(first[near], second[near])
-
-        self.visit_overlapping(near_only)
+        self._pairs.visit(epsilon, lambda first, second, _: visit(first, second))
 
     def cluster_sums(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return sums to the own cluster and to all clustered samples; see `Distances.cluster_sums`."""
@@ -119,17 +114,10 @@ class JaccardDistances:
 
         Blocks come in no particular order, but never two at a time.
         """
-        if self._held is None:
-            self._held = HeldPairs(len(self), 1.0)
-            self._make_pairs(self._held)
-        if self._held.overflown:
-            self._make_pairs(PairsPassedOn(1.0, visit))
-        else:
-            for block in self._held.blocks():
-                visit(*block)
+        self._pairs.visit(1.0, visit)
 
     def _make_pairs(self, sink: PairSink) -> None:
-        """Make all pairs that share a sample by several threads."""
+        """Make the pairs that share a sample, as far as a sink wants them, by several threads."""
         rows = (self._rows.starts, self._rows.columns, self._rows.weights)
         with self._progress.step("Jaccard distances", len(self)) as advance:
 
@@ -144,7 +132,8 @@ class JaccardDistances:
                         start, found = _overlaps(
                             start, block[1], rows, self._columns, workspace, first, second, distance
                         )
-                        sink.add(first[:found].copy(), second[:found].copy(), distance[:found].copy())
+                        near = np.flatnonzero(distance[:found] <= sink.bound)
+                        sink.add(first[near], second[near], distance[near])
                     advance(block[1] - block[0])
 
                 return work
@@ -157,7 +146,7 @@ def _crossing_only(groups: np.ndarray, smallest: MeanOfSmallest) -> PairVisitor:
     return lambda first, second, distance: smallest.add(distance[groups[first] != groups[second]])
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _by_column(starts, columns, weights):  # type: ignore[no-untyped-def]
     """Return the entries of sparse rows by column: starts [N + 1], rows ascending in a column, weights."""
     count = len(starts) - 1
@@ -176,7 +165,7 @@ def _by_column(starts, columns, weights):  # type: ignore[no-untyped-def]
     return ends, rows, values
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _overlaps(start, stop, by_row, by_column, workspace, first, second, distance):  # type: ignore[no-untyped-def]
     """Write the pairs of rows start..stop-1 with later rows that are nearer than 1, as far as they fit.
 
@@ -215,7 +204,7 @@ def _overlaps(start, stop, by_row, by_column, workspace, first, second, distance
     return stop, found
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _add_nearness(first, second, distance, labels, shared):  # type: ignore[no-untyped-def]
     """Add 1 - distance of pairs of clustered samples to their sums within and over all clusters [2, N]."""
     for pair in range(len(first)):

@@ -8,13 +8,14 @@ Shapes: N samples, k neighbours, C candidates, R x C pairs of a tile.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from threading import Lock
 
 import numpy as np
 import torch
-from numba import njit
 
+from nplp.clustering.compiling import compiled
 from nplp.clustering.device_tiles import nearest_bounds, within_reach
 from nplp.clustering.features import FeatureRows, squared_distance
 from nplp.clustering.parallel import Progress, row_blocks, run_blocks
@@ -91,22 +92,25 @@ class _Candidates:
         source = self.source
         return *source.features.arrays, source.norms, source.scale**2, source.slope, source.floor
 
-    def offer(self, tile: Tile, product: Product) -> None:
-        """Offer the pairs of a tile to both of their samples."""
+    def offer(self, tile: Tile, product: Product) -> Callable[[], None]:
+        """Return what offers the pairs of a tile to both of their samples."""
         rows, columns = slice(tile.row, tile.row_stop), slice(tile.column, tile.column_stop)
-        if isinstance(product, torch.Tensor):
-            hits = self._hits(tile, product)
-        with ExitStack() as held:
-            # In one order for all threads, so that none waits for another in a circle.
-            for segment in sorted(_segments(rows) | _segments(columns)):
-                held.enter_context(self._locks[segment])
-            if isinstance(product, torch.Tensor):
-                _offer_pairs(*hits, self._k, self._state, self._truth)
-            else:
-                _offer_tile(
-                    product, tile.row, tile.column, tile.on_diagonal, self._lower_norms, self._k,
-                    self._state, self._truth,
-                )  # fmt: skip
+        hits = self._hits(tile, product) if isinstance(product, torch.Tensor) else None
+
+        def offer() -> None:
+            with ExitStack() as held:
+                # In one order for all threads, so that none waits for another in a circle.
+                for segment in sorted(_segments(rows) | _segments(columns)):
+                    held.enter_context(self._locks[segment])
+                if hits is not None:
+                    _offer_pairs(*hits, self._k, self._state, self._truth)
+                else:
+                    _offer_tile(
+                        product, tile.row, tile.column, tile.on_diagonal, self._lower_norms, self._k,
+                        self._state, self._truth,
+                    )  # fmt: skip
+
+        return offer
 
     def _hits(self, tile: Tile, product: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the samples of the pairs of a tile that may be neighbours, and their least distances."""
@@ -133,7 +137,7 @@ class _Candidates:
         return result
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _offer_tile(product, row_start, column_start, diagonal, lower_norms, k, state, truth):  # type: ignore[no-untyped-def]
     entries, number, reach = state
     height, width = product.shape
@@ -158,7 +162,7 @@ def _segments(samples: slice) -> set[int]:
     return set(range(samples.start // _SEGMENT, (samples.stop - 1) // _SEGMENT + 1))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _offer_pairs(first, second, lower, k, state, truth):  # type: ignore[no-untyped-def]
     entries, number, reach = state
     for pair in range(len(first)):
@@ -169,7 +173,7 @@ def _offer_pairs(first, second, lower, k, state, truth):  # type: ignore[no-unty
             _make_room(j, k, state, truth)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _append(sample, other, lower, k, entries, number, reach):  # type: ignore[no-untyped-def]
     """Add a candidate to those of a sample, and tell whether they are full."""
     size = number[sample]
@@ -184,7 +188,7 @@ def _append(sample, other, lower, k, entries, number, reach):  # type: ignore[no
     return size + 1 == entries.shape[1]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _make_room(sample, k, state, truth):  # type: ignore[no-untyped-def]
     """Drop candidates of a sample; settle distances where products leave too many."""
     entries, number, reach = state
@@ -194,7 +198,7 @@ def _make_room(sample, k, state, truth):  # type: ignore[no-untyped-def]
         reach[sample] = np.float32(entries[sample, k - 1, 0] * (1 + 2.0**-22))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _narrow(sample, k, state, truth):  # type: ignore[no-untyped-def]
     """Drop the candidates that k others are surely nearer than."""
     entries, number, reach = state
@@ -218,7 +222,7 @@ def _narrow(sample, k, state, truth):  # type: ignore[no-untyped-def]
     reach[sample] = np.float32(limit * (1 + 2.0**-22))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _kth_smallest(values, k):  # type: ignore[no-untyped-def]
     """Return the k-th smallest of values, which are left in another order."""
     low, high = 0, len(values) - 1
@@ -243,7 +247,7 @@ def _kth_smallest(values, k):  # type: ignore[no-untyped-def]
     return values[k - 1]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _settle(sample, k, state, truth):  # type: ignore[no-untyped-def]
     """Keep the k nearest candidates by their exact distances, nearest first and ties by index."""
     entries, number, _ = state
@@ -268,7 +272,7 @@ def _settle(sample, k, state, truth):  # type: ignore[no-untyped-def]
     number[sample] = min(size, k)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _finish(start, stop, k, state, truth, result):  # type: ignore[no-untyped-def]
     """Write the k nearest of samples start..stop-1."""
     entries = state[0]

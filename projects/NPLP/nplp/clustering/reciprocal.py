@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit
 
+from nplp.clustering.compiling import compiled
 from nplp.clustering.features import FeatureRows, squared_distance
 from nplp.clustering.neighbours import nearest_neighbours
 from nplp.clustering.parallel import Progress, row_blocks, run_blocks
@@ -135,7 +135,7 @@ def _collect(most: np.ndarray, fill: Callable[..., None]) -> SparseRows:
     return SparseRows(starts, columns, np.concatenate([part[1] for part in ordered]))
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _find_mutual(start, stop, near, members, sizes):  # type: ignore[no-untyped-def]
     width = near.shape[1]
     for i in range(start, stop):
@@ -148,7 +148,7 @@ def _find_mutual(start, stop, near, members, sizes):  # type: ignore[no-untyped-
         sizes[i] = size
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _encode(start, stop, features, sets, workspace, lengths, columns, weights):  # type: ignore[no-untyped-def]
     """Write steps 1 to 3 of rows start..stop-1; the workspace marks the sets of a row."""
     members, sizes, half_members, half_sizes = sets
@@ -188,7 +188,7 @@ def _encode(start, stop, features, sets, workspace, lengths, columns, weights): 
         lengths[i - start] = position - first
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _average(start, stop, near, starts, columns, weights, workspace, lengths, out_columns, out_weights):  # type: ignore[no-untyped-def]
     """Write step 4 of rows start..stop-1; the workspace adds up the weights of a row."""
     position = 0

@@ -72,12 +72,13 @@ class _Votes:
     counts: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def add(self, first: np.ndarray, second: np.ndarray) -> None:
-        """Count the edges of a block."""
+        """Count the edges of a block: all of them, or none where memory does not suffice."""
         found = np.concatenate([self._keys(first, second), self._keys(second, first)])
         weights = np.concatenate([self.counts, np.ones(len(found), dtype=np.int64)])
-        self.keys, places = np.unique(np.concatenate([self.keys, found]), return_inverse=True)
-        self.counts = np.zeros(len(self.keys), dtype=np.int64)
-        np.add.at(self.counts, places.reshape(-1), weights)
+        keys, places = np.unique(np.concatenate([self.keys, found]), return_inverse=True)
+        counts = np.zeros(len(keys), dtype=np.int64)
+        np.add.at(counts, places.reshape(-1), weights)
+        self.keys, self.counts = keys, counts
 
     def _keys(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Return the keys of the pairs whose first was lost from the cluster in which the second stayed."""

@@ -71,13 +71,14 @@ class MeanOfSmallest:
         self._least, self._most = math.inf, -math.inf
 
     def add(self, values: np.ndarray) -> None:
-        """Take values [P] float64."""
+        """Take values [P] float64: all of them, or none where memory does not suffice."""
         low, high = self.bracket.low, self.bracket.high
         below, inside = values[values < low], values[(values >= low) & (values <= high)]
-        self.add_below(len(below), float(below.sum()))
+        count, total = len(below), float(below.sum())
         if len(inside):
             with self._lock:
                 self._hold(inside)
+        self.add_below(count, total)
 
     def add_below(self, count: int, total: float) -> None:
         """Take `count` values that are known to lie below the bracket by their sum."""
@@ -119,16 +120,16 @@ class MeanOfSmallest:
 
     def _hold(self, values: np.ndarray) -> None:
         """Keep values that are in the bracket, or count them where there are too many."""
-        self._inside += len(values)
-        self._least = min(self._least, float(values.min()))
-        self._most = max(self._most, float(values.max()))
-        self._held.append(values)
-        if not self._overflown and self._inside <= self._capacity:
-            return
-        self._overflown = True
-        for part in self._held:
-            self._bins += np.histogram(part, self._edges())[0]
-        self._held = []
+        held, inside = [*self._held, values], self._inside + len(values)
+        overflown = self._overflown or inside > self._capacity
+        # All that needs memory comes before anything is changed.
+        least, most = min(self._least, float(values.min())), max(self._most, float(values.max()))
+        if overflown:
+            bins = sum((np.histogram(part, self._edges())[0] for part in held), np.zeros_like(self._bins))
+            self._bins += bins
+            held = []
+        self._held, self._inside, self._overflown = held, inside, overflown
+        self._least, self._most = least, most
 
     def _edges(self) -> np.ndarray:
         return np.linspace(self.bracket.low, self.bracket.high, _BINS + 1)

@@ -10,8 +10,8 @@ Shapes: N samples, D dimensions, R x C pairs of a tile.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from copy import copy
 from enum import Enum
 from functools import cached_property
@@ -22,6 +22,7 @@ import torch
 
 from nplp.clustering.features import FeatureRows, add_half, centred_rows, half_rows, split_rows
 from nplp.clustering.parallel import Progress, row_blocks, run_blocks
+from nplp.clustering.products import multiply
 from nplp.memory import is_out_of_memory
 
 __all__ = [
@@ -86,8 +87,15 @@ class Tile(NamedTuple):
 class TileVisitor(Protocol):
     """What is done to each tile of a sweep; one for each thread."""
 
-    def __call__(self, tile: Tile, product: Product) -> None:
-        """Take the products [R, C] of the scaled rows of a tile; they may be overwritten."""
+    def __call__(self, tile: Tile, product: Product) -> Callable[[], object] | None:
+        """Read the products [R, C] of the scaled rows of a tile; they may be overwritten.
+
+        Where memory does not suffice for reading, the tile comes again in pieces.
+
+        Returns:
+            What keeps that which was read, called once and before the next tile; None for nothing. Whatever
+            counts a pair belongs in it.
+        """
 
 
 def half_precision_pays(features: FeatureRows, device: torch.device | None) -> bool:
@@ -97,7 +105,9 @@ def half_precision_pays(features: FeatureRows, device: torch.device | None) -> b
     short. On a device float32 is fast enough.
     """
     supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    fast = device is None and supported is not None and bool(supported())
+    # oneDNN multiplies on the tiles; without it torch adds bfloat16 up in ways that no bound is known of.
+    used = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+    fast = device is None and supported is not None and bool(supported()) and used
     return fast and features.dimension >= _MIN_HALF_DIMENSION
 
 
@@ -155,8 +165,8 @@ class TileSource:
         if precision is HALF:
             self.slope += 2 * _HALF_ROUNDOFF + _HALF_ROUNDOFF**2 + 1.01 * _HALF_ROUNDOFF
         elif precision is SPLIT:
-            # Three parts of second order that are left out, and the rounding of two of first order.
-            self.slope += (3 + 2.05) * _HALF_ROUNDOFF**2
+            # What is left out of second order, and the rounding of three parts of first order.
+            self.slope += (2.01 + 3.04) * _HALF_ROUNDOFF**2
 
     def worker(self) -> TileWorker:
         """Return what makes products in one thread."""
@@ -169,15 +179,15 @@ class TileSource:
         """The centred, scaled rows [N, D] on the device."""
         kind = torch.bfloat16 if self.precision is HALF else torch.float32
         rows = torch.empty(len(self), self.features.dimension, dtype=kind, device=self.device)
-        loaded = torch.empty(_TILE_ROWS, self.features.dimension, dtype=kind)
+        loaded = _buffer(_TILE_ROWS, self.features.dimension, kind=kind)
         for start, stop in row_blocks(len(self), _TILE_ROWS):
             rows[start:stop] = self.load(np.arange(start, stop), loaded).to(self.device)
         return rows
 
-    def load_parts(self, members: np.ndarray, high: torch.Tensor, parts: torch.Tensor, side: int) -> None:
-        """Write rows h + l of samples [M]: h as float32, and both as bfloat16 [M, 2, D], h at `side`."""
+    def load_parts(self, members: np.ndarray, parts: torch.Tensor, side: int) -> None:
+        """Write rows h + l of samples [M] as bfloat16 to parts [M, 2, D], h at `side`."""
         bits = parts.view(torch.uint16).numpy()
-        split_rows(*self.features.arrays, self._origin, self.scale, members, high.numpy(), bits, side)
+        split_rows(*self.features.arrays, self._origin, self.scale, members, bits, side)
 
     def load(self, members: np.ndarray, out: torch.Tensor) -> torch.Tensor:
         """Write the centred, scaled rows of samples [M] to the first rows of a buffer, in its precision."""
@@ -203,14 +213,13 @@ class _ArrayWorker:
     """Products on the processor, in buffers of one thread."""
 
     def __init__(self, source: TileSource) -> None:
-        longest = max(_TILE_ROWS, _TILE_COLUMNS)
-        size = (longest, source.features.dimension)
+        longest, dimension = max(_TILE_ROWS, _TILE_COLUMNS), source.features.dimension
         self._source = source
         self._half = source.precision is HALF
         kind = torch.bfloat16 if self._half else torch.float32
-        self._rows, self._columns = (torch.empty(size, dtype=kind) for _ in range(2))
-        self._product = torch.empty(_most_cells())
-        self._rough = torch.empty_like(self._product, dtype=kind) if self._half else self._product
+        self._rows, self._columns = (_buffer(longest, dimension, kind=kind) for _ in range(2))
+        self._product = _buffer(_most_cells())
+        self._rough = _buffer(_most_cells(), kind=kind) if self._half else self._product
 
     def set_rows(self, members: np.ndarray) -> None:
         self._source.load(members, self._rows)
@@ -219,7 +228,7 @@ class _ArrayWorker:
         height, width = rows.stop - rows.start, len(members)
         columns = self._source.load(members, self._columns)
         rough = self._rough[: height * width].view(height, width)
-        torch.mm(self._rows[rows], columns.T, out=rough)
+        multiply(self._rows[rows], columns, rough)
         product = self._product[: height * width].view(height, width)
         return (product.copy_(rough) if self._half else product).numpy()
 
@@ -227,28 +236,31 @@ class _ArrayWorker:
 class _SplitWorker:
     """Products of rows h + l, h and l in bfloat16, as h h' + (h l' + l h').
 
-    The leading part must come in float32, which torch gives for bfloat16 only as its shortcut for float32.
-    The shortcut loses nothing of numbers that are bfloat16 already, and without it only time is lost.
+    torch gives products of bfloat16 on the processor in bfloat16 only. The leading one is therefore made
+    twice: rounded, and then what the rounding took from it.
     """
 
     def __init__(self, source: TileSource) -> None:
         longest, dimension = max(_TILE_ROWS, _TILE_COLUMNS), source.features.dimension
         self._source = source
-        self._high = [torch.empty(longest, dimension) for _ in range(2)]
-        self._parts = [torch.empty(longest, 2, dimension, dtype=torch.bfloat16) for _ in range(2)]
-        self._product = torch.empty(_most_cells())
-        self._rest = torch.empty_like(self._product, dtype=torch.bfloat16)
+        self._parts = [_buffer(longest, 2, dimension, kind=torch.bfloat16) for _ in range(2)]
+        self._product = _buffer(_most_cells())
+        self._half = _buffer(_most_cells(), kind=torch.bfloat16)
 
     def set_rows(self, members: np.ndarray) -> None:
-        self._source.load_parts(members, self._high[0], self._parts[0], 0)
+        self._source.load_parts(members, self._parts[0], 0)
 
     def product(self, rows: slice, members: np.ndarray) -> np.ndarray:
         height, width = rows.stop - rows.start, len(members)
-        self._source.load_parts(members, self._high[1], self._parts[1], 1)
-        product, rest = (part[: height * width].view(height, width) for part in (self._product, self._rest))
-        torch.mm(self._high[0][rows], self._high[1][:width].T, out=product)
-        torch.mm(self._parts[0][rows].flatten(1), self._parts[1][:width].flatten(1).T, out=rest)
-        add_half(product.numpy(), rest.view(torch.uint16).numpy())
+        self._source.load_parts(members, self._parts[1], 1)
+        left, right = self._parts[0][rows], self._parts[1][:width]
+        product, half = (part[: height * width].view(height, width) for part in (self._product, self._half))
+        torch.mm(left[:, 0], right[:, 1].T, out=half)
+        product.copy_(half)
+        torch.addmm(half, left[:, 0], right[:, 1].T, beta=-1, out=half)
+        add_half(product.numpy(), half.view(torch.uint16).numpy())
+        torch.mm(left.flatten(1), right.flatten(1).T, out=half)
+        add_half(product.numpy(), half.view(torch.uint16).numpy())
         return product.numpy()
 
 
@@ -257,16 +269,24 @@ class _DeviceWorker:
 
     def __init__(self, rows: torch.Tensor) -> None:
         self._all = rows
-        self._rows = rows[:0]
+        self._members = np.empty(0, dtype=np.int64)
 
     def set_rows(self, members: np.ndarray) -> None:
-        self._rows = self._all[torch.from_numpy(members).to(self._all.device)]
+        self._members = members
 
     def product(self, rows: slice, members: np.ndarray) -> torch.Tensor:
-        chosen, columns = self._rows[rows], self._all[torch.from_numpy(members).to(self._all.device)]
-        product = torch.empty(len(chosen), len(columns), dtype=columns.dtype, device=columns.device)
-        # Written to a given tensor, so that automatic mixed precision does not change its type.
-        return torch.mm(chosen, columns.T, out=product).float()
+        device = self._all.device
+        chosen, columns = (
+            self._all[torch.from_numpy(part).to(device)] for part in (self._members[rows], members)
+        )
+        product = torch.empty(len(chosen), len(columns), dtype=columns.dtype, device=device)
+        multiply(chosen, columns, product)
+        return product.float()
+
+
+def _buffer(*size: int, kind: torch.dtype = torch.float32) -> torch.Tensor:
+    """Return memory of the processor, whatever type and device the caller has made torch's default."""
+    return torch.empty(size, dtype=kind, device="cpu")
 
 
 def sweep(
@@ -293,7 +313,11 @@ def sweep(
     width = _TILE_COLUMNS if source.device is None else _DEVICE_TILE
     symmetric = columns is None
     total = sum(tile.cells for stripe in stripes for tile in _tiles(stripe, len(partners), width, symmetric))
-    with progress.step(name, total) as advance, _shortcut(source.precision is SPLIT):
+    if source.device is not None:
+        # The rows go to the device once, before several threads ask for them.
+        source.worker()
+    pieces = _Pieces(name)
+    with progress.step(name, total) as advance:
 
         def make_worker() -> Callable[[tuple[int, int]], None]:
             products, visit = source.worker(), make_visitor()
@@ -302,13 +326,12 @@ def sweep(
                 start, stop = stripe
                 products.set_rows(rows[start:stop])
 
-                def multiply(tile: Tile) -> Product:
+                def read(tile: Tile) -> Callable[[], object] | None:
                     part = slice(tile.row - start, tile.row_stop - start)
-                    return products.product(part, partners[tile.column : tile.column_stop])
+                    return visit(tile, products.product(part, partners[tile.column : tile.column_stop]))
 
                 for tile in _tiles(stripe, len(partners), width, symmetric):
-                    for piece, product in _in_pieces(tile, multiply, name):
-                        visit(piece, product)
+                    pieces.read(tile, read)
                     advance(tile.cells)
 
             return work
@@ -316,48 +339,68 @@ def sweep(
         run_blocks(stripes, make_worker)
 
 
-def _in_pieces(tile: Tile, multiply: Callable[[Tile], Product], name: str) -> Iterator[tuple[Tile, Product]]:
-    """Yield a tile with its product, in smaller ones where memory does not suffice.
+class _Pieces:
+    """Tiles, or smaller pieces of them where memory does not suffice; shared by the threads of a sweep.
 
-    A device may be shared with others that take its memory.
+    A device may be shared with others that take its memory: the next sweep begins with whole tiles again.
     """
-    pending = [tile]
-    while pending:
-        piece = pending.pop()
-        try:
-            product = multiply(piece)
-        except (MemoryError, RuntimeError) as error:
+
+    def __init__(self, name: str) -> None:
+        """Begin a sweep; `name` says of what, in the log."""
+        self._name = name
+        self._most: float = math.inf
+
+    def read(self, tile: Tile, read: Callable[[Tile], Callable[[], object] | None]) -> None:
+        """Read a tile, and keep what was read, once for each pair.
+
+        Args:
+            tile: to be read.
+            read: makes the products of a piece and reads them; see `TileVisitor`.
+
+        Raises:
+            MemoryError: or torch's, where a single pair does not fit; what else `read` and keeping raise.
+        """
+        pending = [tile]
+        while pending:
+            piece = pending.pop()
             halves = _halves(piece)
-            if not is_out_of_memory(error) or not halves:
-                raise
-            logger.warning("%s: out of memory, going on with smaller blocks", name)
-            pending += reversed(halves)
-            continue
-        yield piece, product
+            if piece.cells > self._most and halves:
+                pending += reversed(halves)
+                continue
+            try:
+                keep = read(piece)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or not halves:
+                    raise
+                self._shrink(piece.cells // 2)
+                pending += reversed(halves)
+                continue
+            if keep is not None:
+                keep()
+            # Given back before the next piece is read.
+            del keep
+
+    def _shrink(self, cells: int) -> None:
+        """Go on with pieces of at most so many pairs, and say so the first time."""
+        if self._most == math.inf:
+            logger.warning("%s: out of memory, going on with smaller blocks", self._name)
+        self._most = min(self._most, max(cells, 1))
 
 
 def _halves(tile: Tile) -> list[Tile]:
-    """Return two tiles with the new cells of one; none of a tile that has but one row or column."""
+    """Return smaller tiles, mostly two, with the new cells of one; none of a tile of a single pair."""
     row, row_stop, column, column_stop, on_diagonal = tile
-    half = ((row_stop - row) if on_diagonal else (column_stop - column)) // 2
-    if not half:
-        return []
-    if on_diagonal:
+    half = (row_stop - row) // 2
+    if on_diagonal and half:
         return [tile._replace(row_stop=row + half), tile._replace(row=row + half, column=column + half)]
-    return [tile._replace(column_stop=column + half), tile._replace(column=column + half)]
-
-
-@contextmanager
-def _shortcut(taken: bool) -> Iterator[None]:
-    """Let torch multiply float32 by way of bfloat16 or not, whatever the caller has allowed it."""
-    allowed, needed = torch.get_float32_matmul_precision(), "medium" if taken else "highest"
-    if allowed != needed:
-        torch.set_float32_matmul_precision(needed)
-    try:
-        yield
-    finally:
-        if allowed != needed:
-            torch.set_float32_matmul_precision(allowed)
+    if on_diagonal:
+        # The cell of a sample with itself is not new.
+        return [Tile(row, row_stop, column + 1, column_stop, False)] if column_stop - column > 1 else []
+    width = column_stop - column
+    if width > 1 and width >= row_stop - row:
+        middle = column + width // 2
+        return [tile._replace(column_stop=middle), tile._replace(column=middle)]
+    return [tile._replace(row_stop=row + half), tile._replace(row=row + half)] if half else []
 
 
 def _most_cells() -> int:

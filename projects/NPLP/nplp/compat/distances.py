@@ -1,6 +1,10 @@
 """The toolbox's distance matrices without CUDA, and without a deprecated call."""
 
+import functools
 import importlib
+import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +21,19 @@ except ImportError:
 
 __all__ = ["bridge_distances", "working_search_option"]
 
+logger = logging.getLogger(__name__)
+
 CPU_SEARCH = 3
 GPU_INDEX_SEARCH = 2
+GPU_SEARCH_SECONDS = 120
+"""How long the try on the GPU may take; the first use of a card is slow."""
+_GPU_SEARCH = """
+import faiss, numpy
+index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), 4)
+points = numpy.eye(4, dtype="float32")
+index.add(points)
+assert (index.search(points, 1)[1][:, 0] == numpy.arange(4)).all(), "wrong neighbours"
+"""
 
 
 def working_search_option(wanted: int) -> int:
@@ -30,17 +45,53 @@ def working_search_option(wanted: int) -> int:
 
     Returns:
         ``wanted`` where it works; 2 with a faiss that no longer has ``cast_integer_to_long_ptr``, which
-        0 and 1 need; 3 without CUDA or without a GPU build of faiss.
+        0 and 1 need; 3 without CUDA or without a GPU build of faiss that works.
     """
-    if (
-        not torch.cuda.is_available()
-        or not hasattr(faiss, "StandardGpuResources")
-        or not faiss.get_num_gpus()
-    ):
+    resources = getattr(faiss, "StandardGpuResources", None)
+    if wanted == CPU_SEARCH or resources is None or not torch.cuda.is_available():
+        return CPU_SEARCH
+    if not faiss.get_num_gpus() or not _gpu_search_works(resources):
         return CPU_SEARCH
     if not hasattr(faiss, "cast_integer_to_long_ptr"):
         return max(wanted, GPU_INDEX_SEARCH)
     return wanted
+
+
+@functools.cache
+def _gpu_search_works(resources: Callable[[], object]) -> bool:
+    """Return whether faiss searches on the GPU with its ``resources``; tried once, a line in the log if not.
+
+    A build for another CUDA or without kernels for the card ("cublas failed (13)", "no kernel image") may end
+    the process that uses it: it is tried in one of its own.
+    """
+    reason = ""
+    try:
+        resources()
+        if hasattr(faiss, "GpuIndexFlatL2"):
+            reason = _fault_of_gpu_search()
+    except (RuntimeError, OSError, AttributeError, TypeError) as error:
+        reason = str(error)
+    if reason:
+        line = reason.strip().splitlines()[-1]
+        logger.warning("re-ranking searches on the processor, as faiss fails on the GPU here: %s", line)
+    return not reason
+
+
+def _fault_of_gpu_search() -> str:
+    """Return what goes wrong when another process searches on the GPU; empty where nothing does."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _GPU_SEARCH],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=GPU_SEARCH_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"it took over {GPU_SEARCH_SECONDS} seconds"
+    return "" if done.returncode == 0 else done.stderr.strip() or f"status {done.returncode}"
 
 
 def bridge_distances() -> list[str]:

@@ -52,9 +52,16 @@ def compiled_rankings(sources: Path) -> dict[str, ModuleType]:
 
 
 def cache_folder() -> Path:
-    """Return the user's folder for built rankings: in ``XDG_CACHE_HOME``, or ``~/.cache``."""
+    """Return the user's folder for built rankings: in ``XDG_CACHE_HOME``, or ``~/.cache``.
+
+    Raises:
+        OSError: If no home folder is known.
+    """
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(cache)) / "nplp" / "rankings"
+    try:
+        return Path(cache).expanduser() / "nplp" / "rankings"
+    except RuntimeError as error:
+        raise OSError(f"no home folder is known for {cache}; XDG_CACHE_HOME may name one") from error
 
 
 def _built_folder(sources: Path) -> Path:

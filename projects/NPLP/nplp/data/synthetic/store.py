@@ -23,9 +23,19 @@ _MANIFEST = "manifest.json"
 
 
 def default_cache_root() -> Path:
-    """Return the folder for rendered domains: ``NPLP_CACHE`` from the environment, else ~/.cache/nplp."""
-    configured = os.environ.get("NPLP_CACHE")
-    return Path(configured).expanduser() if configured else Path.home() / ".cache" / "nplp"
+    """Return the folder for rendered domains: ``NPLP_CACHE`` from the environment, else ~/.cache/nplp.
+
+    Raises:
+        UserError: If there is no home folder to find it in, as for a user of a container without a name.
+    """
+    configured = os.environ.get("NPLP_CACHE") or "~/.cache/nplp"
+    try:
+        return Path(configured).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"the folder for synthetic domains is {configured}, and no such home folder is known; "
+            "name another one with NPLP_CACHE"
+        ) from error
 
 
 def ensure_domain(
