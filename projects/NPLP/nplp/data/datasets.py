@@ -24,6 +24,7 @@ from nplp.errors import UserError
 
 __all__ = [
     "SYNTHETIC",
+    "UNKNOWN_IDENTITY",
     "Item",
     "ReidData",
     "SynthCampus",
@@ -39,6 +40,8 @@ __all__ = [
 Item = tuple[str, Any, Any]
 
 JUNK = -1
+UNKNOWN_IDENTITY = "unknown"
+"""The identity of a training image that nobody has labelled."""
 MARKET_NAME = re.compile(r"^(-?\d+)_c(\d+)")
 
 
