@@ -47,7 +47,7 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, flo
         return _train_stock(cfg, base, test_sets, resume)
     # Looked at before the source model is trained, as it is what fails late otherwise.
     check_losses(cfg.MODEL.LOSSES.NAME)
-    target = load_training_items(cfg)
+    target = load_training_items(cfg, labelled=False)
     weights = cfg.NPLP.SOURCE.WEIGHTS or cfg.MODEL.WEIGHTS
     seconds: dict[str, float] = {}
     if weights:
