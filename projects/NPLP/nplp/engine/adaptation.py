@@ -12,7 +12,7 @@ from fastreid.utils.events import get_event_storage
 from nplp.data.datasets import Item, ReidData, index_identities
 from nplp.data.extraction import extract_features
 from nplp.engine.averaging import WeightAverage, WeightAverageHook
-from nplp.engine.evaluation import evaluate
+from nplp.engine.evaluation import count_queries, evaluate
 from nplp.engine.events import log_line
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.records import RunRecord
@@ -40,7 +40,7 @@ class AdaptationTrainer(ReidTrainer):
             test_sets: evaluated by ``NPLP.EVAL_PERIOD``.
             base: what ``results.json`` gives the differences in the configuration from.
         """
-        self.record = RunRecord()
+        self.record = RunRecord(queries=count_queries(test_sets))
         self._base = base
         self._test_sets = test_sets
         self._items = items

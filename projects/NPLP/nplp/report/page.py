@@ -123,6 +123,11 @@ def _headline(run: RunFolder) -> dict[str, Any]:
         "name": run.folder.resolve().name,
         "metrics": METRICS,
         "results": results,
+        "left_out": {
+            name: counts
+            for name, counts in run.results.get("queries", {}).items()
+            if counts.get("without_match")
+        },
         "state": "finished" if run.finished else f"running: {done} of {planned} iterations",
         "seconds": {key: f"{value:,.0f} s" for key, value in seconds.items()},
         "total": f"{sum(seconds.values()) / 60:,.0f} minutes" if seconds else "",
