@@ -14,6 +14,7 @@ from nplp.engine.checkpoint import load_weights, read_checkpoint
 from nplp.engine.evaluation import announce_evaluation, count_queries, evaluate
 from nplp.engine.records import RunRecord, format_results
 from nplp.engine.supervised import SupervisedTrainer
+from nplp.ignored import warn_of_ignored
 from nplp.modeling.meta_arch import check_losses
 
 __all__ = ["CLASSIFIER", "NECK", "evaluate_only", "load_trained", "run"]
@@ -41,6 +42,7 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, flo
     Raises:
         UserError: for whatever a user can set right.
     """
+    warn_of_ignored(cfg)
     test_sets = load_test_sets(cfg)
     announce_evaluation(cfg, test_sets)
     verify_test_sets(cfg, test_sets)
