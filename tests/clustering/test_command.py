@@ -182,3 +182,28 @@ def test_the_python_of_the_page_runs() -> None:
     for block in blocks:
         exec(block, names)
     assert names["result"].num_clusters > 0
+
+
+@pytest.mark.parametrize("value", [-1, 7])
+def test_unknown_and_constant_identities_have_no_quality(
+    data: dict, capsys: pytest.CaptureFixture[str], value: int
+) -> None:
+    np.save("constant.npy", np.full(COUNT, value))
+    assert command(*USUAL, "--identities", "constant.npy") == 0
+    out = capsys.readouterr().out
+    assert "identities" in out
+    assert "fewer than two are known" in out
+    assert not re.search(r"^(precision|recall|F1|NMI)\b", out, re.MULTILINE)
+
+
+def test_with_some_identities_the_quality_is_over_these(
+    data: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = np.where(np.arange(COUNT) % 3, data["identities"], -1)
+    np.save("some.npy", some)
+    assert command(*USUAL, "--identities", "some.npy") == 0
+    rows = dict(re.split(r"  +", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    labels = estimate_pseudo_labels(data["features"], data["cameras"], alpha=ALPHA).labels
+    quality = label_quality(labels[some >= 0], some[some >= 0], data["cameras"][some >= 0])
+    assert rows["identities"] == "known of 80 of 120 images, which what follows is over"
+    assert rows["F1"] == f"{quality.f1:.1%}"

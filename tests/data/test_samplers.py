@@ -1,5 +1,6 @@
 """The batch samplers: composition, coverage, repeatability and the split over ranks."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.data.samplers import IdentityBatchSampler, ShuffledBatchSampler
+from nplp.data.datasets import index_cameras
+from nplp.data.loaders import TrainSet, build_train_loader
+from nplp.data.samplers import CrossCameraBatchSampler, IdentityBatchSampler, ShuffledBatchSampler
 
 LABELS = np.repeat(np.arange(10), 6)
 
@@ -90,6 +93,140 @@ def test_batches_are_full_and_never_endless(counts, p, k, seed):
     assert [len(batch) for batch in batches] == [p * k] * 3
     for batch in batches:
         assert all(count % k == 0 for count in Counter(labels[batch].tolist()).values())
+
+
+def cross_camera_batches(labels, cameras, *, p=1, k=4, num_batches=5, seed=0, rank=0, world_size=1):
+    sizes = {"batch_size": p * k, "num_instances": k, "num_batches": num_batches, "seed": seed}
+    return list(CrossCameraBatchSampler(labels, cameras, **sizes, rank=rank, world_size=world_size))
+
+
+def draws_that_are_allowed(cameras, k):
+    """Return all draws of an identity's K images, as sorted tuples, and how often each should come.
+
+    By going through every first image, every order of the others and every repeat.
+    """
+    everyone = range(len(cameras))
+    shares = Counter()
+    for first in everyone:
+        rest = [image for image in everyone if image != first]
+        orders = list(itertools.permutations(rest))
+        for order in orders:
+            elsewhere = [image for image in order if cameras[image] != cameras[first]]
+            beside = [image for image in order if cameras[image] == cameras[first]]
+            drawn = [first, *elsewhere, *beside][:k]
+            repeats = list(itertools.product(elsewhere or everyone, repeat=k - len(drawn)))
+            for repeat in repeats:
+                draw = (first, *sorted([*drawn[1:], *repeat]))
+                shares[draw] += 1 / (len(cameras) * len(orders) * len(repeats))
+    return shares
+
+
+@pytest.mark.parametrize(
+    "cameras",
+    [
+        [0, 0, 0, 1, 1, 2],
+        [0, 0, 0, 0, 1],
+        [0, 1, 2, 3, 4],
+        [3, 3, 3, 3, 3],
+        [0, 1, 1],
+        [0, 1],
+        [2, 2],
+        [5],
+    ],
+)
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_each_draw_across_cameras_is_allowed_and_as_likely_as_it_should_be(cameras, k):
+    shares = draws_that_are_allowed(cameras, k)
+    batches = cross_camera_batches(np.zeros(len(cameras), dtype=int), cameras, k=k, num_batches=6000)
+    found = Counter((first, *sorted(rest)) for first, *rest in batches)
+    assert set(found) <= set(shares)
+    for draw, share in shares.items():
+        assert abs(found[draw] / 6000 - share) < 5 * np.sqrt(share / 6000), draw
+
+
+def test_other_cameras_come_first():
+    cameras = np.tile([0, 0, 0, 0, 1, 2], 10)
+    for batch in cross_camera_batches(LABELS, cameras, p=3, k=3, num_batches=20):
+        for first, *others in zip(*[iter(batch)] * 3, strict=True):
+            assert set(LABELS[[first, *others]].tolist()) == {LABELS[first]}
+            assert all(cameras[image] != cameras[first] for image in others)
+
+
+def test_the_plain_sampler_looks_at_no_camera():
+    """With one image in another camera it is drawn always, or by chance."""
+    labels, cameras = np.zeros(12, dtype=int), np.array([0] * 11 + [1])
+    balanced = cross_camera_batches(labels, cameras, k=2, num_batches=40)
+    plain = identity_batches(labels, batch_size=2, num_instances=2, num_batches=40)
+    assert all(11 in batch for batch in balanced)
+    assert sum(11 in batch for batch in plain) < 10
+
+
+def test_each_image_is_the_first_once_before_any_is_again():
+    labels = np.repeat([0, 1], 6)
+    batches = cross_camera_batches(labels, np.tile([0, 1, 2], 4), p=2, k=2, num_batches=6)
+    assert sorted(image for batch in batches for image in batch[::2]) == list(range(12))
+
+
+def test_without_a_camera_for_each_image_it_is_refused():
+    with pytest.raises(ValueError, match="a camera for each of 60 labels, got 3"):
+        cross_camera_batches(LABELS, [0, 1, 2])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    people=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9), min_size=1, max_size=10),
+    p=st.sampled_from([2, 4, 6]),
+    k=st.integers(1, 5),
+    seed=st.integers(0, 5),
+)
+def test_batches_across_cameras_keep_their_promises(people, p, k, seed):
+    labels = np.repeat(np.arange(len(people)), [len(cameras) for cameras in people])
+    cameras = np.array([camera for each in people for camera in each])
+    given = {"p": p, "k": k, "num_batches": 3, "seed": seed}
+    batches = cross_camera_batches(labels, cameras, **given)
+    assert batches == cross_camera_batches(labels, cameras, **given)
+    assert [len(batch) for batch in batches] == [p * k] * 3
+    shares = [cross_camera_batches(labels, cameras, **given, rank=rank, world_size=2) for rank in (0, 1)]
+    assert [first + second for first, second in zip(*shares, strict=True)] == batches
+    for batch in batches:
+        drawn = np.reshape(batch, (p, k))
+        if len(people) >= p:
+            assert len(set(labels[drawn[:, 0]].tolist())) == p
+        for first, *others in drawn.tolist():
+            own = np.flatnonzero(labels == labels[first])
+            elsewhere = set(own[cameras[own] != cameras[first]].tolist())
+            assert set(others) <= set(own.tolist())
+            assert len(elsewhere & set(others)) == min(len(elsewhere), k - 1)
+            assert len({first, *others}) == min(len(own), k)
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler"),
+    [
+        ("NaiveIdentitySampler", IdentityBatchSampler),
+        ("BalancedIdentitySampler", CrossCameraBatchSampler),
+        ("TrainingSampler", ShuffledBatchSampler),
+    ],
+)
+def test_each_name_of_the_configuration_gives_its_sampler(tiny_cfg, name, sampler):
+    cfg = tiny_cfg.clone()
+    cfg.defrost()
+    cfg.DATALOADER.SAMPLER_TRAIN, cfg.SOLVER.IMS_PER_BATCH = name, 8
+    items = [(f"{image}.jpg", "p", f"c{image % 3}") for image in range(60)]
+    labels = np.where(np.arange(60) % 7 == 0, -1, LABELS)
+    train_set = TrainSet(cfg, items, labels, index_cameras(items))
+    kept = np.flatnonzero(labels >= 0)
+    np.testing.assert_array_equal(train_set.cameras, kept % 3)
+    built = build_train_loader(train_set, num_batches=3, seed=5).loader.batch_sampler
+    assert type(built) is sampler
+    if name == "BalancedIdentitySampler":
+        expected = cross_camera_batches(labels[kept], kept % 3, p=2, k=4, num_batches=3, seed=5)
+        assert list(built) == expected
+
+
+def test_the_plain_samplers_batches_are_those_of_the_first_version():
+    first = [[59, 54, 41, 40, 2, 1, 12, 17], [8, 9, 26, 24, 42, 45, 35, 32]]
+    assert identity_batches(num_batches=2, seed=3) == first
 
 
 def test_shuffled_batches_cover_all_before_repeating():

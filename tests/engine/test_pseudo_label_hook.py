@@ -1,5 +1,7 @@
 """The pseudo-label hook with a ten-line fake model and planted features."""
 
+import logging
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from nplp.clustering import label_quality
 from nplp.engine import pseudo_labels as hook_module
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.records import RunRecord
@@ -105,6 +108,32 @@ def test_true_identities_change_nothing_but_the_report(make):
         torch.testing.assert_close(hook.state.labels, known.state.labels)
     assert known._record.history[0]["precision"] == 1.0
     assert "precision" not in unknown._record.history[0]
+
+
+def test_with_some_identities_the_quality_is_over_these_alone(make, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("nplp"), "propagate", True)
+    # In truth the labels are right; of the known identities half are not.
+    known = np.where(np.arange(len(IDENTITIES)) % 2, -1, np.arange(len(IDENTITIES)) // 4)
+    hook = make(identities=known)
+    with caplog.at_level(logging.INFO):
+        run_epoch(hook, 0)
+    (line,) = hook._record.history
+    labels, chosen = hook.state.labels.numpy(), known >= 0
+    expected = label_quality(labels[chosen], known[chosen])
+    assert line["precision"] == expected.precision < 1
+    assert (line["recall"], line["nmi"], line["ari"]) == (expected.recall, expected.nmi, expected.ari)
+    assert (line["images_with_identity"], line["known_identities"]) == (24, 12)
+    assert "identities" not in line
+    assert "over 24 of 48 images with known identities" in caplog.text
+    assert "people)" not in caplog.text
+
+
+def test_without_identities_the_log_has_no_column_of_quality(make, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("nplp"), "propagate", True)
+    with caplog.at_level(logging.INFO):
+        run_epoch(make(identities=None), 0)
+    assert "epsilon    clusters" in caplog.text
+    assert not re.search("precision|recall|NMI|ARI|mixed|fragmented|people", caplog.text)
 
 
 def test_epsilon_of_the_first_iteration_can_be_frozen(make):

@@ -155,6 +155,7 @@ def test_training_goes_on_and_says_what_was_done(adapt, caplog, case):
     found = entries(lines, rule)
     assert found
     assert found[-1]["action"] == action
+    assert said in found[-1]["text"]
     assert any(said in record.message and record.levelno == logging.WARNING for record in caplog.records)
 
 
@@ -181,6 +182,35 @@ def test_labels_that_are_kept_are_those_of_the_iteration_before(adapt, tmp_path)
     adapt([GOOD, scattered()], {"NPLP.EPSILON_UPDATE": "first"}, resume=True)
     assert before.max() > 1
     assert torch.equal(saved_labels(tmp_path), before)
+
+
+DESCRIBED = ("epsilon_e", "epsilon_c", "clusters", "outliers", "largest_cluster_share", "precision", "nmi")
+
+
+def test_where_labels_are_kept_line_log_and_trace_describe_them_and_not_the_rejected_ones(
+    adapt, tmp_path, caplog
+):
+    """The third iteration follows an iteration that kept its labels too."""
+    options = {"NPLP.EPSILON_UPDATE": "first", "NPLP.ITERATIONS": 3, "NPLP.REPORT": True}
+    with caplog.at_level(logging.INFO):
+        lines = adapt([GOOD, scattered(), scattered(seed=5)], options)
+    for line in lines[1:]:
+        assert {key: line[key] for key in DESCRIBED} == {key: lines[0][key] for key in DESCRIBED}
+        assert line["labels_of_iteration"] == 1
+        assert [entry["rule"] for entry in line["rules"]] == ["explosion", "no_cluster"]
+        assert "the labels of the iteration before are trained on once more" in line["rules"][-1]["text"]
+        assert (line["rejected"]["clusters"], line["rejected"]["outliers"]) == (0, IMAGES)
+        assert "many_outliers" in [entry["rule"] for entry in line["rejected"]["rules"]]
+    assert "rejected" not in lines[0]
+    assert "Iteration 2 of 3, startup stage, with the labels of iteration 1\n" in caplog.text
+    assert "rejected labels, many outliers: 100% of the images are outliers" in caplog.text
+    first, *others = (np.load(tmp_path / "trace" / f"iteration_{number:04d}.npz") for number in (1, 2, 3))
+    assert "rejected_labels" not in first.files
+    for arrays in others:
+        for key in ("labels", "startup_labels", "epsilon"):
+            np.testing.assert_array_equal(arrays[key], first[key])
+        assert len(arrays["self_assessment"]) == len(arrays["noisy_clusters"]) == 0
+        assert (arrays["rejected_labels"] == -1).all()
 
 
 def saved_labels(folder):
@@ -216,7 +246,8 @@ def test_a_dissolved_cluster_is_dropped_or_kept(adapt, caplog, dissolved, cluste
     with caplog.at_level(logging.INFO):
         lines = adapt([GOOD], options)
     assert [line["clusters"] for line in lines] == [12, clusters]
-    assert entries(lines, "dissolved") == [{"rule": "dissolved", "action": dissolved, "clusters": 1}]
+    (entry,) = entries(lines, "dissolved")
+    assert (entry["action"], entry["clusters"]) == (dissolved, 1)
     assert "1 of 1 noisy clusters dissolve" in caplog.text
 
 
@@ -228,7 +259,8 @@ def test_clusters_of_fewer_images_than_k_repeat_them_or_are_dropped(adapt, caplo
     with caplog.at_level(logging.INFO):
         lines = adapt([sizes], options)
     assert lines[0]["clusters"] == clusters
-    assert entries(lines, "small_clusters")[0] == {"rule": "small_clusters", "action": action, "clusters": 11}
+    entry = entries(lines, "small_clusters")[0]
+    assert (entry["action"], entry["clusters"]) == (action, 11)
     assert "11 clusters have fewer than 4 images" in caplog.text
 
 

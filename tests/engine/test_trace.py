@@ -1,5 +1,8 @@
 """What a run leaves for its page: complete, small, the same after a resume, and nothing when switched off."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 
@@ -52,6 +55,45 @@ def test_it_holds_every_iteration_and_every_stage(traced):
     different = [found[f"features_{stage}"]["features"] for stage in stages]
     assert not np.array_equal(different[0], different[1])
     assert not np.array_equal(different[1], different[2])
+
+
+@pytest.mark.parametrize(
+    ("iterations", "startup", "lines", "results", "features"),
+    [
+        (2, 0, ["correcting"] * 2, ["direct_transfer", "final"], ["direct_transfer", "final"]),
+        (2, 2, ["startup"] * 2, ["direct_transfer", "startup", "final"], ["direct_transfer", "final"]),
+        (2, 5, ["startup"] * 2, ["direct_transfer", "final"], ["direct_transfer", "final"]),
+        (1, 0, ["correcting"], ["direct_transfer", "final"], ["direct_transfer", "final"]),
+        (1, 1, ["startup"], ["direct_transfer", "startup", "final"], ["direct_transfer", "final"]),
+        (0, 0, [], ["direct_transfer"], []),
+        (0, 3, [], ["direct_transfer"], []),
+    ],
+)
+def test_each_stage_has_its_name_wherever_the_startup_stage_ends(
+    traced, synthetic_root, tmp_path, iterations, startup, lines, results, features
+):
+    """Where startup ends with the last iteration, the model at its end is the final one."""
+    pairs = ("NPLP.ITERATIONS", iterations, "NPLP.STARTUP_ITERATIONS", startup, "NPLP.STEPS_PER_EPOCH", 1)
+    weights = traced / "source" / "model_final.pth"
+    found = train(synthetic_root, tmp_path, *pairs, "NPLP.SOURCE.WEIGHTS", weights)
+    assert list(found) == results
+    written = [json.loads(line) for line in (tmp_path / "pseudo_labels.jsonl").open()]
+    assert [line["stage"] for line in written] == lines
+    names = arrays_of(tmp_path)
+    assert {name for name in names if name.startswith("features")} == {
+        f"features_{each}" for each in features
+    }
+    assert {name for name in names if name.startswith("ranks")} == {f"ranks_{each}" for each in results}
+    if not iterations:
+        assert not (tmp_path / "report.html").exists()
+        return
+    first = arrays_of(traced)["features_direct_transfer"]["features"]
+    np.testing.assert_array_equal(names["features_direct_transfer"]["features"], first)
+    page = (tmp_path / "report.html").read_text()
+    pictures = re.findall(r'aria-label="Map of features, ([^:]+):', page)
+    assert pictures == ["Direct transfer", "End"]
+    assert ("End of startup" in page) == ("startup" in results)
+    assert "parts the startup stage" not in page
 
 
 def test_rank_lists_follow_the_protocol(traced):

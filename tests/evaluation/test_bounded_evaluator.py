@@ -133,6 +133,14 @@ def test_features_that_are_no_numbers_are_named():
         evaluate(BoundedReidEvaluator, make_config(), batches)
 
 
+@pytest.mark.parametrize("option", ["TEST__RERANK__ENABLED", "TEST__ROC__ENABLED", "TEST__AQE__ENABLED"])
+def test_features_that_are_no_numbers_are_not_ranked_the_toolbox_way_either(option):
+    batches = make_batches()
+    batches[2][1][3] = float("nan")
+    with pytest.raises(ValueError, match="features must be finite"):
+        evaluate(BoundedReidEvaluator, make_config(**{option: True}), batches)
+
+
 def test_a_second_evaluation_starts_anew():
     made = BoundedReidEvaluator(make_config(), QUERIES)
     results = []

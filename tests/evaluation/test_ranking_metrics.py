@@ -11,7 +11,13 @@ from fastreid.utils.compute_dist import build_dist
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nplp.evaluation import NoMatchError, Ranking, evaluate_features, evaluate_rank
+from nplp.evaluation import (
+    NoMatchError,
+    Ranking,
+    evaluate_features,
+    evaluate_rank,
+    queries_without_match,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 TOLERANCE = {"rtol": 0, "atol": 1e-6}
@@ -271,3 +277,19 @@ def test_the_rankings_work_without_the_toolbox():
     assert first == "[1.0]"
     assert second.endswith("pip install --no-deps fastreid==1.4.0")
     assert third == "False"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_queries_without_a_match_are_those_that_a_look_at_every_pair_leaves(random_case, seed):
+    _, query_ids, gallery_ids, query_cameras, gallery_cameras = random_case(seed, 30, 12, 9, 2)
+    alone = [
+        query
+        for query in range(30)
+        if not any(
+            gallery_ids[image] == query_ids[query] and gallery_cameras[image] != query_cameras[query]
+            for image in range(12)
+        )
+    ]
+    found = queries_without_match(query_ids, gallery_ids, query_cameras, gallery_cameras)
+    assert found.tolist() == alone
+    assert 0 < len(alone) < 30

@@ -1,6 +1,5 @@
 """The registered meta-architecture on a backbone of one convolution."""
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -175,17 +174,6 @@ def test_pretrained_weights_fit_the_adapting_model(make_cfg: Callable[..., Any])
     missing, unexpected = target.load_state_dict(source.state_dict(), strict=False)
     assert missing == []
     assert unexpected == ["heads.classifier.weight"]
-
-
-def test_warns_of_the_toolbox_options_without_effect(
-    make_cfg: Callable[..., Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING, logger="nplp"):
-        build_model(make_cfg())
-        assert caplog.text == ""
-        build_model(make_cfg(MODEL__LOSSES__CE__EPSILON=0.1, MODEL__LOSSES__TRI__NORM_FEAT=True))
-    assert "MODEL.LOSSES.CE.EPSILON 0.1 has no effect" in caplog.text
-    assert "MODEL.LOSSES.TRI.NORM_FEAT True has no effect" in caplog.text
 
 
 @pytest.mark.gpu

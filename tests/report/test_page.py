@@ -114,6 +114,22 @@ def test_without_identities_it_says_what_it_cannot_know(copied):
     assert "Lowest scores" in page
 
 
+def test_rules_say_what_they_found_in_words_or_in_an_older_runs_numbers(copied):
+    path = copied / "pseudo_labels.jsonl"
+    lines = [json.loads(line) for line in path.open()]
+    lines[0]["rules"] = [{"rule": "giant_cluster", "action": "lowered", "literal_epsilon": 0.5}]
+    lines[1]["rules"] = [{"rule": "no_cluster", "action": "keep", "text": "no cluster & <nothing>"}]
+    lines[1]["rejected"] = {
+        "rules": [{"rule": "many_outliers", "action": "report", "text": "all are outliers"}]
+    }
+    lines[2]["rules"] = []
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = written(copied)
+    assert "<td>1</td><td>giant cluster</td><td>action lowered, literal_epsilon 0.5</td>" in page
+    assert "<td>2</td><td>no cluster</td><td>no cluster &amp; &lt;nothing&gt;</td>" in page
+    assert "<td>2</td><td>rejected labels, many outliers</td><td>all are outliers</td>" in page
+
+
 def test_without_a_trace_there_are_curves_and_a_reason(copied):
     shutil.rmtree(copied / "trace")
     page = written(copied)

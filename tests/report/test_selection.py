@@ -60,3 +60,14 @@ def test_queries_are_ordered_by_what_they_gained_or_lost():
     rose, fell = changed_queries(before, after, 3)
     assert rose.tolist() == [1, 0]
     assert fell.tolist() == [3]
+
+
+def test_unknown_identities_make_no_cluster_impure_and_nobody_torn():
+    labels = np.array([0, 0, 0, 1, 1, 2, 2])
+    people = np.array([5, 5, -1, 5, 6, -1, -1])
+    np.testing.assert_array_equal(purity(labels, people), [1, 0.5, np.nan])
+    (mixed,) = mixed_clusters(labels, people, count=5, most=3)
+    assert (mixed.title, mixed.members.tolist(), mixed.total) == ("cluster 1: 2 people", [3, 4], 2)
+    ((title, groups),) = fragmented_people(labels, people, count=5, most=3)
+    assert title == "identity 5: 2 clusters"
+    assert [group.members.tolist() for group in groups] == [[0, 1], [3]]

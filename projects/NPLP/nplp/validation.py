@@ -6,11 +6,13 @@ from fastreid.config import CfgNode
 from nplp.data.samplers import SAMPLERS
 from nplp.errors import UserError
 from nplp.export.zoo import ZOO_PREFIX
+from nplp.ignored import refuse_ignored
 
 __all__ = ["validate_config"]
 
 DISTANCES = ("jaccard", "euclidean")
 METRICS = ("euclidean", "cosine")
+SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
 LEAST_PIXELS = 16
 """The backbones' feature maps are a sixteenth as high and wide as their images."""
 
@@ -28,7 +30,7 @@ RULE_ACTIONS = {
 
 
 def validate_config(cfg: CfgNode) -> None:
-    """Check the values of NPLP's keys.
+    """Check the values of NPLP's keys, and that no setting of the toolbox's is taken and not followed.
 
     Raises:
         UserError: naming the first key whose value is out of its range, the range and the value.
@@ -106,6 +108,7 @@ def validate_config(cfg: CfgNode) -> None:
             f"MODEL.BACKBONE.PRETRAIN_PATH takes the weights of a backbone alone, got the whole model "
             f"{cfg.MODEL.BACKBONE.PRETRAIN_PATH!r}: give it as NPLP.SOURCE.WEIGHTS or MODEL.WEIGHTS"
         )
+    refuse_ignored(cfg)
 
 
 def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
@@ -115,6 +118,7 @@ def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
     return [
         ("SEED", cfg.SEED, cfg.SEED >= 0, "at least 0"),
         ("SOLVER.OPT", cfg.SOLVER.OPT, hasattr(torch.optim, cfg.SOLVER.OPT), "a class of torch.optim"),
+        ("SOLVER.SCHED", cfg.SOLVER.SCHED, cfg.SOLVER.SCHED in SCHEDULES, f"one of {SCHEDULES}"),
         ("TEST.METRIC", cfg.TEST.METRIC, cfg.TEST.METRIC in METRICS, f"one of {METRICS}"),
         ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH >= 1, "at least 1"),
         (

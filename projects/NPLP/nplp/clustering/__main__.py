@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nplp.clustering import LabelQuality, PseudoLabels, estimate_pseudo_labels, files, label_quality
+from nplp.clustering import PseudoLabels, estimate_pseudo_labels, files, label_quality
 from nplp.clustering.giants import LOWERED
 from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
@@ -121,7 +121,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="[N, D] real numbers, a row an image; not normalised here",
     )
     add("--cameras", metavar="FILE", help="[N] integers, the camera of each image (default: unknown)")
-    add("--identities", metavar="FILE", help="[N] integers, the people, only to say how good the labels are")
+    add(
+        "--identities",
+        metavar="FILE",
+        help="[N] integers, the people, -1 where unknown, only to say how good the labels are",
+    )
     add("--out", metavar="FILE.npz", required=True, help="what to write, in a folder that exists")
     add("--force", action="store_true", help="replace that file if it exists")
     add("--quiet", action="store_true", help="neither progress nor summary")
@@ -162,13 +166,13 @@ def _run(args: argparse.Namespace) -> None:
             "OMP_NUM_THREADS, or use a machine with more"
         ) from error
     seconds = time.perf_counter() - start
-    quality = None if people is None else label_quality(result.labels, people, cameras)
     fields = {name: np.asarray(value) for name, value in vars(result).items()}
     files.write_npz(out, {**fields, "settings": np.asarray(json.dumps(settings))})
     if not args.quiet:
         images = f"{count:,} of {features.shape[1]:,} dimensions"
         seen = "unknown" if cameras is None else f"{len(np.unique(cameras)):,}"
-        rows = [("images", images), ("cameras", seen), *_summary(result, seconds), *_quality_rows(quality)]
+        rows = [("images", images), ("cameras", seen), *_summary(result, seconds)]
+        rows += [] if people is None else _quality_rows(result.labels, people, cameras)
         width = max(len(name) for name, _ in rows)
         sys.stdout.write("".join(f"{name:<{width}}  {value}\n" for name, value in rows))
 
@@ -205,12 +209,22 @@ def _peak_memory() -> int | None:
     return int(peaks[0]) * 1024 if peaks else None
 
 
-def _quality_rows(quality: LabelQuality | None) -> list[tuple[str, str]]:
-    """Return the rows that compare the labels with identities, ratios in percent."""
-    if quality is None:
-        return []
+def _quality_rows(
+    labels: np.ndarray, people: np.ndarray, cameras: np.ndarray | None
+) -> list[tuple[str, str]]:
+    """Return the rows that compare labels [N] with identities [N], negative where unknown, in percent."""
+    known = people >= 0
+    if len(np.unique(people[known])) < 2:
+        return [("identities", "fewer than two are known: nothing can be said of precision and recall")]
+    quality = label_quality(labels[known], people[known], None if cameras is None else cameras[known])
     values = quality.as_dict()
-    return [(name, f"{values[key]:.1%}") for key, name in _QUALITY.items() if values[key] is not None]
+    rows = [(name, f"{values[key]:.1%}") for key, name in _QUALITY.items() if values[key] is not None]
+    if known.all():
+        return rows
+    return [
+        ("identities", f"known of {known.sum():,} of {len(people):,} images, which what follows is over"),
+        *rows,
+    ]
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -4,6 +4,7 @@ An item is ``(image path, identity, camera)`` as in the toolbox: the identity an
 in a training set and integers in the query and gallery sets.
 """
 
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -23,21 +24,27 @@ from nplp.errors import UserError
 
 __all__ = [
     "SYNTHETIC",
+    "UNKNOWN_IDENTITY",
     "Item",
     "ReidData",
     "SynthCampus",
     "SynthPlaza",
     "SynthStation",
     "index_cameras",
+    "index_identities",
     "load_dataset",
     "load_test_sets",
     "load_training_items",
     "verify_test_sets",
 ]
 
+logger = logging.getLogger(__name__)
+
 Item = tuple[str, Any, Any]
 
 JUNK = -1
+UNKNOWN_IDENTITY = "unknown"
+"""The identity of a training image that nobody has labelled."""
 MARKET_NAME = re.compile(r"^(-?\d+)_c(\d+)")
 
 
@@ -177,10 +184,15 @@ def load_test_sets(cfg: CfgNode) -> list[ReidData]:
     return test_sets
 
 
-def load_training_items(cfg: CfgNode) -> list[Item]:
+def load_training_items(cfg: CfgNode, labelled: bool = True) -> list[Item]:
     """Return the training items of ``DATASETS.NAMES``, each image decoded once where ``VERIFY`` asks for it.
 
     Images that cannot be read are left out with ``SKIP_CORRUPT``.
+
+    Args:
+        cfg: the configuration.
+        labelled: whether identities are trained on. If not, a set whose images all have the same one, as
+            those who have none fill the field, has unknown ones.
 
     Raises:
         UserError: as :func:`load_dataset`, or if an image cannot be read, or none can.
@@ -194,8 +206,23 @@ def load_training_items(cfg: CfgNode) -> list[Item]:
             paths, skip = [item[0] for item in train], cfg.DATASETS.SKIP_CORRUPT
             bad = from_main_process(partial(verify_images, paths, f"{name}'s training set", skip=skip))
             train = [item for item in train if item[0] not in bad]
-        items.extend(train)
+        items.extend(train if labelled else _without_constant_identity(train, name))
     return items
+
+
+def _without_constant_identity(items: list[Item], name: str) -> list[Item]:
+    """Return items with unknown identities where all have one and the same."""
+    identities = {str(item[1]) for item in items}
+    if len(identities) != 1 or UNKNOWN_IDENTITY in identities:
+        return items
+    logger.warning(
+        "%s: all %d training images have the identity %r, which is taken for unknown: nothing can be said of "
+        "precision and recall",
+        name,
+        len(items),
+        *identities,
+    )
+    return [(path, UNKNOWN_IDENTITY, camera) for path, _, camera in items]
 
 
 def verify_test_sets(cfg: CfgNode, test_sets: list[ReidData]) -> None:
@@ -254,3 +281,17 @@ def index_cameras(items: list[Item]) -> np.ndarray:
     """Return the items' cameras as ``[N]`` int64 numbers, 0 to C - 1 in the sorted order of their names."""
     _, numbers = np.unique([str(camera) for _, _, camera in items], return_inverse=True)
     return numbers.astype(np.int64)
+
+
+def index_identities(items: list[Item]) -> np.ndarray | None:
+    """Return the items' identities as ``[N]`` int64 numbers, -1 where unknown; ``None`` where all are.
+
+    Known ones are 0 to P - 1 in the sorted order of their names.
+    """
+    names = np.array([str(identity) for _, identity, _ in items])
+    known = names != UNKNOWN_IDENTITY
+    if not known.any():
+        return None
+    numbers = np.full(len(items), -1, dtype=np.int64)
+    numbers[known] = np.unique(names[known], return_inverse=True)[1]
+    return numbers

@@ -24,7 +24,13 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from nplp.compat.processes import end_with_parent
 from nplp.data.datasets import Item
-from nplp.data.samplers import IDENTITY_SAMPLERS, IdentityBatchSampler, ShuffledBatchSampler
+from nplp.data.samplers import (
+    ACROSS_CAMERAS,
+    IDENTITIES,
+    CrossCameraBatchSampler,
+    IdentityBatchSampler,
+    ShuffledBatchSampler,
+)
 from nplp.errors import UserError
 
 _WORKERS_ERROR = mmap.mmap(-1, 240)
@@ -120,6 +126,7 @@ class TrainSet:
         self.cfg = cfg
         kept = np.flatnonzero(labels >= 0)
         self.labels = labels[kept]
+        self.cameras = cameras[kept]
         self.num_classes = int(labels.max()) + 1 if kept.size else 0
         records = [(items[i][0], int(labels[i]), int(cameras[i])) for i in kept]
         self.dataset = ImageSet(records, build_transforms(cfg, is_train=True))
@@ -180,11 +187,14 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
         "rank": comm.get_rank(),
         "world_size": comm.get_world_size(),
     }
+    name, instances = cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.NUM_INSTANCE
+    labels, cameras = train_set.labels, train_set.cameras
     sampler: IdentityBatchSampler | ShuffledBatchSampler
     try:
-        if cfg.DATALOADER.SAMPLER_TRAIN in IDENTITY_SAMPLERS:
-            instances = cfg.DATALOADER.NUM_INSTANCE
-            sampler = IdentityBatchSampler(train_set.labels, num_instances=instances, **shared)
+        if name == IDENTITIES:
+            sampler = IdentityBatchSampler(labels, num_instances=instances, **shared)
+        elif name == ACROSS_CAMERAS:
+            sampler = CrossCameraBatchSampler(labels, cameras, num_instances=instances, **shared)
         else:
             sampler = ShuffledBatchSampler(len(train_set), **shared)
     except ValueError as error:

@@ -1,6 +1,6 @@
 """Which images make a batch: P identities with K images each, or a plain shuffle.
 
-Both samplers are finite (one epoch) and draw from a generator of their own, seeded by the caller, so
+All samplers are finite (one epoch) and draw from a generator of their own, seeded by the caller, so
 that an epoch's batches depend on the seed and the epoch alone: neither on the global random state nor
 on what ran before a resume.
 """
@@ -10,13 +10,21 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
-__all__ = ["IDENTITY_SAMPLERS", "SAMPLERS", "IdentityBatchSampler", "ShuffledBatchSampler"]
+__all__ = [
+    "ACROSS_CAMERAS",
+    "IDENTITIES",
+    "SAMPLERS",
+    "SHUFFLED",
+    "CrossCameraBatchSampler",
+    "IdentityBatchSampler",
+    "ShuffledBatchSampler",
+]
 
-IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler")
-"""The toolbox's names for batches of P identities with K images."""
-
-SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS)
-"""Values of ``DATALOADER.SAMPLER_TRAIN``."""
+SHUFFLED = "TrainingSampler"
+IDENTITIES = "NaiveIdentitySampler"
+ACROSS_CAMERAS = "BalancedIdentitySampler"
+SAMPLERS = (SHUFFLED, IDENTITIES, ACROSS_CAMERAS)
+"""Values of ``DATALOADER.SAMPLER_TRAIN``: the toolbox's names for the three classes below."""
 
 
 class IdentityBatchSampler(Sampler[list[int]]):
@@ -104,6 +112,75 @@ class IdentityBatchSampler(Sampler[list[int]]):
             unused = rng.permutation(images).tolist()
         left[identity] = unused[count:]
         return unused[:count]
+
+
+class CrossCameraBatchSampler(IdentityBatchSampler):
+    """Batches of P identities with K images each, those of other cameras first (BalancedIdentitySampler).
+
+    Identities, batches and the ranks' shares are those of :class:`IdentityBatchSampler`. The K images of an
+    identity are, in this order:
+
+    1. one image, any of the identity's: each is the first once before any is the first again;
+    2. its images from other cameras than the first one's, in random order;
+    3. its other images from the first one's camera, in random order;
+    4. where all these are fewer than K, random repeats: of images from other cameras where the identity has
+       any, else of any of its images.
+
+    So an identity of one camera has K random images of it, and none comes twice unless the identity has
+    fewer than K. Where there are fewer than P identities, one that comes again in a batch is drawn anew, and
+    the two draws may share images. The toolbox's class of that name leaves step 3 out and repeats images of
+    other cameras instead, and it repeats some even where there are just enough.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int] | np.ndarray,
+        cameras: Sequence[int] | np.ndarray,
+        *,
+        batch_size: int,
+        num_instances: int,
+        num_batches: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Prepare one epoch.
+
+        Args:
+            labels: identity (or pseudo-label) of each image, ``[N]`` integers.
+            cameras: camera of each image, ``[N]`` integers.
+            batch_size: as the further arguments, see :class:`IdentityBatchSampler`.
+            num_instances: likewise.
+            num_batches: likewise.
+            seed: likewise.
+            rank: likewise.
+            world_size: likewise.
+
+        Raises:
+            ValueError: as :class:`IdentityBatchSampler`, or if labels and cameras differ in number.
+        """
+        super().__init__(
+            labels,
+            batch_size=batch_size,
+            num_instances=num_instances,
+            num_batches=num_batches,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        self._cameras = np.asarray(cameras)
+        if self._cameras.shape != np.shape(labels):
+            raise ValueError(f"there must be a camera for each of {len(labels)} labels, got {len(cameras)}")
+
+    def _draw(self, identity: int, left: dict[int, list[int]], rng: np.random.Generator) -> list[int]:
+        images = self._images[identity]
+        unused = left.get(identity) or rng.permutation(images).tolist()
+        first, left[identity] = unused[0], unused[1:]
+        rest = rng.permutation(images[images != first])
+        elsewhere = self._cameras[rest] != self._cameras[first]
+        drawn = [first, *rest[elsewhere].tolist(), *rest[~elsewhere].tolist()][: self._num_instances]
+        repeated = rest[elsewhere] if elsewhere.any() else images
+        return drawn + rng.choice(repeated, self._num_instances - len(drawn)).tolist()
 
 
 class ShuffledBatchSampler(Sampler[list[int]]):

@@ -4,16 +4,15 @@ import logging
 from functools import partial
 from typing import cast
 
-import numpy as np
 from fastreid.config import CfgNode
 from fastreid.engine import hooks
 from fastreid.utils import comm
 from fastreid.utils.events import get_event_storage
 
-from nplp.data.datasets import Item, ReidData
+from nplp.data.datasets import Item, ReidData, index_identities
 from nplp.data.extraction import extract_features
 from nplp.engine.averaging import WeightAverage, WeightAverageHook
-from nplp.engine.evaluation import evaluate
+from nplp.engine.evaluation import count_queries, evaluate
 from nplp.engine.events import log_line
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.records import RunRecord
@@ -41,7 +40,7 @@ class AdaptationTrainer(ReidTrainer):
             test_sets: evaluated by ``NPLP.EVAL_PERIOD``.
             base: what ``results.json`` gives the differences in the configuration from.
         """
-        self.record = RunRecord()
+        self.record = RunRecord(queries=count_queries(test_sets))
         self._base = base
         self._test_sets = test_sets
         self._items = items
@@ -58,7 +57,15 @@ class AdaptationTrainer(ReidTrainer):
     def build_stage_hooks(self) -> list[hooks.HookBase]:
         """Return the pseudo-label hook, the weight average and the evaluation."""
         cfg, model = self.cfg, cast(NPLP, self.bare_model)
-        _, identities = np.unique([str(item[1]) for item in self._items], return_inverse=True)
+        identities = index_identities(self._items)
+        if identities is None:
+            logger.info("Target: no image's identity is known, so how good pseudo-labels are cannot be told")
+        elif (identities < 0).any():
+            logger.info(
+                "Target: %d of %d images have known identities; the quality of labels is over these alone",
+                (identities >= 0).sum(),
+                len(identities),
+            )
         self.trace = Trace(cfg, self._items, identities)
         self.pseudo_labels = PseudoLabelHook(cfg, model, self._items, self.record, identities, self.trace)
         self.average = WeightAverage(model, cfg.NPLP.EMA_DECAY) if cfg.NPLP.EMA else None

@@ -1,23 +1,37 @@
-"""Evaluation of a model on the configured test sets."""
+"""Evaluation of a model on the configured test sets, and what can be said of it before work begins."""
 
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastreid.config import CfgNode
 from fastreid.evaluation import inference_on_dataset
 from fastreid.utils import comm
 from torch import nn
 from tqdm import tqdm
 
+from nplp.compat.processes import from_main_process
 from nplp.data.datasets import ReidData
 from nplp.data.loaders import DeviceLoader, build_test_loader
 from nplp.engine.records import METRICS
 from nplp.errors import UserError
+from nplp.evaluation.dense import available_bytes, dense_bytes, dense_keys
 from nplp.evaluation.evaluator import BoundedReidEvaluator
-from nplp.evaluation.ranking import RankLists
+from nplp.evaluation.ranking import RankLists, queries_without_match
+from nplp.memory import is_out_of_memory
 
-__all__ = ["evaluate"]
+__all__ = ["announce_evaluation", "count_queries", "evaluate"]
+
+logger = logging.getLogger(__name__)
+
+EXAMPLES = 5
+ROC = "TPR@FPR="
+"""The beginning of the names of what ``TEST.ROC`` adds, in percent as the other metrics."""
+
+GIGABYTE = 1e9
 
 
 class _WithProgress:
@@ -34,6 +48,68 @@ class _WithProgress:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         silent = None if comm.is_main_process() else True
         yield from tqdm(self._loader, desc=self._description, unit="batch", leave=False, disable=silent)
+
+
+def count_queries(test_sets: list[ReidData]) -> dict[str, dict[str, Any]]:
+    """Return, by set, how many queries there are and how many of them count in no metric.
+
+    Those are the ones without an image of their identity in another camera of the gallery; the first file
+    names among them are given as examples.
+    """
+    counts = {}
+    for data in test_sets:
+        items = data.query + data.gallery
+        numbers = [
+            np.unique([str(item[place]) for item in items], return_inverse=True)[1] for place in (1, 2)
+        ]
+        (query_ids, gallery_ids), (query_cameras, gallery_cameras) = (
+            np.split(each, [len(data.query)]) for each in numbers
+        )
+        alone = queries_without_match(query_ids, gallery_ids, query_cameras, gallery_cameras)
+        counts[data.name] = {
+            "all": len(data.query),
+            "without_match": len(alone),
+            "examples": [Path(data.query[number][0]).name for number in alone[:EXAMPLES]],
+        }
+    return counts
+
+
+def announce_evaluation(cfg: CfgNode, test_sets: list[ReidData]) -> None:
+    """Say before work begins what evaluations leave out, and what dense matrices will take of memory.
+
+    Raises:
+        UserError: if they cannot fit into it.
+    """
+    for name, counts in count_queries(test_sets).items():
+        if counts["without_match"]:
+            shown, rest = counts["examples"], counts["without_match"] - len(counts["examples"])
+            logger.warning(
+                "%s: %d of %d queries have no match in another camera and count in no figure: %s%s",
+                name,
+                counts["without_match"],
+                counts["all"],
+                ", ".join(shown),
+                f" and {rest} more" if rest else "",
+            )
+    if dense_keys(cfg):
+        from_main_process(lambda: _check_memory(cfg, test_sets))
+
+
+def _check_memory(cfg: CfgNode, test_sets: list[ReidData]) -> None:
+    keys, free = dense_keys(cfg), available_bytes()
+    for data in test_sets:
+        needed = dense_bytes(cfg, len(data.query), len(data.gallery))
+        what = (
+            f"{data.name}: {' and '.join(keys)} will take {needed / GIGABYTE:.1f} GB of memory for "
+            f"{len(data.query):,} queries and {len(data.gallery):,} gallery images"
+        )
+        if free is not None and needed > free:
+            raise UserError(
+                f"{what}, and {free / GIGABYTE:.1f} GB are there: switch it off, take a smaller set in "
+                "DATASETS.TESTS, or a machine with more memory"
+            )
+        there = "" if free is None else f", of {free / GIGABYTE:.1f} GB that are there"
+        logger.info("%s%s; without it evaluation is in bounded memory", what, there)
 
 
 def evaluate(
@@ -53,7 +129,7 @@ def evaluate(
         observe: takes the rank lists of the first set, on the main process; not with re-ranking.
 
     Raises:
-        UserError: if no query of a set has a match in another camera.
+        UserError: if no query of a set has a match in another camera, or memory does not suffice.
     """
     metrics: dict[str, float] = {}
     for number, data in enumerate(test_sets):
@@ -66,6 +142,20 @@ def evaluate(
             found = inference_on_dataset(model, progress, evaluator, flip_test=cfg.TEST.FLIP.ENABLED)
         except ValueError as error:
             raise UserError(f"{data.name}: {error}") from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            dense = dense_keys(cfg)
+            remedy = f"switch {' and '.join(dense)} off" if dense else "lower TEST.IMS_PER_BATCH"
+            raise UserError(
+                f"{data.name}: ranking {len(data.gallery):,} images for {len(data.query):,} queries does not "
+                f"fit into memory: {remedy}; what was saved is kept"
+            ) from error
         prefix = f"{data.name}/" if number else ""
         metrics.update({prefix + metric: float(found[metric]) for metric in METRICS if metric in found})
+        curve = {key: 100 * float(value) for key, value in found.items() if key.startswith(ROC)}
+        metrics.update({prefix + key: value for key, value in curve.items()})
+        if curve:
+            shown = ", ".join(f"{key} {value:.2f}" for key, value in curve.items())
+            logger.info("  %s: %s", data.name, shown)
     return metrics

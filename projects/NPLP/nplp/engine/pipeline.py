@@ -11,9 +11,10 @@ from nplp.config import source_config
 from nplp.data.datasets import ReidData, load_test_sets, load_training_items, verify_test_sets
 from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.checkpoint import load_weights, read_checkpoint
-from nplp.engine.evaluation import evaluate
+from nplp.engine.evaluation import announce_evaluation, count_queries, evaluate
 from nplp.engine.records import RunRecord, format_results
 from nplp.engine.supervised import SupervisedTrainer
+from nplp.ignored import warn_of_ignored
 from nplp.modeling.meta_arch import check_losses
 
 __all__ = ["CLASSIFIER", "NECK", "evaluate_only", "load_trained", "run"]
@@ -41,13 +42,15 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, flo
     Raises:
         UserError: for whatever a user can set right.
     """
+    warn_of_ignored(cfg)
     test_sets = load_test_sets(cfg)
+    announce_evaluation(cfg, test_sets)
     verify_test_sets(cfg, test_sets)
     if cfg.MODEL.META_ARCHITECTURE != "NPLP":
         return _train_stock(cfg, base, test_sets, resume)
     # Looked at before the source model is trained, as it is what fails late otherwise.
     check_losses(cfg.MODEL.LOSSES.NAME)
-    target = load_training_items(cfg)
+    target = load_training_items(cfg, labelled=False)
     weights = cfg.NPLP.SOURCE.WEIGHTS or cfg.MODEL.WEIGHTS
     seconds: dict[str, float] = {}
     if weights:
@@ -66,6 +69,7 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, flo
 def evaluate_only(cfg: CfgNode) -> dict[str, float]:
     """Evaluate ``MODEL.WEIGHTS``, by default the run's final model, on ``DATASETS.TESTS``."""
     test_sets = load_test_sets(cfg)
+    announce_evaluation(cfg, test_sets)
     model, path = load_trained(cfg)
     metrics = evaluate(cfg, model, test_sets)
     if comm.is_main_process():
@@ -157,7 +161,7 @@ def _train_stock(
     trainer = SupervisedTrainer(cfg, test_sets)
     if not _resume_or_clear(trainer, resume) and cfg.MODEL.WEIGHTS:
         load_weights(trainer.bare_model, cfg.MODEL.WEIGHTS, optional=CLASSIFIER)
-    record = RunRecord()
+    record = RunRecord(queries=count_queries(test_sets))
     with record.timed("training"):
         trainer.train()
     trainer.save_final()

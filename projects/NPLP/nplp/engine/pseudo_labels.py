@@ -1,7 +1,7 @@
 """The pseudo-label hook: lines 4 to 11 of Algorithm 1 at the beginning of every iteration."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +25,7 @@ from nplp.engine.rules import (
     findings,
     keeps_labels,
     measure_scale,
+    still_true,
     without_small_clusters,
 )
 from nplp.engine.trace import Trace
@@ -101,8 +102,8 @@ class PseudoLabelHook(HookBase):
             model: an ``NPLP`` model with a center-contrastive loss, without a wrapper.
             items: the ``N`` unlabelled target images.
             record: takes the history and the times.
-            identities: ``[N]`` int64 true identities, for the logged quality only: no label, no
-                threshold and no choice of a model depends on them. ``None`` where they are unknown.
+            identities: ``[N]`` int64 true identities, -1 where unknown, for the logged quality only: no
+                label, no threshold and no choice of a model depends on them. ``None`` where all are unknown.
             trace: takes what the run's page shows.
 
         Raises:
@@ -201,18 +202,24 @@ class PseudoLabelHook(HookBase):
         table = _centroids(f_r, labels)
         scale = measure_scale(self._cfg, features, f_r, table, before.first_norm)
         told = findings(self._cfg, found, labels, before.labels.numpy(), scale)
-        line = self._line(iteration, found, labels, told)
-        logger.info("%s", _format_line(line, options.ITERATIONS, len(labels)))
-        for finding in told:
-            logger.log(finding.level, "  %s: %s", finding.rule.replace("_", " "), finding.text)
-        enforce(told, iteration)
+        first_epsilon = before.first_epsilon or found.epsilon_e
+        rejected: np.ndarray | None = None
         if keeps_labels(told):
+            line, found, rejected = self._kept(iteration, found, labels, told)
             labels = before.labels.numpy()
             table = _centroids(f_r, labels)
+        else:
+            line = self._line(iteration, found, labels, told)
+        logger.info("%s", _format_line(line, options.ITERATIONS, len(labels)))
+        for finding in told:
+            said = finding.rule.replace("_", " ")
+            if rejected is not None and not still_true(finding):
+                said = f"rejected labels, {said}"
+            logger.log(finding.level, "  %s: %s", said, finding.text)
+        enforce(told, iteration)
         log_histograms(labels, found.self_assessment, self.trainer.iter)
         if self._trace is not None:
-            self._trace.iteration(iteration, found, labels, features)
-        first_epsilon = before.first_epsilon or found.epsilon_e
+            self._trace.iteration(iteration, found, labels, features, rejected)
         return PseudoLabelState(
             iteration, torch.from_numpy(labels), table, first_epsilon, scale.first_norm
         ), line
@@ -277,25 +284,70 @@ class PseudoLabelHook(HookBase):
         self, iteration: int, found: PseudoLabels, labels: np.ndarray, told: list[Finding]
     ) -> dict[str, Any]:
         """Return the iteration's line of ``pseudo_labels.jsonl``."""
-        sizes = np.bincount(labels[labels >= 0], minlength=1)
-        line: dict[str, Any] = {
+        return {
             "iteration": iteration,
             "stage": "correcting" if iteration > self._cfg.NPLP.STARTUP_ITERATIONS else "startup",
-            "epsilon_e": float(found.epsilon_e),
-            "epsilon_c": float(found.epsilon_c),
-            "clusters": int(labels.max(initial=-1)) + 1,
-            "outliers": int((labels < 0).sum()),
-            "noisy_clusters": len(found.noisy_clusters),
-            "dissolved_clusters": len(found.dissolved_clusters),
-            "largest_cluster_share": float(sizes.max() / max(1, sizes.sum())),
+            **_numbers(found, labels),
             "rules": [finding.line() for finding in told],
+            **self._quality(labels),
         }
-        if self._identities is not None:
-            quality = label_quality(labels, self._identities, self._cameras)
-            line.update({name: float(getattr(quality, name)) for name in QUALITY_COLUMNS})
-            line["cross_camera_recall"] = quality.cross_camera_recall
-            line["identities"] = len(np.unique(self._identities))
-        return line
+
+    def _kept(
+        self, iteration: int, found: PseudoLabels, labels: np.ndarray, told: list[Finding]
+    ) -> tuple[dict[str, Any], PseudoLabels, np.ndarray]:
+        """Return line and estimate of an iteration that keeps the labels of the one before.
+
+        Both describe what is trained on. What was estimated instead is in the line under ``rejected``, with
+        what the rules say of it, and comes back as labels ``[N]``.
+        """
+        kept = self.state.labels.numpy()
+        before = next(
+            line for line in reversed(self._record.history) if line["iteration"] == self.state.iteration
+        )
+        none = np.empty(0, dtype=np.int64)
+        estimate = replace(
+            found,
+            labels=kept,
+            startup_labels=kept,
+            epsilon_e=before["epsilon_e"],
+            epsilon_c=before["epsilon_c"],
+            self_assessment=none.astype(np.float64),
+            noisy_clusters=none,
+            dissolved_clusters=none,
+        )
+        line = self._line(iteration, estimate, kept, [finding for finding in told if still_true(finding)])
+        line["labels_of_iteration"] = before.get("labels_of_iteration", before["iteration"])
+        rules = [finding.line() for finding in told if not still_true(finding)]
+        line["rejected"] = {**_numbers(found, labels), "rules": rules}
+        return line, estimate, labels
+
+    def _quality(self, labels: np.ndarray) -> dict[str, Any]:
+        """Return how good labels ``[N]`` are over the images with known identities; empty without any."""
+        if self._identities is None:
+            return {}
+        known = self._identities >= 0
+        people = len(np.unique(self._identities[known]))
+        quality = label_quality(labels[known], self._identities[known], self._cameras[known])
+        told: dict[str, Any] = {name: float(getattr(quality, name)) for name in QUALITY_COLUMNS}
+        told["cross_camera_recall"] = quality.cross_camera_recall
+        if known.all():
+            return {**told, "identities": people}
+        # How many people there are is not known then.
+        return {**told, "known_identities": people, "images_with_identity": int(known.sum())}
+
+
+def _numbers(found: PseudoLabels, labels: np.ndarray) -> dict[str, Any]:
+    """Return what there is to say of an estimate and the labels ``[N]`` that came of it."""
+    sizes = np.bincount(labels[labels >= 0], minlength=1)
+    return {
+        "epsilon_e": float(found.epsilon_e),
+        "epsilon_c": float(found.epsilon_c),
+        "clusters": int(labels.max(initial=-1)) + 1,
+        "outliers": int((labels < 0).sum()),
+        "noisy_clusters": len(found.noisy_clusters),
+        "dissolved_clusters": len(found.dissolved_clusters),
+        "largest_cluster_share": float(sizes.max() / max(1, sizes.sum())),
+    }
 
 
 def _centroids(f_r: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
@@ -317,4 +369,10 @@ def _format_line(line: dict[str, Any], iterations: int, images: int) -> str:
         if name in line:
             columns[title] = f"{100 * line[name]:.1f}"
     table = tabulate([columns.values()], headers=list(columns), tablefmt="simple", disable_numparse=True)
-    return f"Iteration {line['iteration']} of {iterations}, {line['stage']} stage\n{table}"
+    head = f"Iteration {line['iteration']} of {iterations}, {line['stage']} stage"
+    if "labels_of_iteration" in line:
+        head += f", with the labels of iteration {line['labels_of_iteration']}"
+    if "images_with_identity" in line:
+        known = f"{line['images_with_identity']:,} of {images:,} images with known identities"
+        table += f"\n  precision to fragmented: over {known}"
+    return f"{head}\n{table}"

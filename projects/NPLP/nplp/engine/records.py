@@ -37,11 +37,13 @@ class RunRecord:
         results: metrics in percent by stage: ``direct_transfer``, ``startup``, ``final``, ``final_ema``.
         history: a plain dictionary an iteration, the lines of ``pseudo_labels.jsonl``.
         seconds: seconds by activity, summed over resumes.
+        queries: by test set, how many queries count in the metrics; known anew at each start.
     """
 
     results: dict[str, dict[str, float]] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    queries: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @contextmanager
     def timed(self, activity: str) -> Iterator[None]:
@@ -73,6 +75,7 @@ class RunRecord:
             return
         content = {
             **self.results,
+            "queries": self.queries,
             "seed": cfg.SEED,
             "seconds": {key: round(value, 2) for key, value in self.seconds.items()},
             "versions": package_versions(),

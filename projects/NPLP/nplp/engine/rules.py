@@ -26,6 +26,7 @@ __all__ = [
     "findings",
     "keeps_labels",
     "measure_scale",
+    "still_true",
     "without_small_clusters",
 ]
 
@@ -57,7 +58,7 @@ class Finding:
     Attributes:
         rule: its key in ``NPLP.RULES``, in lower case.
         action: what is done: a value of that key, or ``report``.
-        text: what was found, for the log.
+        text: what was found, in words.
         values: the same in numbers, for ``pseudo_labels.jsonl``.
     """
 
@@ -73,7 +74,7 @@ class Finding:
 
     def line(self) -> dict[str, Any]:
         """Return the entry of ``rules`` in ``pseudo_labels.jsonl``."""
-        return {"rule": self.rule, "action": self.action, **self.values}
+        return {"rule": self.rule, "action": self.action, "text": self.text, **self.values}
 
 
 def changes_labels(rule: str, action: str) -> bool:
@@ -176,6 +177,14 @@ def keeps_labels(told: list[Finding]) -> bool:
     return any(finding.rule == "no_cluster" and finding.action == "keep" for finding in told)
 
 
+def still_true(finding: Finding) -> bool:
+    """Tell whether a finding holds of an iteration that keeps the labels of the one before.
+
+    The others speak of the labels that are not trained on.
+    """
+    return finding.rule in ("no_cluster", "explosion")
+
+
 def enforce(told: list[Finding], iteration: int) -> None:
     """End the run where a rule says so.
 
@@ -196,6 +205,8 @@ def _too_few(rules: CfgNode, found: PseudoLabels, clusters: int, before: int) ->
         "fewer than 2 teach nothing (raise NPLP.ALPHA or lower NPLP.MIN_SAMPLES for more)"
     )
     action = rules.NO_CLUSTER if before >= FEWEST_CLUSTERS else "stop"
+    if action == "keep":
+        text += ": the labels of the iteration before are trained on once more"
     return Finding("no_cluster", action, text, {"clusters": clusters})
 
 

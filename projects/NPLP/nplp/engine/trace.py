@@ -38,13 +38,18 @@ def sample_of(identities: np.ndarray | None, count: int) -> np.ndarray:
     else it is spread evenly.
 
     Args:
-        identities: ``[N]`` int64 or ``None``.
+        identities: ``[N]`` int64, -1 where unknown, or ``None``.
         count: N.
     """
     if count <= SAMPLE:
         return np.arange(count)
     if identities is None:
         return np.unique(np.linspace(0, count - 1, SAMPLE).astype(np.int64))
+    unknown = identities < 0
+    # One whose identity is unknown may be of anybody.
+    alone = np.arange(int(unknown.sum())) + int(identities.max()) + 1
+    identities = identities.copy()
+    identities[unknown] = alone
     people, sizes = np.unique(identities, return_counts=True)
     order = np.random.default_rng(0).permutation(len(people))
     fitting = order[np.cumsum(sizes[order]) <= SAMPLE]
@@ -57,7 +62,7 @@ class Trace:
     Args:
         cfg: the configuration.
         items: the N target images.
-        identities: ``[N]`` int64, or ``None`` where unknown.
+        identities: ``[N]`` int64, -1 where unknown, or ``None`` where all are unknown.
     """
 
     def __init__(self, cfg: CfgNode, items: list[Item], identities: np.ndarray | None) -> None:
@@ -80,7 +85,14 @@ class Trace:
         paths = np.array([item[0] for item in self._items])
         self._write(IMAGES, paths=paths, cameras=self._cameras, sample=self.sample, **known)
 
-    def iteration(self, number: int, found: PseudoLabels, labels: np.ndarray, features: torch.Tensor) -> None:
+    def iteration(
+        self,
+        number: int,
+        found: PseudoLabels,
+        labels: np.ndarray,
+        features: torch.Tensor,
+        rejected: np.ndarray | None = None,
+    ) -> None:
         """Write an iteration's labels, and at the turning points features of the sample and distances.
 
         Args:
@@ -88,6 +100,7 @@ class Trace:
             found: the estimate.
             labels: ``[N]`` int64, those trained on.
             features: ``[N, D]``, those clustered, as the model gave them.
+            rejected: ``[N]`` int64, labels that a rule rejected in favour of ``labels``.
         """
         if not self.enabled:
             return
@@ -99,9 +112,11 @@ class Trace:
             self_assessment=found.self_assessment,
             noisy_clusters=found.noisy_clusters,
             epsilon=np.array([found.epsilon_e, found.epsilon_c]),
+            **({} if rejected is None else {"rejected_labels": rejected.astype(np.int32)}),
         )
-        stage = {1: "direct_transfer", options.STARTUP_ITERATIONS + 1: "startup"}.get(number)
-        if stage:
+        # Without a startup stage the first iteration follows the direct transfer all the same.
+        stage = "direct_transfer" if number == 1 else "startup"
+        if number in (1, options.STARTUP_ITERATIONS + 1):
             self.features(stage, features[self.sample])
         if number in (1, options.STARTUP_ITERATIONS + 1, options.ITERATIONS):
             self._distances(number, found, features)
@@ -110,11 +125,12 @@ class Trace:
         """Write how distances are spread; without them where memory does not suffice."""
         options = self._cfg.NPLP
         given = F.normalize(features) if options.NORMALIZE else features
+        known = self._identities if self._identities is not None and (self._identities >= 0).all() else None
         try:
             histogram = distance_histogram(
                 given.numpy(),
                 self._cameras,
-                self._identities,
+                known,
                 distance=options.DISTANCE,
                 k1=options.K1,
                 k2=options.K2,

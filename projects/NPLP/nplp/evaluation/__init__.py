@@ -6,9 +6,22 @@ is imported when it is first asked for.
 
 from typing import Any
 
-from nplp.evaluation.ranking import NoMatchError, Ranking, evaluate_features, evaluate_rank
+from nplp.evaluation.ranking import (
+    NoMatchError,
+    Ranking,
+    evaluate_features,
+    evaluate_rank,
+    queries_without_match,
+)
 
-__all__ = ["BoundedReidEvaluator", "NoMatchError", "Ranking", "evaluate_features", "evaluate_rank"]
+__all__ = [
+    "BoundedReidEvaluator",
+    "NoMatchError",
+    "Ranking",
+    "evaluate_features",
+    "evaluate_rank",
+    "queries_without_match",
+]
 
 
 def __getattr__(name: str) -> Any:

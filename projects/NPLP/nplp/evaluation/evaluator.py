@@ -107,6 +107,10 @@ class BoundedReidEvaluator(ReidEvaluator):
 
     def _evaluate_matrix(self) -> dict[str, float]:
         """Evaluate the toolbox's way, with the Q x G matrix; memory is O((Q + G)^2) with re-ranking."""
+        for prediction in self._predictions:
+            # The toolbox ranks these without a word.
+            if not torch.isfinite(prediction["feats"]).all():
+                raise ValueError("features must be finite, got some that are infinite or not a number")
         found: dict[str, float] | UserError
         try:
             found = super().evaluate() or {}

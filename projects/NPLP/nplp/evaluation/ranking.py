@@ -32,6 +32,7 @@ __all__ = [
     "Ranking",
     "evaluate_features",
     "evaluate_rank",
+    "queries_without_match",
     "rank_lists",
 ]
 
@@ -287,13 +288,38 @@ def _summarise(blocks: list[np.ndarray], length: int) -> Ranking:
     return Ranking(np.cumsum(counts[:length]) / len(first), all_ap, all_inp)
 
 
-def _require_match(labels: _Labels) -> None:
-    """Raise NoMatchError unless some query's identity is in the gallery under another camera."""
+def queries_without_match(
+    query_ids: np.ndarray | torch.Tensor,
+    gallery_ids: np.ndarray | torch.Tensor,
+    query_cameras: np.ndarray | torch.Tensor,
+    gallery_cameras: np.ndarray | torch.Tensor,
+) -> np.ndarray:
+    """Return the queries that count in no metric, as their identity is in no other camera of the gallery.
+
+    Args:
+        query_ids: as the other arguments, see :func:`evaluate_rank`.
+        gallery_ids: likewise.
+        query_cameras: likewise.
+        gallery_cameras: likewise.
+
+    Returns:
+        Their numbers, int64, ascending; Q - V of them.
+    """
+    return _without_match(_check_labels(query_ids, gallery_ids, query_cameras, gallery_cameras, 1))
+
+
+def _without_match(labels: _Labels) -> np.ndarray:
     cameras_of: dict[int, set[int]] = {}
     for identity, camera in zip(labels.gallery_ids.tolist(), labels.gallery_cameras.tolist(), strict=True):
         cameras_of.setdefault(identity, set()).add(camera)
     pairs = zip(labels.query_ids.tolist(), labels.query_cameras.tolist(), strict=True)
-    if any(cameras_of.get(identity, set()) - {camera} for identity, camera in pairs):
+    alone = [not cameras_of.get(identity, set()) - {camera} for identity, camera in pairs]
+    return np.flatnonzero(alone)
+
+
+def _require_match(labels: _Labels) -> None:
+    """Raise NoMatchError unless some query's identity is in the gallery under another camera."""
+    if len(_without_match(labels)) < len(labels.query_ids):
         return
     cameras = np.unique(np.concatenate([labels.query_cameras, labels.gallery_cameras])).tolist()
     raise NoMatchError(

@@ -3,7 +3,6 @@
 Shapes: B images in the batch, D values of f_e.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,8 +21,6 @@ from .feature_map import check_feature_map
 from .heads import CENTER_CONTRASTIVE, CROSS_ENTROPY, TRIPLET, HeadOutput, PAPHead
 
 __all__ = ["NPLP"]
-
-logger = logging.getLogger(__name__)
 
 LOSSES = (CROSS_ENTROPY, TRIPLET, CENTER_CONTRASTIVE)
 
@@ -93,7 +90,6 @@ class NPLP(nn.Module):
         backbone = build_backbone(cfg)
         check_feature_map(cfg, backbone)
         losses = cfg.MODEL.LOSSES
-        _warn_of_unused_options(losses)
         return {
             "backbone": backbone,
             "heads": build_heads(cfg),
@@ -197,18 +193,3 @@ def _log_accuracy(logits: torch.Tensor, targets: torch.Tensor) -> None:
     except AssertionError:  # how the toolbox says that none is
         return
     storage.put_scalar("cls_accuracy", (logits.argmax(dim=1) == targets).float().mean().item())
-
-
-def _warn_of_unused_options(losses: CfgNode) -> None:
-    """Log the toolbox's loss options that were set and that the paper's losses do not have."""
-    unused = (
-        ("CE.EPSILON", losses.CE.EPSILON, 0.0),
-        ("CE.SCALE", losses.CE.SCALE, 1.0),
-        ("TRI.NORM_FEAT", losses.TRI.NORM_FEAT, False),
-        ("TRI.SCALE", losses.TRI.SCALE, 1.0),
-    )
-    for key, value, neutral in unused:
-        if value != neutral:
-            logger.warning(
-                "MODEL.LOSSES.%s %s has no effect on NPLP's losses: leave it %s", key, value, neutral
-            )

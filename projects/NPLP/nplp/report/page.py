@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from nplp.engine.writing import write_atomically, write_bytes_atomically
 from nplp.report.crops import SPRITE_CELL, sprite, thumbnail
-from nplp.report.plots import COLOURS, Plot, curves, distance_plots, map_plots, score_plots
+from nplp.report.plots import COLOURS, UNKNOWN, Plot, curves, distance_plots, map_plots, score_plots
 from nplp.report.reading import STAGES, Arrays, RunFolder, read_run
 from nplp.report.scatter import SIDE, Scatter, outline, project
 from nplp.report.selection import (
@@ -123,6 +123,11 @@ def _headline(run: RunFolder) -> dict[str, Any]:
         "name": run.folder.resolve().name,
         "metrics": METRICS,
         "results": results,
+        "left_out": {
+            name: counts
+            for name, counts in run.results.get("queries", {}).items()
+            if counts.get("without_match")
+        },
         "state": "finished" if run.finished else f"running: {done} of {planned} iterations",
         "seconds": {key: f"{value:,.0f} s" for key, value in seconds.items()},
         "total": f"{sum(seconds.values()) / 60:,.0f} minutes" if seconds else "",
@@ -130,15 +135,27 @@ def _headline(run: RunFolder) -> dict[str, Any]:
         "versions": run.results.get("versions", {}),
         "settings": run.results.get("config", {}),
         "rules": [
-            (line["iteration"], str(rule.get("rule", "")).replace("_", " "), rule.get("text", ""))
+            (line["iteration"], about + str(rule.get("rule", "")).replace("_", " "), _rule_text(rule))
             for line in run.history
-            for rule in line.get("rules", [])
+            for about, rules in (
+                ("", line.get("rules", [])),
+                ("rejected labels, ", line.get("rejected", {}).get("rules", [])),
+            )
+            for rule in rules
         ],
-        "identities_known": "identities" in run.images,
+        "staged": 0 < run.option("NPLP", "STARTUP_ITERATIONS", default=0) < done,
+        "identities_known": run.known_identities,
+        "all_known": run.known_identities == len(run.images.get("paths", ())),
         "traced": bool(run.images),
         "images": len(run.images.get("paths", ())),
         "stages": STAGES,
     }
+
+
+def _rule_text(rule: dict[str, Any]) -> str:
+    """Return what a rule found; in numbers where an earlier version wrote no words."""
+    numbers = (f"{key} {value}" for key, value in rule.items() if key not in ("rule", "text"))
+    return str(rule.get("text") or ", ".join(numbers))
 
 
 def _last_scored(run: RunFolder) -> Arrays:
@@ -170,15 +187,16 @@ def _scatters(run: RunFolder) -> dict[str, Any]:
         points = project(features)
         pictures.append(Scatter(title, number, points, outline(points, labels[sample])))
     uri, columns = sprite(images["paths"][sample])
-    identities = images.get("identities")
-    people = np.zeros(len(sample), dtype=int) if identities is None else identities[sample]
-    _, people = np.unique(people, return_inverse=True)
+    people = images["identities"][sample] if "identities" in images else np.full(len(sample), -1)
+    known = people >= 0
+    # Numbers from 0 on have the most different colours.
+    people[known] = np.unique(people[known], return_inverse=True)[1]
     cell = SPRITE_CELL
     dots = [
         {
             "x": number % columns * cell[0],
             "y": number // columns * cell[1],
-            "hue": int(person * 137.508 % 360),
+            "fill": UNKNOWN if person < 0 else f"hsl({int(person * 137.508 % 360)} 70% 50%)",
             "words": _words(images, int(image)),
         }
         for number, (image, person) in enumerate(zip(sample, people, strict=True))
@@ -199,6 +217,8 @@ def _words(images: Arrays, number: int) -> str:
     camera = f"camera {images['cameras'][number] + 1}"
     if "identities" not in images:
         return camera
+    if images["identities"][number] < 0:
+        return f"nobody knows who, {camera}"
     return f"person {images['identities'][number]}, {camera}"
 
 
@@ -225,7 +245,8 @@ def _people_of(images: Arrays, members: np.ndarray) -> list[int]:
     """Return the identities among images, the commonest first; none where they are unknown."""
     if "identities" not in images:
         return []
-    people, sizes = np.unique(images["identities"][members], return_counts=True)
+    identities = images["identities"][members]
+    people, sizes = np.unique(identities[identities >= 0], return_counts=True)
     return [int(person) for person in people[np.argsort(-sizes, kind="stable")]]
 
 
@@ -254,7 +275,7 @@ def _cluster_cards(run: RunFolder) -> dict[str, Any]:
             members = np.flatnonzero(startup == cluster)
             people = _people_of(images, members)
             note = f"score {scores[cluster]:.3f}"
-            if pure is not None:
+            if pure is not None and people:
                 noun = "person" if len(people) == 1 else f"people, {100 * pure[cluster]:.0f}% of one"
                 note += f", {len(people)} {noun}"
             before = Group("before", members[:CROPS_SHOWN], len(members))

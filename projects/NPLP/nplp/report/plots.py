@@ -18,6 +18,7 @@ from nplp.report.selection import purity
 __all__ = [
     "COLOURS",
     "STYLE",
+    "UNKNOWN",
     "Plot",
     "curves",
     "distance_plots",
@@ -30,6 +31,9 @@ __all__ = [
 
 INK = "#010203"
 """Drawn in place of the page's text colour, which differs between light and dark."""
+
+UNKNOWN = "#888888"
+"""The colour of an image whose identity is unknown."""
 
 COLOURS = ("#3b7dd8", "#d9541e", "#2f9e62", "#a05cc8")
 STYLE = {
@@ -200,7 +204,7 @@ def map_plots(pictures: list[Scatter], people: np.ndarray) -> list[Plot]:
 
     Args:
         pictures: of the stages.
-        people: [S] numbers that become colours; all equal where identities are unknown.
+        people: [S] numbers that become colours; -1 where the identity is unknown.
     """
     found = []
     for picture in pictures:
@@ -209,7 +213,10 @@ def map_plots(pictures: list[Scatter], people: np.ndarray) -> list[Plot]:
             for line in picture.outlines:
                 axes.fill(line[:, 0], line[:, 1], color=INK, alpha=0.12, linewidth=9, joinstyle="round")
             x, y = picture.points.T
-            axes.scatter(x, y, c=people * 137.508 % 360, cmap="hsv", vmin=0, vmax=360, s=14)
+            known = people >= 0
+            hues = people[known] * 137.508 % 360
+            axes.scatter(x[~known], y[~known], color=UNKNOWN, s=14)
+            axes.scatter(x[known], y[known], c=hues, cmap="hsv", vmin=0, vmax=360, s=14)
             axes.set(xlim=(0, SIDE), ylim=(SIDE, 0), xticks=[], yticks=[], title=picture.title)
             svg, png = finish_figure(figure)
         name = f"map_{picture.title.lower().replace(' ', '_')}"
@@ -228,7 +235,8 @@ GROUPS = {
 def distance_plots(run: RunFolder) -> list[Plot]:
     """Return histograms of the distances at the turning points, with epsilon drawn in."""
     numbers = sorted(int(path.stem[-4:]) for path in (run.folder / "trace").glob("distances_*.npz"))
-    known = "identities" in run.images
+    # Where some are unknown, pairs of one person cannot be told from others.
+    known = 0 < run.known_identities == len(run.images["identities"])
     found = []
     for number in numbers:
         arrays = run.trace(f"distances_{number:04d}")
@@ -289,6 +297,10 @@ def score_plots(run: RunFolder, arrays: Arrays) -> list[Plot]:
         return plots
     pure = purity(arrays["startup_labels"], identities)
     chosen = np.isin(np.arange(len(scores)), noisy)
+    told = ~np.isnan(pure)
+    if not told.any():
+        return plots
+    scores, pure, chosen = scores[told], pure[told], chosen[told]
     with mpl.rc_context(STYLE):
         figure, axes = figure_and_axes()
         for mask, colour, mark, label in (

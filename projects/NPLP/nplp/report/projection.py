@@ -44,7 +44,9 @@ def write_projection(folder: Path) -> Path | None:
     header = ["camera"]
     if "identities" in images:
         header.append("person")
-        rows = [[*row, str(images["identities"][number])] for row, number in zip(rows, sample, strict=True)]
+        people = images["identities"][sample]
+        names = ["unknown" if person < 0 else str(person) for person in people]
+        rows = [[*row, name] for row, name in zip(rows, names, strict=True)]
     shutil.rmtree(target, ignore_errors=True)
     with SummaryWriter(str(target)) as writer, redirect_stdout(io.StringIO()):
         for step, (stage, features) in enumerate(found.items()):

@@ -40,8 +40,16 @@ class RunFolder:
 
     @property
     def images(self) -> Arrays:
-        """``paths``, ``cameras``, ``sample`` and, where known, ``identities``; empty without a trace."""
+        """``paths``, ``cameras``, ``sample`` and, where any is known, ``identities``; empty without a trace.
+
+        An unknown identity among known ones is -1.
+        """
         return self.trace("images")
+
+    @property
+    def known_identities(self) -> int:
+        """How many of the target's images have a known identity."""
+        return int((self.images.get("identities", np.empty(0)) >= 0).sum())
 
     @property
     def finished(self) -> bool:

@@ -1,6 +1,7 @@
 """Chooses what is worth looking at: clusters, examples of noise, and queries that changed.
 
-Shapes: N images, c clusters, Q queries.
+Shapes: N images, c clusters, Q queries. An unknown identity is -1; such an image is right nowhere and wrong
+nowhere.
 """
 
 from dataclasses import dataclass
@@ -38,13 +39,14 @@ def purity(labels: np.ndarray, identities: np.ndarray) -> np.ndarray:
 
     Args:
         labels: [N] integers, 0..c-1, -1 for outliers.
-        identities: [N] integers.
+        identities: [N] integers; a cluster of unknown ones alone has the purity NaN.
     """
     clusters = int(labels.max(initial=-1)) + 1
-    found = np.zeros(clusters)
+    found = np.full(clusters, np.nan)
     for cluster in range(clusters):
-        counts = np.unique(identities[labels == cluster], return_counts=True)[1]
-        found[cluster] = counts.max(initial=0) / max(1, counts.sum())
+        counts = np.unique(identities[(labels == cluster) & (identities >= 0)], return_counts=True)[1]
+        if len(counts):
+            found[cluster] = counts.max() / counts.sum()
     return found
 
 
@@ -82,9 +84,11 @@ def correction_of(cluster: int, startup: np.ndarray, labels: np.ndarray, most: i
 def mixed_clusters(labels: np.ndarray, identities: np.ndarray, count: int, most: int) -> list[Group]:
     """Return the clusters with the most images of others than their commonest identity (mixed noise)."""
     clusters = int(labels.max(initial=-1)) + 1
-    strangers = (1 - purity(labels, identities)) * np.bincount(labels[labels >= 0], minlength=clusters)[
-        :clusters
-    ]
+    labels = np.where(identities >= 0, labels, -1)
+    sizes = np.bincount(labels[labels >= 0], minlength=clusters)
+    strangers = np.zeros(clusters)
+    pure = purity(labels, identities)
+    strangers[: len(pure)] = np.nan_to_num(1 - pure) * sizes[: len(pure)]
     chosen = [k for k in np.argsort(-strangers, kind="stable")[:count] if strangers[k] > 0.5]
     groups = []
     for cluster in chosen:
@@ -99,7 +103,7 @@ def fragmented_people(
     labels: np.ndarray, identities: np.ndarray, count: int, most: int
 ) -> list[tuple[str, list[Group]]]:
     """Return the people whose images are torn into the most clusters (fragmented noise), with the parts."""
-    clustered = labels >= 0
+    clustered = (labels >= 0) & (identities >= 0)
     people = np.unique(identities[clustered])
     parts = np.array([len(np.unique(labels[clustered & (identities == person)])) for person in people])
     found = []

@@ -1,0 +1,215 @@
+"""What is said of an evaluation before it begins, and how it ends where memory does not suffice."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from fastreid.evaluation import reid_evaluation
+
+from nplp.data import datasets
+from nplp.data.datasets import ReidData, load_dataset
+from nplp.engine import evaluation
+from nplp.engine.evaluation import announce_evaluation, count_queries
+from nplp.engine.pipeline import evaluate_only, run
+from nplp.engine.setup import prepare_output
+from nplp.errors import UserError
+from nplp.evaluation import dense
+from nplp.evaluation.dense import available_bytes, dense_bytes
+from tiny import make_tiny_cfg
+
+
+@pytest.fixture
+def heard(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("nplp"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="nplp")
+    return caplog
+
+
+def test_queries_are_counted_whatever_identities_and_cameras_are_called():
+    query = [
+        (f"q/{number}.jpg", who, camera) for number, (who, camera) in enumerate(["Aa", "Ab", "Ba", "Ca"])
+    ]
+    gallery = [("g/0.jpg", "A", "b"), ("g/1.jpg", "B", "a"), ("g/2.jpg", "D", "a")]
+    assert count_queries([ReidData("set", [], query, gallery)]) == {
+        "set": {"all": 4, "without_match": 3, "examples": ["1.jpg", "2.jpg", "3.jpg"]}
+    }
+
+
+@pytest.fixture
+def half_alone(synthetic_root, monkeypatch):
+    """The tiny target with the first half of its queries unknown to the gallery; returns their names."""
+    load, names = datasets.load_dataset, []
+
+    def changed(cfg, name):
+        data = load(cfg, name)
+        if name != "SynthStation":
+            return data
+        half = len(data.query) // 2
+        alone = [(path, 1000 + identity, camera) for path, identity, camera in data.query[:half]]
+        names[:] = [path.rpartition("/")[2] for path, _, _ in alone]
+        return ReidData(name, data.train, [*alone, *data.query[half:]], data.gallery)
+
+    monkeypatch.setattr(datasets, "load_dataset", changed)
+    return names
+
+
+def test_queries_that_count_nowhere_are_in_the_log_the_results_and_the_page(
+    synthetic_root, tmp_path, half_alone, heard
+):
+    cfg = make_tiny_cfg(
+        synthetic_root, tmp_path, "NPLP.ITERATIONS", 1, "NPLP.REPORT", True, "NPLP.SOURCE.MAX_EPOCH", 1
+    )
+    prepare_output(cfg)
+    metrics = run(cfg, cfg, resume=False)["final"]
+    alone = len(half_alone)
+    everyone = json.loads((tmp_path / "results.json").read_text())["queries"]["SynthStation"]
+    assert everyone == {"all": everyone["all"], "without_match": alone, "examples": half_alone[:5]}
+    assert alone == everyone["all"] // 2 > 5
+    said = f"SynthStation: {alone} of {everyone['all']} queries have no match in another camera"
+    assert heard.text.count(said) == 1
+    assert f"{half_alone[4]} and {alone - 5} more" in heard.text
+    assert said in (tmp_path / "report.html").read_text()
+    heard.clear()
+    assert evaluate_only(cfg) == metrics
+    assert heard.text.count(said) == 1
+
+
+def test_where_every_query_counts_nothing_is_said(tiny_cfg, heard):
+    data = load_dataset(tiny_cfg, "SynthStation")
+    announce_evaluation(tiny_cfg, [data])
+    assert heard.text == ""
+    assert count_queries([data])["SynthStation"]["without_match"] == 0
+
+
+def with_options(cfg, **options):
+    cfg = cfg.clone()
+    cfg.merge_from_list([word for key, value in options.items() for word in (f"TEST.{key}.ENABLED", value)])
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"RERANK": True}, "TEST.RERANK.ENABLED"),
+        ({"ROC": True}, "TEST.ROC.ENABLED"),
+        ({"AQE": True}, "TEST.AQE.ENABLED"),
+        ({"RERANK": True, "ROC": True}, "TEST.RERANK.ENABLED and TEST.ROC.ENABLED"),
+    ],
+)
+def test_dense_matrices_are_announced_and_refused_where_they_cannot_fit(
+    tiny_cfg, monkeypatch, heard, options, names
+):
+    cfg = with_options(tiny_cfg, **options)
+    items = [("x.jpg", 0, 0)]
+    data = ReidData("MSMT17", [], items * 1000, items * 9000)
+    monkeypatch.setattr(evaluation, "count_queries", lambda test_sets: {})
+    monkeypatch.setattr(evaluation, "available_bytes", lambda: 10**10)
+    announce_evaluation(cfg, [data])
+    assert f"MSMT17: {names} will take" in heard.text
+    assert "1,000 queries and 9,000 gallery images, of 10.0 GB that are there" in heard.text
+    monkeypatch.setattr(evaluation, "available_bytes", lambda: 10**8)
+    with pytest.raises(UserError, match=f"{names} will take .* GB of memory .* 0.1 GB are there") as caught:
+        announce_evaluation(cfg, [data])
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(evaluation, "available_bytes", lambda: None)
+    announce_evaluation(cfg, [data])
+
+
+def test_a_run_that_cannot_be_evaluated_is_refused_before_any_work(synthetic_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "available_bytes", lambda: 1000)
+    monkeypatch.setattr("nplp.engine.pipeline.load_training_items", None)
+    cfg = make_tiny_cfg(synthetic_root, tmp_path, "TEST.RERANK.ENABLED", True)
+    for start in (lambda: run(cfg, cfg, resume=False), lambda: evaluate_only(cfg)):
+        with pytest.raises(UserError, match=r"TEST\.RERANK\.ENABLED will take"):
+            start()
+
+
+def test_the_bytes_are_those_of_the_matrices(tiny_cfg):
+    def needed(**options):
+        return dense_bytes(with_options(tiny_cfg, **options), 3_000, 7_000)
+
+    assert needed() == 0
+    assert needed(RERANK=True) == 2 * 4 * 10_000**2 + 4 * 3_000 * 7_000
+    assert needed(AQE=True) == 4 * 10_000**2
+    assert needed(AQE=True, RERANK=True) == needed(RERANK=True)
+    assert needed(ROC=True, RERANK=True) == needed(ROC=True) + 4 * 10_000**2
+
+
+@pytest.mark.parametrize("module", ["build_dist", "aqe"])
+@pytest.mark.parametrize("error", [MemoryError, lambda: RuntimeError("can't allocate memory: 8 bytes")])
+def test_out_of_memory_within_an_evaluation_is_one_line(tiny_cfg, monkeypatch, module, error):
+    def full(*_, **__):
+        raise error()
+
+    monkeypatch.setattr(reid_evaluation, module, full)
+    monkeypatch.setattr("nplp.evaluation.evaluator.aqe", full)
+    monkeypatch.setattr(reid_evaluation, "compile_helper", lambda: None)
+    cfg = with_options(tiny_cfg, **{"AQE" if module == "aqe" else "RERANK": True})
+    model = torch.nn.Module()
+    model.forward = lambda batch: batch["images"].flatten(1)[:, :8].float()
+    data = load_dataset(cfg, "SynthStation")
+    with pytest.raises(UserError, match="does not fit into memory: switch TEST.* off") as caught:
+        evaluation.evaluate(cfg, model, [data])
+    assert "\n" not in str(caught.value)
+
+
+def test_the_roc_curve_that_was_asked_for_is_among_the_metrics(tiny_cfg, monkeypatch, heard):
+    monkeypatch.setattr(reid_evaluation, "compile_helper", lambda: None)
+    model = torch.nn.Module()
+    model.forward = lambda batch: batch["images"].flatten(1)[:, ::64].float()
+    data = load_dataset(tiny_cfg, "SynthStation")
+    found = evaluation.evaluate(with_options(tiny_cfg, ROC=True), model, [data])
+    rates = [found[f"TPR@FPR=1e-0{power}"] for power in (4, 3, 2)]
+    assert 0 <= rates[0] <= rates[1] <= rates[2] <= 100
+    assert rates[2] > 1
+    assert f"TPR@FPR=1e-02 {rates[2]:.2f}" in heard.text
+    assert not any(key.startswith("TPR") for key in evaluation.evaluate(tiny_cfg, model, [data]))
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({"memory": "MemTotal: 9 kB\nMemAvailable:    4 kB\n"}, 4096),
+        ({"memory": "MemAvailable: 4 kB\n", "limit": "max\n", "used": "7"}, 4096),
+        ({"memory": "MemAvailable: 4 kB\n", "limit": "1000\n", "used": "7\n"}, 993),
+        ({"limit": "5", "used": "7"}, 0),
+        ({"memory": "nothing"}, None),
+        ({}, None),
+    ],
+)
+def test_the_memory_there_is_is_the_systems_or_the_containers(tmp_path, monkeypatch, files, free):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(dense, "MEMORY", str(tmp_path / "memory"))
+    monkeypatch.setattr(dense, "LIMITS", ((str(tmp_path / "limit"), str(tmp_path / "used")),))
+    assert available_bytes() == free
+
+
+def test_distractors_count_and_junk_does_not(tmp_path, monkeypatch, tiny_cfg):
+    """Market-1501's 0000 is a person that no query is; its -1 is left out of the gallery."""
+    from PIL import Image
+
+    from nplp.evaluation import evaluate_features
+
+    names = {
+        "bounding_box_train": ["0002_c1s1_000001_00.jpg", "0003_c2s1_000001_00.jpg"],
+        "query": ["0001_c1s1_000001_00.jpg"],
+        "bounding_box_test": [f"{who}_c2s1_000001_00.jpg" for who in ("0000", "-1", "0001")],
+    }
+    for subset, files in names.items():
+        folder = tmp_path / "Market-1501-v15.09.15" / subset
+        folder.mkdir(parents=True)
+        for name in files:
+            Image.new("RGB", (16, 32)).save(folder / name)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    data = load_dataset(tiny_cfg, "Market1501")
+    assert sorted(identity for _, identity, _ in data.gallery) == [0, 1]
+    # The distractor is nearer than the match, and costs half of the precision.
+    gallery = torch.tensor([[1.0 + identity] for _, identity, _ in data.gallery])
+    labels = [
+        np.array([item[place] for item in items]) for place in (1, 2) for items in (data.query, data.gallery)
+    ]
+    ranking = evaluate_features(torch.tensor([[1.0]]), gallery, *labels)
+    assert ranking.all_ap.tolist() == [0.5]
