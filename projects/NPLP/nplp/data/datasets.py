@@ -1,8 +1,4 @@
-"""Data sets by name: the toolbox's benchmarks and the built-in synthetic domains, checked for people.
-
-An item is ``(image path, identity, camera)`` as in the toolbox: the identity and the camera are strings
-in a training set and integers in the query and gallery sets.
-"""
+"""Data sets by name: the toolbox's benchmarks and the built-in synthetic domains, checked for people."""
 
 import os
 import re
@@ -19,11 +15,13 @@ from fastreid.utils import comm
 
 from nplp.compat.processes import from_main_process
 from nplp.data.checks import verify_images
+from nplp.data.items import UNKNOWN_IDENTITY, Item
 from nplp.data.synthetic import DomainSpec, DomainStyle, default_cache_root, ensure_domain
 from nplp.errors import UserError
 
 __all__ = [
     "SYNTHETIC",
+    "UNKNOWN_IDENTITY",
     "Item",
     "ReidData",
     "SynthCampus",
@@ -35,8 +33,6 @@ __all__ = [
     "load_training_items",
     "verify_test_sets",
 ]
-
-Item = tuple[str, Any, Any]
 
 JUNK = -1
 MARKET_NAME = re.compile(r"^(-?\d+)_c(\d+)")
