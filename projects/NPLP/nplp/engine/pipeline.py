@@ -41,7 +41,7 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, flo
     Raises:
         UserError: for whatever a user can set right.
     """
-    test_sets = load_test_sets(cfg)
+    test_sets = load_test_sets(cfg, optional=True)
     verify_test_sets(cfg, test_sets)
     if cfg.MODEL.META_ARCHITECTURE != "NPLP":
         return _train_stock(cfg, base, test_sets, resume)
