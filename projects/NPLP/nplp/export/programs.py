@@ -1,5 +1,6 @@
 """Writes the programs of a bundle, compares each with the model and measures what it loses."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ from torch import nn
 from tqdm import tqdm
 
 from nplp.data.datasets import ReidData, load_training_items
+from nplp.data.images import read_rgb
 from nplp.engine.evaluation import evaluate
 from nplp.errors import UserError
 from nplp.export.converters import FORMATS, export_float16, export_int8, export_onnx, export_torch
 from nplp.export.running import LEAST_COSINE, OnnxModel, check_agreement
 
 __all__ = ["CALIBRATION_IMAGES", "IN_BYTES", "format_programs", "target_crops", "write_programs"]
+
+logger = logging.getLogger(__name__)
 
 CALIBRATION_IMAGES = 256
 IN_BYTES = ("int8-dynamic", "int8-calibrated")
@@ -51,7 +55,7 @@ def write_programs(
     if not formats:
         return {}
     height, width = cfg.INPUT.SIZE_TEST
-    crops = target_crops(cfg, test_sets)
+    crops = target_crops(cfg, test_sets, substitute="int8-calibrated" not in formats)
     if "int8-calibrated" in formats and not len(crops):
         raise UserError("--formats int8-calibrated needs images of DATASETS.NAMES: leave --no-evaluate out")
     found: dict[str, dict[str, Any]] = {}
@@ -79,18 +83,32 @@ def write_programs(
     return found
 
 
-def target_crops(cfg: CfgNode, test_sets: list[ReidData]) -> np.ndarray:
-    """Return images [N, H, W, 3] uint8 spread evenly over the training set; none without evaluation."""
+def target_crops(cfg: CfgNode, test_sets: list[ReidData], substitute: bool = False) -> np.ndarray:
+    """Return images [N, H, W, 3] uint8 spread evenly over the training set; none without evaluation.
+
+    Args:
+        cfg: the configuration; ``DATASETS.NAMES`` and ``INPUT.SIZE_TEST`` are read.
+        test_sets: those evaluated on.
+        substitute: whether the first gallery may stand in for a training set that cannot be read.
+
+    Raises:
+        UserError: as :func:`load_training_items`, or if an image cannot be read.
+    """
     height, width = cfg.INPUT.SIZE_TEST
     if not test_sets:
         return np.zeros((0, height, width, 3), np.uint8)
-    items = load_training_items(cfg)
+    try:
+        items = load_training_items(cfg)
+    except UserError as error:
+        if not substitute:
+            raise
+        logger.info(
+            "Programs are compared on images of the gallery, as for training there are none: %s", error
+        )
+        items = test_sets[0].gallery
     chosen = np.unique(np.linspace(0, len(items) - 1, CALIBRATION_IMAGES).astype(int))
-    crops = []
-    for number in chosen:
-        with Image.open(items[number][0]) as image:
-            crops.append(np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)))
-    return np.stack(crops)
+    size, bicubic = (width, height), Image.Resampling.BICUBIC
+    return np.stack([np.asarray(read_rgb(items[number][0]).resize(size, bicubic)) for number in chosen])
 
 
 def format_programs(programs: dict[str, dict[str, Any]]) -> str:

@@ -80,7 +80,7 @@ def verify_bundle(bundle: Bundle, tolerance: float = 0.1, measure: bool = True) 
     except UserError as error:
         yield Check(what, False, str(error))
         return
-    crops = target_crops(cfg, test_sets)[:64]
+    crops = target_crops(cfg, test_sets, substitute=True)[:64]
     for name, file in FORMATS.items():
         # Programs in bytes are made for real images: without those there is nothing to compare on.
         if file in bundle.sums and (len(crops) or name not in IN_BYTES):
