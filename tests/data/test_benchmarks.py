@@ -277,6 +277,32 @@ def test_links_are_followed(tiny_cfg, own, tmp_path):
     assert people_of(load_training(tiny_cfg, "Market1501")) == ["market1501_5"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="names are text there")
+def test_a_name_of_another_encoding_is_read_and_can_be_told(tiny_cfg, own, said):
+    names = [os.fsdecode(name) for name in (b"0001_c1_\xff.jpg", b"\xfe.jpg")]
+    folder = own(train=names) / FOLDERS["train"]
+    cfg = tiny_cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.NAMES = ("Market1501",)
+    with pytest.raises(UserError, match=r"0001_c1_\\udcff\.jpg \(empty file\)") as caught:
+        load_training_items(cfg)
+    str(caught.value).encode("utf-8")
+    assert said("train").endswith(r"(first '\udcfe.jpg')")
+    Image.new("RGB", (8, 16)).save(folder / names[0])
+    assert len(load_training_items(cfg)) == 1
+
+
+def test_a_folder_that_cannot_be_listed_is_one_line(tiny_cfg, own, monkeypatch):
+    folder = own(train=["0001_c1.jpg"]) / FOLDERS["train"]
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("nplp.data.benchmarks.os.scandir", refuse)
+    with pytest.raises(UserError, match=rf"{folder}' cannot be listed \(Permission denied\)"):
+        load_training(tiny_cfg, "Market1501")
+
+
 @pytest.mark.parametrize("subsets", [("train",), ("query", "gallery")])
 @pytest.mark.parametrize("name", ["Market1501", "DukeMTMC"])
 def test_only_what_is_used_must_be_there(tiny_cfg, own, subsets, name):

@@ -31,7 +31,7 @@ def datasets(root, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["Market1501", "DukeMTMC", "MSMT17"])
-def test_layouts_are_read_by_the_toolboxs_classes(tiny_cfg, datasets, name):
+def test_layouts_are_read(tiny_cfg, datasets, name):
     data = load_dataset(tiny_cfg, name)
     # MSMT17 keeps some identities for validation; the toolbox leaves them out.
     held_out = 1 if name == "MSMT17" else 0

@@ -31,7 +31,7 @@ VERSIONS = {1: ("train", "test"), 2: ("mask_train_v2", "mask_test_v2")}
 
 HIDDEN = "hidden"
 NO_IMAGE = "of no image format"
-NO_NAME = "whose name does not follow the data set's naming, 0002_c1 for person 2 by camera 1,"
+NO_NAME = "whose name does not follow the data set's naming, such as 0002_c1"
 JUNK = "junk, person -1"
 
 NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
@@ -61,7 +61,7 @@ def read_benchmark(name: str, subset: str, root: str) -> Subset:
 
     Raises:
         MissingError: if a folder or a list is not there.
-        UserError: if a line of a list is not a path and an identity.
+        UserError: if a folder cannot be listed, or a line of a list is not a path and an identity.
     """
     if name == "MSMT17":
         return _read_msmt17(subset, root)
@@ -82,6 +82,7 @@ def read_folder(folder: str, subset: str, prefix: str) -> Subset:
 
     Raises:
         MissingError: if the folder is not there.
+        UserError: if it or a folder in it cannot be listed.
     """
     if not os.path.isdir(folder):
         raise MissingError(folder)
@@ -118,8 +119,13 @@ def _files(folder: str, hidden: bool = False, above: tuple[str, ...] = ()) -> It
     if real in above:
         # A link to a folder that it lies in.
         return
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(
+            f"{folder!r} cannot be listed ({error.strerror}): let it be read, or remove it"
+        ) from error
     for entry in entries:
         concealed = hidden or entry.name.startswith(".")
         if entry.is_dir():

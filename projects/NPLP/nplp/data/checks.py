@@ -55,6 +55,8 @@ def verify_images(
             f"{len(bad)} of {len(paths)} images of {what} cannot be read, in {Path(paths[0]).parent}: "
             f"{', '.join(named[:NAMED_AT_MOST])}{rest}"
         )
+        # Names that are not of the system's encoding cannot be written as they are.
+        message = message.encode("utf-8", "backslashreplace").decode("utf-8")
         if not skip or len(bad) == len(paths):
             or_skip = ", or set DATASETS.SKIP_CORRUPT True" if skippable else ""
             raise UserError(f"{message}: replace or remove them{or_skip}")
