@@ -76,6 +76,22 @@ def test_unlabelled_images_are_adapted_to_here_and_evaluated_elsewhere(
     assert metrics == evaluate_only(own_cfg(synthetic_root, folders / "run", *station))
 
 
+def test_the_direct_transfer_alone_needs_no_training_images_of_the_target(
+    folders, synthetic_root, monkeypatch
+):
+    root = folders / "both"
+    root.mkdir()
+    (root / "DukeMTMC-reID").symlink_to(folders / "training" / "DukeMTMC-reID")
+    (root / "Market-1501-v15.09.15").symlink_to(folders / "testing" / "Market-1501-v15.09.15")
+    monkeypatch.setenv("FASTREID_DATASETS", str(root))
+    cfg = own_cfg(synthetic_root, folders / "run", "DATASETS.TESTS", "Market1501", "NPLP.ITERATIONS", 0)
+    prepare_output(cfg)
+    assert set(run(cfg, cfg, resume=False)) == {"direct_transfer"}
+    assert run(cfg, cfg, resume=True) == run(cfg, cfg, resume=True)
+    with pytest.raises(UserError, match="bounding_box_train', which does not exist"):
+        run(own_cfg(synthetic_root, folders / "run", "DATASETS.TESTS", "Market1501"), cfg, resume=False)
+
+
 def test_unlabelled_images_are_no_source(folders, synthetic_root):
     cfg = own_cfg(
         synthetic_root, folders / "run", "DATASETS.TESTS", "()", "NPLP.SOURCE.DATASETS", "Market1501"

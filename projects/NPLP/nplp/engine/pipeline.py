@@ -47,7 +47,8 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, flo
         return _train_stock(cfg, base, test_sets, resume)
     # Looked at before the source model is trained, as it is what fails late otherwise.
     check_losses(cfg.MODEL.LOSSES.NAME)
-    target = load_training_items(cfg)
+    # Without an iteration the run ends after the direct transfer, which needs the test sets alone.
+    target = load_training_items(cfg) if cfg.NPLP.ITERATIONS else []
     weights = cfg.NPLP.SOURCE.WEIGHTS or cfg.MODEL.WEIGHTS
     seconds: dict[str, float] = {}
     if weights:
