@@ -50,6 +50,51 @@ def test_every_file_loads_and_is_valid(name):
     assert load(name).is_frozen()
 
 
+@pytest.mark.parametrize(
+    "key", ["DATASETS.NAMES", "DATASETS.TESTS", "NPLP.SOURCE.DATASETS", "MODEL.LOSSES.NAME"]
+)
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("Market1501", ("Market1501",)),
+        ("Market1501,MSMT17", ("Market1501", "MSMT17")),
+        ("(Market1501, MSMT17)", ("Market1501", "MSMT17")),
+        ("[Market1501]", ("Market1501",)),
+        ("('Market1501')", ("Market1501",)),
+        ("('Market1501',)", ("Market1501",)),
+        ("['Market1501', 'MSMT17']", ("Market1501", "MSMT17")),
+        ("()", ()),
+        ("", ()),
+    ],
+)
+def test_names_may_be_typed_without_pythons_punctuation(key, typed, read):
+    cfg = load("quickstart", key, typed)
+    for part in key.split("."):
+        cfg = cfg[part]
+    assert cfg == read
+
+
+def test_names_replace_none():
+    assert load("quickstart", "DATASETS.TESTS", "()", "DATASETS.TESTS", "MSMT17").DATASETS.TESTS == (
+        "MSMT17",
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "form"),
+    [
+        ("SOLVER.STEPS", "40", '"[40]"'),
+        ("SOLVER.STEPS", "many", "\"['many']\""),
+        ("INPUT.SIZE_TRAIN", "128", '"[128]"'),
+        ("DATASETS.TESTS", "5", '"[5]"'),
+    ],
+)
+def test_one_value_where_several_are_needed_shows_the_form(key, typed, form):
+    with pytest.raises(UserError, match=f"'{key} {typed}': ") as caught:
+        load("quickstart", key, typed)
+    assert str(caught.value).endswith(f"; it takes several values: {key} {form}")
+
+
 @pytest.mark.parametrize(("name", "task"), TASKS.items())
 def test_leaves_name_their_task(name, task):
     cfg = load(name)

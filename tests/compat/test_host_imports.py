@@ -213,6 +213,34 @@ def test_the_toolbox_imports_and_bridging_twice_changes_nothing(run_script):
     assert printed.split() == ["nplp", "True", "False", "False"]
 
 
+@pytest.mark.parametrize("first", ["fastreid", "fastreid.engine", "fastreid.modeling"])
+def test_the_toolbox_may_be_imported_before_even_in_vain(run_script, first):
+    printed = run_script(
+        f"""
+        import importlib, sys
+        import fastreid.config
+        try:
+            importlib.import_module("{first}")
+        except Exception:
+            pass
+        own = fastreid.config.CfgNode
+        import nplp.engine.pipeline
+        import fastreid, fastreid.data.build, fastreid.evaluation
+        from nplp.data.datasets import DATASET_REGISTRY
+        assert fastreid.config.CfgNode is own
+        assert fastreid.evaluation.reid_evaluation.compile_helper.__module__.startswith("nplp")
+        assert fastreid.modeling.backbones.build.BACKBONE_REGISTRY.get("build_narrow_resnet_backbone")
+        assert fastreid.data.build.DATASET_REGISTRY is DATASET_REGISTRY
+        for name, module in list(sys.modules.items()):
+            package, _, child = name.rpartition(".")
+            if name.startswith("fastreid."):
+                assert getattr(sys.modules[package], child, None) is not None, name
+        print("whole")
+        """
+    )
+    assert printed.split()[-1] == "whole"
+
+
 def test_without_the_toolbox_nothing_happens_and_the_command_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "fastreid", None)
     compat.apply()

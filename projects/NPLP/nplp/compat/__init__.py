@@ -16,6 +16,7 @@ from nplp.compat.imports import (
     bridge_numpy_bool,
     bridge_torchvision,
     faiss_later,
+    forget_half_imported,
     old_collections_names,
     old_torch_six,
     scikit_learn_later,
@@ -31,13 +32,15 @@ INSTALL_COMMAND = "pip install --no-deps fastreid==1.4.0"
 def apply() -> None:
     """Import the toolbox and bridge what is missing; do nothing where it is not installed.
 
-    Call it before anything else imports ``fastreid``. It may be called again.
+    It may be called again, and after ``fastreid`` was imported, be it in vain: on a modern stack its engine
+    cannot be imported before.
 
     Raises:
         ImportError: if fastreid is installed but something that it needs is not.
     """
     if importlib.util.find_spec("fastreid") is None:
         return
+    forget_half_imported()
     bridge_numpy_bool()
     bridge_torchvision()
     with (

@@ -18,6 +18,7 @@ __all__ = [
     "bridge_numpy_bool",
     "bridge_torchvision",
     "faiss_later",
+    "forget_half_imported",
     "old_collections_names",
     "old_torch_six",
     "scikit_learn_later",
@@ -25,6 +26,29 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+
+def forget_half_imported() -> list[str]:
+    """Forget what is left of an import of the toolbox that failed; return the modules' names.
+
+    Where a program imports ``fastreid.engine`` before this package, the import fails, and python takes the
+    packages out again but not the modules in them that were whole by then. The next import would find these
+    without setting them on their packages, so that ``fastreid.evaluation.reid_evaluation`` could be imported
+    and yet be no attribute of ``fastreid.evaluation``. Modules whose packages are there are left alone.
+    """
+    left = [
+        name
+        for name in sys.modules
+        if name.startswith("fastreid.") and any(parent not in sys.modules for parent in _parents(name))
+    ]
+    for name in left:
+        del sys.modules[name]
+    return left
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def bridge_torchvision() -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from nplp.data.images import why_unreadable
 from nplp.errors import UserError
 
 __all__ = ["verify_images"]
@@ -54,6 +55,8 @@ def verify_images(
             f"{len(bad)} of {len(paths)} images of {what} cannot be read, in {Path(paths[0]).parent}: "
             f"{', '.join(named[:NAMED_AT_MOST])}{rest}"
         )
+        # Names that are not of the system's encoding cannot be written as they are.
+        message = message.encode("utf-8", "backslashreplace").decode("utf-8")
         if not skip or len(bad) == len(paths):
             or_skip = ", or set DATASETS.SKIP_CORRUPT True" if skippable else ""
             raise UserError(f"{message}: replace or remove them{or_skip}")
@@ -72,10 +75,9 @@ def _fault(path: str) -> str:
             if image.mode.startswith(("I", "F")):
                 return "more than 8 bits a channel, convert it"
             image.convert("RGB")
-    except Image.DecompressionBombError:
-        return "too many pixels"
-    except Image.UnidentifiedImageError:
-        return "not an image"
-    except (OSError, SyntaxError, ValueError) as error:
-        return f"damaged: {' '.join(str(error).split())[:80] or type(error).__name__}"
+    except MemoryError:
+        raise
+    # Decoders of damaged files raise errors of every kind.
+    except Exception as error:  # noqa: BLE001
+        return why_unreadable(error)
     return ""

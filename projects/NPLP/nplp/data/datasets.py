@@ -1,12 +1,10 @@
-"""Data sets by name: the toolbox's benchmarks and the built-in synthetic domains, checked for people.
-
-An item is ``(image path, identity, camera)`` as in the toolbox: the identity and the camera are strings
-in a training set and integers in the query and gallery sets.
-"""
+"""Data sets by name: the toolbox's benchmarks and the built-in synthetic domains, checked for people."""
 
 import logging
 import os
 import re
+import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,11 +16,22 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
 from nplp.compat.processes import from_main_process
+from nplp.data.benchmarks import BENCHMARKS, FOLDERS, MissingError, read_benchmark, read_folder
 from nplp.data.checks import verify_images
+from nplp.data.items import (
+    UNKNOWN_IDENTITY,
+    Item,
+    Subset,
+    describe,
+    describe_left_out,
+    with_names,
+    with_numbers,
+)
 from nplp.data.synthetic import DomainSpec, DomainStyle, default_cache_root, ensure_domain
 from nplp.errors import UserError
 
 __all__ = [
+    "SUBSETS",
     "SYNTHETIC",
     "UNKNOWN_IDENTITY",
     "Item",
@@ -40,12 +49,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-Item = tuple[str, Any, Any]
-
-JUNK = -1
-UNKNOWN_IDENTITY = "unknown"
-"""The identity of a training image that nobody has labelled."""
-MARKET_NAME = re.compile(r"^(-?\d+)_c(\d+)")
+SUBSETS = ("train", "query", "gallery")
 
 
 @dataclass(frozen=True)
@@ -80,22 +84,11 @@ class _SyntheticDomain(ImageDataset):
         cache = Path(cache_root or default_cache_root())
         from_main_process(partial(ensure_domain, spec, cache, progress=True))
         self.folder = ensure_domain(spec, cache)
-        super().__init__(
-            self._read("bounding_box_train", is_train=True),
-            self._read("query"),
-            self._read("bounding_box_test"),
-        )
+        super().__init__(*(self.read(subset).items for subset in SUBSETS))
 
-    def _read(self, subfolder: str, is_train: bool = False) -> list[Item]:
-        items: list[Item] = []
-        for path in sorted((self.folder / subfolder).glob("*.jpg")):
-            identity, camera = (int(part) for part in MARKET_NAME.match(path.name).groups())  # type: ignore[union-attr]
-            if identity == JUNK:
-                continue
-            prefix = f"synth{self.domain}_"
-            key = (f"{prefix}{identity}", f"{prefix}{camera - 1}") if is_train else (identity, camera - 1)
-            items.append((str(path), *key))
-        return items
+    def read(self, subset: str) -> Subset:
+        """Return what a subset holds, and what was left out."""
+        return read_folder(str(self.folder / FOLDERS[subset]), subset, f"synth{self.domain}")
 
 
 @DATASET_REGISTRY.register()
@@ -124,54 +117,93 @@ SYNTHETIC = (SynthPlaza.__name__, SynthStation.__name__, SynthCampus.__name__)
 """Names of the built-in domains."""
 
 
-def load_dataset(cfg: CfgNode, name: str) -> ReidData:
+def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> ReidData:
     """Return the data set registered as ``name``, read from ``FASTREID_DATASETS`` (default ``datasets``).
 
+    Says in one line a subset what was found and what was left out.
+
+    Args:
+        cfg: the configuration; ``DATASETS.SYNTHETIC`` is read.
+        name: of the toolbox's registry.
+        subsets: of :data:`SUBSETS`, those that are used. The others are empty; their files may be missing.
+
     Raises:
-        UserError: for an unknown name, a missing folder or file, file names that do not parse, or a
-            training, query or gallery set without an image.
+        UserError: for an unknown name, a missing folder or file, items that are none, or a subset without an
+            image.
     """
     root = os.environ.get("FASTREID_DATASETS", "datasets")
     factory = _find(name)
     if isinstance(factory, type) and issubclass(factory, _SyntheticDomain):
         spec = _synthetic_spec(cfg, factory.domain, factory.larger)
         data = factory(spec=spec, cache_root=cfg.DATASETS.SYNTHETIC.ROOT)
-        subsets = _subsets(data)
+        found = {subset: data.read(subset) for subset in subsets}
+    elif name in BENCHMARKS:
+        found = _read_benchmark(name, subsets, root)
     else:
-        subsets = _read_folders(factory, name, root)
-    for subset, items in subsets.items():
-        if not items:
+        found = _read_registered(factory, name, subsets, root)
+    for subset, read in found.items():
+        if not read.items:
             raise UserError(
-                f"{name}: the {subset} set under {root!r} holds no image: "
-                "see datasets/README.md for the layout"
+                f"{name}: the {subset} set in {read.source} holds no image that can be used"
+                f"{describe_left_out(read)}: see datasets/README.md for the layout"
             )
-    return ReidData(name, **subsets)
+    items = {subset: read.items for subset, read in found.items()}
+    if "train" in items:
+        items["train"] = with_names(items["train"], name)
+    items.update(with_numbers({subset: part for subset, part in items.items() if subset != "train"}, name))
+    for subset, read in found.items():
+        logger.info("%s", describe(name, subset, items[subset], read))
+    return ReidData(name, **{subset: items.get(subset, []) for subset in SUBSETS})
 
 
-def _subsets(data: Any) -> dict[str, list[Item]]:
-    subsets = {subset: getattr(data, subset) for subset in ("train", "query", "gallery")}
-    return {subset: sorted(items, key=lambda item: item[0]) for subset, items in subsets.items()}
-
-
-def _read_folders(factory: Any, name: str, root: str) -> dict[str, list[Item]]:
+def _read_benchmark(name: str, subsets: Sequence[str], root: str) -> dict[str, Subset]:
     try:
-        return _subsets(factory(root=root))
-    except (RuntimeError, AssertionError, OSError) as error:
-        raise UserError(_missing(name, root, error)) from error
-    except (AttributeError, ValueError, IndexError) as error:
+        return {subset: read_benchmark(name, subset, root) for subset in subsets}
+    except MissingError as error:
+        raise UserError(_missing(name, root, repr(str(error)))) from error
+
+
+def _read_registered(factory: Any, name: str, subsets: Sequence[str], root: str) -> dict[str, Subset]:
+    """Read a data set by its own class, whatever that may raise."""
+    try:
+        data = factory(root=root)
+        return {subset: _items_of(getattr(data, subset), root) for subset in subsets}
+    except UserError:
+        raise
+    except Exception as error:
+        sought = re.search(r'"(.+)" is not found', str(error))
+        if isinstance(error, FileNotFoundError) or sought:
+            where = sought[1] if sought else getattr(error, "filename", None) or str(error)
+            raise UserError(_missing(name, root, repr(where))) from error
+        place = traceback.extract_tb(error.__traceback__)[-1]
         raise UserError(
-            f"{name}: a file name or list line under {root!r} does not follow the data set's naming "
-            f"({error}): see datasets/README.md for the layout"
+            f"{name}: {factory.__module__}.{factory.__qualname__} cannot read its images under {root!r} "
+            f"({type(error).__name__} in {place.filename}:{place.lineno}: {' '.join(str(error).split())}): "
+            "see there what it expects"
         ) from error
 
 
-def load_test_sets(cfg: CfgNode) -> list[ReidData]:
-    """Return the data sets of ``DATASETS.TESTS``, each of which can be evaluated.
+def _items_of(rows: Any, root: str) -> Subset:
+    items = [(os.fspath(path), identity, camera) for path, identity, camera in rows]
+    return Subset(sorted(items, key=lambda item: item[0]), source=repr(root))
+
+
+def load_test_sets(cfg: CfgNode, optional: bool = False) -> list[ReidData]:
+    """Return the query and gallery sets of ``DATASETS.TESTS``, each of which can be evaluated.
+
+    Args:
+        cfg: the configuration.
+        optional: whether there may be none.
 
     Raises:
-        UserError: as :func:`load_dataset`, or if no query of a set has a match in another camera.
+        UserError: as :func:`load_dataset`, if no query of a set has a match in another camera, or if no set
+            is named where one is needed.
     """
-    test_sets = [load_dataset(cfg, name) for name in cfg.DATASETS.TESTS]
+    if not cfg.DATASETS.TESTS:
+        if not optional:
+            raise UserError("DATASETS.TESTS names no data set to evaluate on, got (): name one, or more")
+        logger.info("DATASETS.TESTS names no data set: nothing is evaluated")
+    test_sets = [load_dataset(cfg, name, ("query", "gallery")) for name in cfg.DATASETS.TESTS]
     for data in test_sets:
         seen: dict[Any, set[Any]] = {}
         for _, identity, camera in data.gallery:
@@ -184,24 +216,27 @@ def load_test_sets(cfg: CfgNode) -> list[ReidData]:
     return test_sets
 
 
-def load_training_items(cfg: CfgNode, labelled: bool = True) -> list[Item]:
+def load_training_items(cfg: CfgNode, labelled: bool = False) -> list[Item]:
     """Return the training items of ``DATASETS.NAMES``, each image decoded once where ``VERIFY`` asks for it.
 
     Images that cannot be read are left out with ``SKIP_CORRUPT``.
 
     Args:
         cfg: the configuration.
-        labelled: whether identities are trained on. If not, a set whose images all have the same one, as
-            those who have none fill the field, has unknown ones.
+        labelled: whether each image must show a known person, as for training with identities. If not, a set
+            whose images all have the same one, as those who have none fill the field, has unknown ones.
 
     Raises:
-        UserError: as :func:`load_dataset`, or if an image cannot be read, or none can.
+        UserError: as :func:`load_dataset`, or if an image cannot be read, or none can, or if people are
+            unknown who must not be.
     """
     if not cfg.DATASETS.NAMES:
         raise UserError("DATASETS.NAMES and NPLP.SOURCE.DATASETS must name one data set or more, got ()")
     items: list[Item] = []
     for name in cfg.DATASETS.NAMES:
-        train = load_dataset(cfg, name).train
+        train = load_dataset(cfg, name, ("train",)).train
+        if labelled:
+            _check_known(name, train)
         if cfg.DATASETS.VERIFY or cfg.DATASETS.SKIP_CORRUPT:
             paths, skip = [item[0] for item in train], cfg.DATASETS.SKIP_CORRUPT
             bad = from_main_process(partial(verify_images, paths, f"{name}'s training set", skip=skip))
@@ -223,6 +258,16 @@ def _without_constant_identity(items: list[Item], name: str) -> list[Item]:
         *identities,
     )
     return [(path, UNKNOWN_IDENTITY, camera) for path, _, camera in items]
+
+
+def _check_known(name: str, items: list[Item]) -> None:
+    unknown = [path for path, identity, _ in items if identity == UNKNOWN_IDENTITY]
+    if unknown:
+        raise UserError(
+            f"{name}: {len(unknown)} of {len(items)} training images have no identity (-1), first "
+            f"{unknown[0]!r}: training with identities needs all of them; remove these images or use "
+            "another source"
+        )
 
 
 def verify_test_sets(cfg: CfgNode, test_sets: list[ReidData]) -> None:
@@ -268,9 +313,7 @@ def _synthetic_spec(cfg: CfgNode, domain: str, larger: int) -> DomainSpec:
         raise UserError(f"DATASETS.SYNTHETIC: {error}") from error
 
 
-def _missing(name: str, root: str, error: Exception) -> str:
-    sought = re.search(r'"(.+)" is not found', str(error))
-    where = repr(sought.group(1)) if sought else f"its folder under {root!r} ({error})"
+def _missing(name: str, root: str, where: str) -> str:
     return (
         f"{name}: looked for {where}, which does not exist; FASTREID_DATASETS sets the folder that holds "
         f"the data sets (now {root!r}); `make quickstart` needs no data set"

@@ -16,7 +16,6 @@ import torch
 from fastreid.config import CfgNode
 from fastreid.data.build import fast_batch_collator
 from fastreid.data.common import CommDataset
-from fastreid.data.data_utils import read_image
 from fastreid.data.samplers import InferenceSampler
 from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
@@ -24,6 +23,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from nplp.compat.processes import end_with_parent
 from nplp.data.datasets import Item
+from nplp.data.images import UnreadableImageError, read_rgb
 from nplp.data.samplers import (
     ACROSS_CAMERAS,
     IDENTITIES,
@@ -64,12 +64,11 @@ class ImageSet(CommDataset):
         """
         path, identity, camera = self.img_items[index]
         try:
-            # Without a format the toolbox leaves four channels to CMYK, and numbers of colours to palettes.
-            image = read_image(path, "RGB")
-        except (OSError, SyntaxError) as error:
+            image = read_rgb(path)
+        except UnreadableImageError as error:
             raise UserError(
-                f"{path!r} cannot be read any more ({getattr(error, 'strerror', None) or error}): "
-                "put it back; what was saved is kept, --resume goes on from it"
+                f"{path!r} cannot be read any more ({error.reason}): put it back; what was saved is kept, "
+                "--resume goes on from it"
             ) from error
         return {"images": self.transform(image), "targets": identity, "camids": camera, "img_paths": path}
 

@@ -43,14 +43,15 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, flo
         UserError: for whatever a user can set right.
     """
     warn_of_ignored(cfg)
-    test_sets = load_test_sets(cfg)
+    test_sets = load_test_sets(cfg, optional=True)
     announce_evaluation(cfg, test_sets)
     verify_test_sets(cfg, test_sets)
     if cfg.MODEL.META_ARCHITECTURE != "NPLP":
         return _train_stock(cfg, base, test_sets, resume)
     # Looked at before the source model is trained, as it is what fails late otherwise.
     check_losses(cfg.MODEL.LOSSES.NAME)
-    target = load_training_items(cfg, labelled=False)
+    # Without an iteration the run ends after the direct transfer, which needs the test sets alone.
+    target = load_training_items(cfg) if cfg.NPLP.ITERATIONS else []
     weights = cfg.NPLP.SOURCE.WEIGHTS or cfg.MODEL.WEIGHTS
     seconds: dict[str, float] = {}
     if weights:

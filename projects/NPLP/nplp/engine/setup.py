@@ -1,10 +1,13 @@
 """From a command line to a running process: configuration, logging, output folder."""
 
 import argparse
+import ast
+import functools
 import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -82,12 +85,34 @@ def _merge_file(cfg: CfgNode, path: str, option: str = "--config-file") -> None:
 
 
 def _merge(cfg: CfgNode, pair: list[str], shown: str) -> None:
+    key, value = pair
+    present = functools.reduce(lambda node, part: getattr(node, part, None), key.split("."), cfg)
+    names = isinstance(present, tuple) and all(isinstance(name, str) for name in present)
     try:
-        cfg.merge_from_list(pair)
+        cfg.merge_from_list([key, _names_in(value) if names else value])
     except AssertionError as error:
         raise UserError(f"unknown key in {shown!r}: {_first_line(error)}") from error
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{shown!r}: {_first_line(error)}") from error
+        form = f'; it takes several values: {key} "[{_read(value)!r}]"'
+        several = isinstance(present, list | tuple)
+        raise UserError(f"{shown!r}: {_first_line(error)}{form if several else ''}") from error
+
+
+def _read(value: str) -> Any:
+    """Return what python reads in a value, or the text itself."""
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def _names_in(value: str) -> Any:
+    """Return the names in ``A``, ``A,B`` or ``(A, B)`` as a tuple; what is no text, as python reads it."""
+    read = _read(value)
+    if not isinstance(read, str):
+        return read
+    names = (name.strip().strip("'\"") for name in read.strip("()[] ").split(","))
+    return tuple(filter(None, names))
 
 
 def _first_line(error: Exception) -> str:

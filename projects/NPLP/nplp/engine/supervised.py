@@ -22,9 +22,9 @@ def load_labelled(cfg: CfgNode) -> tuple[list[Item], np.ndarray, np.ndarray]:
     """Return the items of ``DATASETS.NAMES`` with contiguous identities and cameras, ``[N]`` int64 each.
 
     Raises:
-        UserError: if an image cannot be read, or fewer than two identities are there.
+        UserError: if an image cannot be read or has no identity, or fewer than two identities are there.
     """
-    items = load_training_items(cfg)
+    items = load_training_items(cfg, labelled=True)
     names, labels = np.unique([str(item[1]) for item in items], return_inverse=True)
     if len(names) < 2:
         raise UserError(

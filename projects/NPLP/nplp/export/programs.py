@@ -1,5 +1,6 @@
 """Writes the programs of a bundle, compares each with the model and measures what it loses."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from nplp.export.converters import FORMATS, export_float16, export_int8, export_
 from nplp.export.running import LEAST_COSINE, OnnxModel, check_agreement
 
 __all__ = ["CALIBRATION_IMAGES", "IN_BYTES", "format_programs", "target_crops", "write_programs"]
+
+logger = logging.getLogger(__name__)
 
 CALIBRATION_IMAGES = 256
 IN_BYTES = ("int8-dynamic", "int8-calibrated")
@@ -53,7 +56,7 @@ def write_programs(
     if not formats:
         return {}
     height, width = cfg.INPUT.SIZE_TEST
-    crops = target_crops(cfg, test_sets)
+    crops = target_crops(cfg, test_sets, substitute="int8-calibrated" not in formats)
     if "int8-calibrated" in formats and not len(crops):
         raise UserError("--formats int8-calibrated needs images of DATASETS.NAMES: leave --no-evaluate out")
     found: dict[str, dict[str, Any]] = {}
@@ -81,15 +84,31 @@ def write_programs(
     return found
 
 
-def target_crops(cfg: CfgNode, test_sets: list[ReidData]) -> np.ndarray:
+def target_crops(cfg: CfgNode, test_sets: list[ReidData], substitute: bool = False) -> np.ndarray:
     """Return images [N, H, W, 3] uint8 spread evenly over the training set; none without evaluation.
 
     They are read and resized as those that the model is evaluated on.
+
+    Args:
+        cfg: the configuration; ``DATASETS.NAMES`` and ``INPUT.SIZE_TEST`` are read.
+        test_sets: those evaluated on.
+        substitute: whether the first gallery may stand in for a training set that cannot be read.
+
+    Raises:
+        UserError: as :func:`load_training_items`, or if an image cannot be read.
     """
     height, width = cfg.INPUT.SIZE_TEST
     if not test_sets:
         return np.zeros((0, height, width, 3), np.uint8)
-    items = load_training_items(cfg)
+    try:
+        items = load_training_items(cfg)
+    except UserError as error:
+        if not substitute:
+            raise
+        logger.info(
+            "Programs are compared on images of the gallery, as for training there are none: %s", error
+        )
+        items = test_sets[0].gallery
     chosen = np.unique(np.linspace(0, len(items) - 1, CALIBRATION_IMAGES).astype(int))
     images = ImageSet(items, build_transforms(cfg, is_train=False))
     return np.stack([images[i]["images"].permute(1, 2, 0).to(torch.uint8).numpy() for i in chosen])

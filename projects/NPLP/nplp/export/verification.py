@@ -88,7 +88,7 @@ def verify_bundle(
         yield _compare_weights(bundle, model)
         what = "data"
         test_sets = load_test_sets(cfg) if measure else []
-        crops = target_crops(cfg, test_sets)[:64]
+        crops = target_crops(cfg, test_sets, substitute=True)[:64]
     except UserError as error:
         yield Check(what, False, str(error))
         return

@@ -7,6 +7,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
+from nplp.data.images import UnreadableImageError, read_rgb
+
 __all__ = ["SPRITE_CELL", "data_uri", "read_crop", "sprite", "thumbnail"]
 
 HEIGHT, WIDTH = 96, 48
@@ -17,11 +19,10 @@ COLUMNS = 30
 
 
 def read_crop(path: str, size: tuple[int, int]) -> Image.Image:
-    """Return an image at a size; a grey area where it cannot be read."""
+    """Return an image, upright, at a size; a grey area where it cannot be read."""
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError):
+        return read_rgb(path).resize(size, Image.Resampling.BILINEAR)
+    except UnreadableImageError:
         return Image.new("RGB", size, (128, 128, 128))
 
 

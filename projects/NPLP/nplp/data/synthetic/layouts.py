@@ -11,7 +11,7 @@ from nplp.data.synthetic.writer import MARKET_FOLDERS, market_name, write_images
 
 __all__ = ["write_duke", "write_market", "write_msmt17"]
 
-# What the toolbox's readers accept.
+# What the published data have, and the toolbox's own readers accept.
 _MARKET_CAMERAS, _MARKET_IDENTITIES, _DUKE_CAMERAS = 6, 1501, 8
 # Every tenth identity's images go to MSMT17's validation list.
 _VALIDATION_PERIOD = 10

@@ -1,0 +1,131 @@
+"""What a data set is made of, how it is told, and identities and cameras of one kind each.
+
+An item is ``(image path, identity, camera)`` as in the toolbox: the identity and the camera are strings
+in a training set and integers in the query and gallery sets.
+"""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nplp.errors import UserError
+
+__all__ = [
+    "UNKNOWN_IDENTITY",
+    "Item",
+    "Subset",
+    "describe",
+    "describe_left_out",
+    "with_names",
+    "with_numbers",
+]
+
+Item = tuple[str, Any, Any]
+
+UNKNOWN_IDENTITY = "unknown"
+"""The identity of a training image of which nobody knows who it shows."""
+
+NAMELESS = (None, "", "-1", -1)
+"""What data sets call an unknown person."""
+
+
+@dataclass
+class Subset:
+    """What was found of a training, query or gallery set.
+
+    Attributes:
+        items: in the order of their paths.
+        left_out: paths of the files that are not among them, by the reason.
+        source: the folder, and what else tells where the items came from; for a message.
+    """
+
+    items: list[Item]
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    source: str = ""
+
+    def leave_out(self, reason: str, path: str) -> None:
+        """Count a file that is no item."""
+        self.left_out.setdefault(reason, []).append(path)
+
+
+def describe(name: str, subset: str, items: list[Item], found: Subset) -> str:
+    """Return in one line what a subset holds, and what was left out."""
+    people = {item[1] for item in items} - {UNKNOWN_IDENTITY}
+    unknown = sum(item[1] == UNKNOWN_IDENTITY for item in items)
+    counts = [
+        _counted(len(items), "image", "images"),
+        _counted(len(people), "person", "people") if people else "",
+        _counted(unknown, "image of nobody known", "images of nobody known") if unknown else "",
+        _counted(len({item[2] for item in items}), "camera", "cameras"),
+    ]
+    shown = ", ".join(filter(None, counts))
+    return f"{name}, {subset}: {shown}, from {found.source}{describe_left_out(found)}"
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def describe_left_out(found: Subset) -> str:
+    """Return how many files were left out and why, naming the first of each; empty where none was."""
+    if not found.left_out:
+        return ""
+    reasons = [
+        f"{len(paths):,} {reason} (first {os.path.basename(paths[0])!r})"
+        for reason, paths in found.left_out.items()
+    ]
+    total = _counted(sum(map(len, found.left_out.values())), "file", "files")
+    return f"; {total} left out: {', '.join(reasons)}"
+
+
+def with_names(items: list[Item], name: str) -> list[Item]:
+    """Return a training set's items with strings for identities and cameras.
+
+    Numbers get the data set's name before them: the same number is another person in another data set.
+    """
+    return [
+        (
+            path,
+            UNKNOWN_IDENTITY if identity in NAMELESS else _named(identity, name),
+            _named(camera, name),
+        )
+        for path, identity, camera in items
+    ]
+
+
+def _named(value: Any, name: str) -> str:
+    return value if isinstance(value, str) else f"{name}_{value}"
+
+
+def with_numbers(subsets: dict[str, list[Item]], name: str) -> dict[str, list[Item]]:
+    """Return query and gallery with integers for identities and cameras.
+
+    Integers stay as they are. Where there are others, or integers beyond 64 bits, all of a kind are numbered
+    from 0 in the order of their text, the same in both sets.
+
+    Raises:
+        UserError: for an identity or a camera that is neither an integer nor text.
+    """
+    items = [item for part in subsets.values() for item in part]
+    people, cameras = (_numbers(items, place, name) for place in (1, 2))
+    return {
+        subset: [(path, people[identity], cameras[camera]) for path, identity, camera in part]
+        for subset, part in subsets.items()
+    }
+
+
+def _numbers(items: list[Item], place: int, name: str) -> dict[Any, int]:
+    """Return the number of each identity (``place`` 1) or camera (``place`` 2)."""
+    for item in items:
+        if not isinstance(item[place], int | np.integer | str):
+            what = "identity" if place == 1 else "camera"
+            raise UserError(
+                f"{name}: the {what} of {item[0]!r} is {item[place]!r}: it must be an integer or text"
+            )
+    values = {item[place] for item in items}
+    if all(isinstance(value, int | np.integer) and abs(int(value)) < 2**63 for value in values):
+        return {value: int(value) for value in values}
+    in_order = sorted(values, key=lambda value: (str(value), isinstance(value, str)))
+    return {value: number for number, value in enumerate(in_order)}
