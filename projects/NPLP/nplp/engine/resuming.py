@@ -50,18 +50,17 @@ END = ("NPLP.ITERATIONS", "NPLP.STARTUP_ITERATIONS", "SOLVER.MAX_EPOCH")
 
 RATES = (
     "SOLVER.BASE_LR",
-    "SOLVER.BIAS_LR_FACTOR",
     "SOLVER.ETA_MIN_LR",
     "SOLVER.GAMMA",
-    "SOLVER.HEADS_LR_FACTOR",
     "SOLVER.MOMENTUM",
     "SOLVER.NESTEROV",
     "SOLVER.STEPS",
-    "SOLVER.WEIGHT_DECAY",
-    "SOLVER.WEIGHT_DECAY_BIAS",
-    "SOLVER.WEIGHT_DECAY_NORM",
 )
-"""Keys whose values the optimiser and the scheduler hold; a checkpoint brings back the old ones."""
+"""Keys whose values the optimiser and the scheduler hold; a checkpoint brings back the old ones.
+
+Not among them are those by which the optimiser groups the weights, such as ``SOLVER.HEADS_LR_FACTOR``: what a
+checkpoint holds of other groups does not fit.
+"""
 
 TRAINING = (
     *RATES,
