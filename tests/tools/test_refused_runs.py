@@ -121,7 +121,7 @@ RESUMED = {
     "another seed": (nothing, {"SEED": 7}, "SEED 0 there, 7 now"),
     "another optimiser": (nothing, {"SOLVER.OPT": "SGD"}, "SOLVER.OPT 'Adam' there, 'SGD' now"),
     "another distance": (nothing, {"NPLP.DISTANCE": "euclidean"}, "NPLP.DISTANCE"),
-    "another measure": (nothing, {"TEST.METRIC": "euclidean"}, "TEST.METRIC"),
+    "another measure": (nothing, {"TEST.METRIC": "cosine"}, "TEST.METRIC"),
     "other steps of an epoch": (nothing, {"NPLP.STEPS_PER_EPOCH": 3}, "NPLP.STEPS_PER_EPOCH"),
     "another warm-up": (nothing, {"SOLVER.WARMUP_ITERS": 5}, "SOLVER.WARMUP_ITERS"),
     "another schedule of the source": (

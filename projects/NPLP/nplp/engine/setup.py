@@ -32,12 +32,12 @@ def load_config(args: argparse.Namespace) -> CfgNode:
     Raises:
         UserError: for a missing or malformed file, an unknown key or a value of the wrong type or range.
     """
+    _check_pairs(args.opts)
     cfg = get_cfg()
     add_nplp_config(cfg)
     _merge_file(cfg, args.config_file)
     for overlay in getattr(args, "overlay", ()):
         _merge_file(cfg, overlay, "--overlay")
-    _check_pairs(args.opts)
     cfg.MODEL.WEIGHTS = _weights_beside(cfg, args.config_file)
     for key, value in zip(args.opts[::2], args.opts[1::2], strict=True):
         _merge(cfg, [key, value], f"{key} {value}")
