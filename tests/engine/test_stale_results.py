@@ -88,6 +88,27 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(started):
     assert not list(folder.glob("model_iteration_*"))
 
 
+def test_a_source_model_alone_is_evaluated_again_in_its_place(started):
+    folder = started("run", "NPLP.ITERATIONS", 0)
+    before = results(folder)
+    started("run", "NPLP.ITERATIONS", 0, resume=True)
+    assert results(folder) == before
+    assert not (folder / "earlier_runs").exists()
+    started("run", "NPLP.ITERATIONS", 2, resume=True, stop=(1, 1))
+    assert not (folder / "model_final.pth").exists()
+    assert (folder / "earlier_runs" / "0001" / "model_final.pth").exists()
+    assert (folder / "source" / "model_final.pth").exists()
+
+
+def test_results_without_models_are_not_taken_for_those_of_a_run_begun_again(started):
+    folder = started("run", "NPLP.ITERATIONS", 1)
+    for path in folder.glob("*.pth"):
+        path.unlink()
+    started("run", "NPLP.ITERATIONS", 1, resume=True, stop=(1, 1))
+    assert (folder / "earlier_runs" / "0001" / "results.json").exists()
+    assert (folder / "source" / "model_final.pth").exists()
+
+
 def test_an_end_before_the_last_iteration_is_evaluated_as_the_end(started):
     folder = started("run", "NPLP.ITERATIONS", 4, stop=(1, 2))
     assert results(folder)["final"] is None

@@ -82,7 +82,9 @@ class _Start:
             UserError: if an earlier run cannot be kept aside, or the weights are a file of it.
         """
         place = self.folder.path
-        aside = not self.resume or self._holds_end()
+        # A source model alone is evaluated again, where it still is all that is asked for.
+        again = not cfg.NPLP.ITERATIONS and not self._holds_adaptation()
+        aside = not self.resume or (self._holds_end() and not again)
         staying = "source" if self.resume else ""
         if weights and aside:
             inside = os.path.relpath(os.path.realpath(resolve_weights(weights)), os.path.realpath(place))
@@ -110,7 +112,12 @@ class _Start:
 
     def _holds_end(self) -> bool:
         """Tell whether a run has ended in the folder; without a checkpoint it can only be kept aside."""
-        return any(self.folder.path.glob("model_final*.pth"))
+        return any(self.folder.path.glob("model_final*.pth")) or self._holds_adaptation()
+
+    def _holds_adaptation(self) -> bool:
+        """Tell whether an adaptation has ended in the folder."""
+        results = self.folder.path / "results.json"
+        return results.is_file() and '"final"' in results.read_text(encoding="utf-8", errors="replace")
 
 
 def _train_nplp(
