@@ -197,8 +197,9 @@ class AdaptationTrainer(ReidTrainer):
         """Evaluate the model as the final one, where it was not known to be when it was evaluated."""
         if not self._end_unknown:
             return
+        ends_startup = self.cfg.NPLP.STARTUP_ITERATIONS == self.cfg.NPLP.ITERATIONS
         with EventStorage(self.iter) as self.storage:
-            self._evaluate_as("final")
+            self._evaluate_as(*("startup",) * ends_startup, "final")
         if self.trace.enabled:
             self._trace_end()
 
