@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--config-file", required=True, metavar="FILE", help="configuration, such as those in configs/NPLP"
+        "--config-file", default="", metavar="FILE", help="configuration, such as those in configs/NPLP"
     )
     parser.add_argument(
         "--overlay",
@@ -38,6 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove an earlier run in OUTPUT_DIR (default: keep it in OUTPUT_DIR/earlier_runs)",
     )
     parser.add_argument(
         "--eval-only",
@@ -69,7 +74,7 @@ def main(args: argparse.Namespace) -> None:
     from nplp.data.loaders import workers_watched
     from nplp.engine.interruption import Interrupted, stopped_by_signals
     from nplp.engine.pipeline import evaluate_only, run
-    from nplp.engine.setup import base_config, configure_logging, load_config, prepare_output
+    from nplp.engine.setup import base_config, configure_logging, load_config
 
     # Around the message too, which a signal that comes twice must not cut off.
     with stopped_by_signals():
@@ -80,9 +85,8 @@ def main(args: argparse.Namespace) -> None:
                     configure_logging(cfg, to_file=False)
                     evaluate_only(cfg)
                     return
-                prepare_output(cfg)
                 configure_logging(cfg)
-                run(cfg, base_config(args.config_file), resume=args.resume)
+                run(cfg, base_config(args.config_file), resume=args.resume, overwrite=args.overwrite)
         except Interrupted as interrupted:
             if _speaks():
                 sys.stderr.write(f"\ntrain_net: stopped by {interrupted}{_how_to_go_on(args)}\n")
@@ -100,7 +104,7 @@ def _how_to_go_on(args: argparse.Namespace) -> str:
     """Return what to type to go on after an interruption."""
     if args.eval_only:
         return ""
-    options = [option for option in sys.argv[1:] if option != "--resume"]
+    options = [option for option in sys.argv[1:] if option not in ("--resume", "--overwrite")]
     # Before KEY VALUE, which takes all that follows.
     command = shlex.join(["python", sys.argv[0], "--resume", *options])
     return f"; what was saved is kept, go on with\n  {command}"
@@ -110,6 +114,8 @@ def command_line() -> None:
     """Parse the command line and start the processes; a user's mistake is one line and code 2."""
     parser = build_parser()
     args = parser.parse_args()
+    if args.resume and args.overwrite:
+        parser.exit(2, "train_net: --resume goes on with the run that --overwrite removes: leave one out\n")
     for option, value, holds, rule in (
         ("--num-gpus", args.num_gpus, args.num_gpus >= 1, "at least 1"),
         ("--num-machines", args.num_machines, args.num_machines >= 1, "at least 1"),

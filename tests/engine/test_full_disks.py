@@ -112,7 +112,7 @@ def test_a_limit_of_the_system_is_one_line(synthetic_root, tmp_path, limit):
 
 
 WRITERS = {
-    "config.yaml": ("pathlib.Path.write_text", "cannot be written"),
+    "config.yaml": ("nplp.engine.setup.write_atomically", "cannot be written"),
     "checkpoint": ("torch.save", "cannot be written"),
     "results.json": ("nplp.engine.checkpoint.os.fsync", "cannot be written"),
 }

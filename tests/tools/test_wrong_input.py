@@ -1,6 +1,7 @@
 """Wrong input of every kind to every tool: one line, exit code 2, no traceback, nothing half-written."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -217,10 +218,7 @@ def folder(tmp_path, monkeypatch):
     write_bad_files()
     before = {path.name for path in tmp_path.iterdir()}
     yield tmp_path
-    left = {path.name for path in tmp_path.iterdir()} - before
-    assert left <= {"run"}
-    written = {path.name for path in (tmp_path / "run").rglob("*")}
-    assert written <= {"config.yaml", "log.txt", "source"}
+    assert {path.name for path in tmp_path.iterdir()} == before
 
 
 def assert_one_line(code, shown, named):
@@ -326,6 +324,5 @@ def test_a_checkpoint_that_runs_code_is_refused(load_tool, call_tool, synthetic_
     words = [*tiny_options(synthetic_root, folder / "run"), "NPLP.SOURCE.WEIGHTS", "other.pth"]
     code, shown = call_tool(load_tool("train_net"), ["--config-file", CONFIG, "--resume", *words])
     assert_one_line(code, shown, "cannot be read as weights")
-    for path in (folder / "run").iterdir():
-        path.unlink()
+    shutil.rmtree(folder / "run")
     assert not (folder / "intruded").exists()

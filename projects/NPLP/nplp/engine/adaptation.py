@@ -2,12 +2,14 @@
 
 import logging
 from functools import partial
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
+import yaml
 from fastreid.config import CfgNode
 from fastreid.engine import hooks
 from fastreid.utils import comm
-from fastreid.utils.events import get_event_storage
+from fastreid.utils.events import EventStorage, get_event_storage
 
 from nplp.data.datasets import Item, ReidData, index_identities
 from nplp.data.extraction import extract_features
@@ -15,10 +17,14 @@ from nplp.engine.averaging import WeightAverage, WeightAverageHook
 from nplp.engine.evaluation import count_queries, evaluate
 from nplp.engine.events import log_line
 from nplp.engine.pseudo_labels import PseudoLabelHook
-from nplp.engine.records import RunRecord
+from nplp.engine.records import METRICS, RunRecord
+from nplp.engine.resuming import LABELLING, Difference, refuse_without_effect
 from nplp.engine.trace import Trace
 from nplp.engine.trainer import ReidTrainer
+from nplp.engine.writing import sha256_of
+from nplp.errors import UserError
 from nplp.evaluation.ranking import RankLists
+from nplp.export.zoo import resolve_weights
 from nplp.modeling import NPLP
 
 __all__ = ["AdaptationTrainer"]
@@ -41,6 +47,7 @@ class AdaptationTrainer(ReidTrainer):
             base: what ``results.json`` gives the differences in the configuration from.
         """
         self.record = RunRecord(queries=count_queries(test_sets))
+        self._end_unknown = False
         self._base = base
         self._test_sets = test_sets
         self._items = items
@@ -82,9 +89,126 @@ class AdaptationTrainer(ReidTrainer):
             self.average.restart()
         if comm.is_main_process():
             self.trace.begin()
+            self.record.source_sum = sha256_of(Path(resolve_weights(weights)))
         logger.info("Direct transfer of %s", weights)
         self._evaluate_as("direct_transfer")
         self.write_record()
+
+    def resume(self) -> bool:
+        """Load the last checkpoint, and return whether there was one; nothing is written.
+
+        What was final in a shorter run is not final in this one, and so with the end of the startup stage.
+
+        Raises:
+            UserError: as the trainer's; also for another source model, or another end of the startup stage
+                where that is past.
+        """
+        if not super().resume():
+            return False
+        results, options = self.record.results, self.cfg.NPLP
+        if self.start_epoch < self.max_epoch:
+            results.pop("final", None)
+            results.pop("final_ema", None)
+        self._end_unknown = self.start_epoch == self.max_epoch and "final" not in results
+        if self._startup_before != options.STARTUP_ITERATIONS:
+            results.pop("startup", None)
+            for line in self.record.history:
+                if line["iteration"] == options.STARTUP_ITERATIONS and set(METRICS) <= line.keys():
+                    results["startup"] = {metric: line[metric] for metric in METRICS}
+        return True
+
+    def means_nothing(self, key: str) -> bool:
+        """Tell whether a key is derived from others, or is looked at by :meth:`check_position`."""
+        return key in ("SOLVER.MAX_EPOCH", "MODEL.WEIGHTS") or key.startswith("NPLP.SOURCE.")
+
+    def shown_key(self, key: str) -> str:
+        """Return the key that a user sets for the number of epochs; other keys as they are."""
+        return "NPLP.ITERATIONS" if key == "SOLVER.MAX_EPOCH" else key
+
+    def old_end_name(self, epoch: int) -> str:
+        """Return the name of the iteration that a shorter run ended with."""
+        return f"iteration_{epoch // self.cfg.NPLP.EPOCHS_PER_ITERATION:04d}"
+
+    def check_position(
+        self, saved: dict[str, Any], then: dict[str, Any], changed: dict[str, Difference]
+    ) -> None:
+        """Check that the iterations that have begun are what they would have been in this run.
+
+        Raises:
+            UserError: naming settings that come too late.
+        """
+        options, begun = self.cfg.NPLP, int(saved["pseudo_labels"]["iteration"])
+        self._startup_before = int(then["NPLP"]["STARTUP_ITERATIONS"])
+        self._check_source(saved["record"].get("source_sum", ""), then)
+        if begun > options.ITERATIONS:
+            raise UserError(
+                f"NPLP.ITERATIONS {options.ITERATIONS}: the run in {self.cfg.OUTPUT_DIR!r} is in iteration "
+                f"{begun} already: give {begun} or more, or leave --resume out"
+            )
+        if min(begun, self._startup_before) != min(begun, options.STARTUP_ITERATIONS):
+            raise UserError(
+                f"NPLP.STARTUP_ITERATIONS {self._startup_before} there, {options.STARTUP_ITERATIONS} now: "
+                f"iteration {begun} has begun, so that the stage of an earlier one would be another: resume "
+                "with the old value, or leave --resume out"
+            )
+        super().check_position(saved, then, changed)
+        if begun == options.ITERATIONS:
+            reason = f"the last of {begun} iterations has its labels"
+            refuse_without_effect(changed, LABELLING, reason)
+        if options.EPSILON_UPDATE == "first":
+            reason = "NPLP.EPSILON_UPDATE 'first' keeps the first iteration's epsilon"
+            refuse_without_effect(changed, ("NPLP.ALPHA",), reason)
+
+    def _check_source(self, known: str, then: dict[str, Any]) -> None:
+        """Check that no other source model is asked for than the one that adaptation began with.
+
+        The weights themselves are not needed any more: where they are gone nothing is compared.
+
+        Args:
+            known: the SHA-256 sum of the weights it began with; empty in checkpoints of earlier versions.
+            then: the checkpoint's configuration.
+
+        Raises:
+            UserError: naming the keys that ask for another one.
+        """
+        present = self.cfg.NPLP.SOURCE.WEIGHTS or self.cfg.MODEL.WEIGHTS
+        before = then["NPLP"]["SOURCE"]["WEIGHTS"] or then["MODEL"]["WEIGHTS"]
+        if not present and not before:
+            settings = yaml.safe_load(self.cfg.dump())["NPLP"]["SOURCE"]
+            for key, value in settings.items():
+                if then["NPLP"]["SOURCE"].get(key, value) != value:
+                    raise UserError(
+                        f"NPLP.SOURCE.{key} {then['NPLP']['SOURCE'][key]!r} there, {value!r} now: that would "
+                        "change nothing, as adaptation has begun from the source model: resume with the old "
+                        "value, or leave --resume out"
+                    )
+        if not present or present == before:
+            return
+        path = Path(resolve_weights(present))
+        if known and path.is_file() and sha256_of(path) != known:
+            raise UserError(
+                f"NPLP.SOURCE.WEIGHTS {present!r} is another model than the one that the run in "
+                f"{self.cfg.OUTPUT_DIR!r} began with ({before or 'its own source model'!r}): name that one, "
+                "or leave --resume out"
+            )
+        logger.info("%s is not read: the adaptation in %s has begun", present, self.cfg.OUTPUT_DIR)
+
+    def go_on(self) -> None:
+        """Begin to write again after :meth:`resume`."""
+        super().go_on()
+        if comm.is_main_process():
+            self.trace.go_on()
+        self.write_record()
+
+    def complete(self) -> None:
+        """Evaluate the model as the final one, where it was not known to be when it was evaluated."""
+        if not self._end_unknown:
+            return
+        ends_startup = self.cfg.NPLP.STARTUP_ITERATIONS == self.cfg.NPLP.ITERATIONS
+        with EventStorage(self.iter) as self.storage:
+            self._evaluate_as(*("startup",) * ends_startup, "final")
+        if self.trace.enabled:
+            self._trace_end()
 
     def write_record(self) -> None:
         """Write the results files."""

@@ -1,8 +1,12 @@
 """The whole of Algorithm 1, from the source model to the adapted one, and evaluation alone."""
 
 import logging
+import os
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
+import yaml
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 from torch import nn
@@ -10,10 +14,15 @@ from torch import nn
 from nplp.config import source_config
 from nplp.data.datasets import ReidData, load_test_sets, load_training_items, verify_test_sets
 from nplp.engine.adaptation import AdaptationTrainer
-from nplp.engine.checkpoint import load_weights, read_checkpoint
+from nplp.engine.checkpoint import load_weights
 from nplp.engine.evaluation import announce_evaluation, count_queries, evaluate
+from nplp.engine.output_folder import CONFIG, OWN, OutputFolder, held
 from nplp.engine.records import RunRecord, format_results
-from nplp.engine.supervised import SupervisedTrainer
+from nplp.engine.resuming import WITHOUT_A_WORD, differences
+from nplp.engine.setup import prepare_output
+from nplp.engine.supervised import SupervisedTrainer, means_nothing_to_source, source_key
+from nplp.errors import UserError
+from nplp.export.zoo import resolve_weights
 from nplp.ignored import warn_of_ignored
 from nplp.modeling.meta_arch import check_losses
 
@@ -28,42 +37,113 @@ NECK = ("heads.neck.",)
 """Weights that make f_r of f_e: in training alone, so a model from the zoo has none."""
 
 
-def run(cfg: CfgNode, base: CfgNode, *, resume: bool) -> dict[str, dict[str, float]]:
+def run(cfg: CfgNode, base: CfgNode, *, resume: bool, overwrite: bool = False) -> dict[str, dict[str, float]]:
     """Train what ``cfg`` asks for and return the metrics by stage.
 
     An ``NPLP`` model is pre-trained on the source, unless its weights are given, and adapted to the
     target; any other model of the toolbox is trained with the identities of ``DATASETS.NAMES``.
 
+    Everything is loaded and checked first. Then ``OUTPUT_DIR`` is written into: a run that is refused
+    changes nothing in it.
+
     Args:
         cfg: the configuration.
         base: what ``results.json`` gives the differences in the configuration from.
         resume: continue from the last finished epoch in ``OUTPUT_DIR``, if there is one.
+        overwrite: remove an earlier run in ``OUTPUT_DIR``, which is kept in ``earlier_runs`` otherwise.
 
     Raises:
         UserError: for whatever a user can set right.
     """
-    warn_of_ignored(cfg)
-    test_sets = load_test_sets(cfg, optional=True)
-    announce_evaluation(cfg, test_sets)
-    verify_test_sets(cfg, test_sets)
-    if cfg.MODEL.META_ARCHITECTURE != "NPLP":
-        return _train_stock(cfg, base, test_sets, resume)
-    # Looked at before the source model is trained, as it is what fails late otherwise.
+    with held(Path(cfg.OUTPUT_DIR), resume) as folder:
+        start = _Start(folder, resume, overwrite)
+        warn_of_ignored(cfg)
+        test_sets = load_test_sets(cfg, optional=True)
+        announce_evaluation(cfg, test_sets)
+        verify_test_sets(cfg, test_sets)
+        if cfg.MODEL.META_ARCHITECTURE != "NPLP":
+            return _train_stock(cfg, base, test_sets, start)
+        return _train_nplp(cfg, base, test_sets, start)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """How a run begins in its folder."""
+
+    folder: OutputFolder
+    resume: bool
+    overwrite: bool
+
+    def afresh(self, cfg: CfgNode, weights: str = "") -> None:
+        """Begin a run, or a resumed one that had no checkpoint yet.
+
+        Args:
+            cfg: the configuration, for ``config.yaml``.
+            weights: what it starts from; a subfolder that they are in stays where it is.
+
+        Raises:
+            UserError: if an earlier run cannot be kept aside, or the weights are a file of it.
+        """
+        place = self.folder.path
+        # A source model alone is evaluated again, where it still is all that is asked for.
+        again = not cfg.NPLP.ITERATIONS and not self._holds_adaptation()
+        aside = not self.resume or (self._holds_end() and not again)
+        staying = "source" if self.resume else ""
+        if weights and aside:
+            inside = os.path.relpath(os.path.realpath(resolve_weights(weights)), os.path.realpath(place))
+            if inside.startswith(f"source{os.sep}"):
+                staying = "source"
+            elif any(fnmatch(inside, pattern) for pattern in OWN):
+                raise UserError(
+                    f"the weights {weights!r} are of the run in {str(place)!r}, whose place this one would "
+                    "take: set another OUTPUT_DIR, or copy them elsewhere"
+                )
+        if self.resume:
+            logger.info("Nothing to resume in %s: starting afresh", place)
+        self.folder.begin(aside=aside, overwrite=self.overwrite, staying=staying)
+        prepare_output(cfg)
+
+    def again(self, trainer: SupervisedTrainer | AdaptationTrainer, cfg: CfgNode) -> None:
+        """Go on with a run that ``trainer`` has resumed."""
+        position = (trainer.start_epoch, trainer.max_epoch)
+        logger.info("Resuming %s after epoch %d of %d", trainer.cfg.OUTPUT_DIR, *position)
+        # A source model that goes on while an adapted one is there is the beginning of another run.
+        aside = not isinstance(trainer, AdaptationTrainer) and self._holds_end()
+        self.folder.begin(aside=aside and cfg.MODEL.META_ARCHITECTURE == "NPLP", staying="source")
+        prepare_output(cfg)
+        trainer.go_on()
+
+    def _holds_end(self) -> bool:
+        """Tell whether a run has ended in the folder; without a checkpoint it can only be kept aside."""
+        return any(self.folder.path.glob("model_final*.pth")) or self._holds_adaptation()
+
+    def _holds_adaptation(self) -> bool:
+        """Tell whether an adaptation has ended in the folder."""
+        results = self.folder.path / "results.json"
+        return results.is_file() and '"final"' in results.read_text(encoding="utf-8", errors="replace")
+
+
+def _train_nplp(
+    cfg: CfgNode, base: CfgNode, test_sets: list[ReidData], start: _Start
+) -> dict[str, dict[str, float]]:
+    """Algorithm 1. The source model is not touched where the adaptation has a checkpoint."""
     check_losses(cfg.MODEL.LOSSES.NAME)
     # Without an iteration the run ends after the direct transfer, which needs the test sets alone.
     target = load_training_items(cfg) if cfg.NPLP.ITERATIONS else []
-    weights = cfg.NPLP.SOURCE.WEIGHTS or cfg.MODEL.WEIGHTS
-    seconds: dict[str, float] = {}
-    if weights:
-        # Refused before there is anything of a run that cannot begin.
-        read_checkpoint(weights)
-    else:
-        weights = str(_pretrain(cfg, resume, seconds))
     trainer = AdaptationTrainer(_without_pretraining(cfg), target, test_sets, base)
-    if not _resume_or_clear(trainer, resume):
+    if start.resume and trainer.resume():
+        start.again(trainer, cfg)
+        return _adapt(trainer)
+    weights = cfg.NPLP.SOURCE.WEIGHTS or cfg.MODEL.WEIGHTS or (_trained_source(cfg) if start.resume else "")
+    if weights:
+        load_weights(trainer.bare_model, weights, optional=CLASSIFIER, initial=NECK)
+        start.afresh(cfg, weights)
+    else:
+        weights, seconds = _pretrain(cfg, start)
         load_weights(trainer.bare_model, weights, optional=CLASSIFIER, initial=NECK)
         trainer.record.seconds.update(seconds)
-        trainer.begin(weights)
+    trainer.start_afresh()
+    trainer.begin(weights)
     return _adapt(trainer)
 
 
@@ -101,36 +181,66 @@ def _without_pretraining(cfg: CfgNode) -> CfgNode:
     return cfg
 
 
-def _pretrain(cfg: CfgNode, resume: bool, seconds: dict[str, float]) -> Path:
-    """Line 1 of Algorithm 1: return the path of the source model's weights."""
+def _trained_source(cfg: CfgNode) -> str:
+    """Return the path of the source model in ``OUTPUT_DIR/source``; empty where it is not trained to its end.
+
+    Raises:
+        UserError: if it was trained with other settings than those asked for.
+    """
     source = source_config(cfg)
     final = Path(source.OUTPUT_DIR) / "model_final.pth"
-    if resume and final.exists():
-        logger.info("Source model: %s, already trained", final)
-        return final
-    if comm.is_main_process():
-        final.parent.mkdir(parents=True, exist_ok=True)
-        final.unlink(missing_ok=True)
-    comm.synchronize()
-    trainer = SupervisedTrainer(source, [])
+    if not final.exists():
+        return ""
+    try:
+        recorded = (final.parent / CONFIG).read_text(encoding="utf-8")
+        changed = differences(source, recorded)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        logger.warning("%s: it is not known with which settings it was trained", final)
+        return str(final)
+    before, now = changed.get("SOLVER.MAX_EPOCH", (0, 0))
+    if now > before and list(final.parent.glob("epoch_*-*.pth")):
+        return ""
+    other = {
+        source_key(key, cfg): f"{source_key(key, cfg)} {values[0]!r} there, {values[1]!r} now"
+        for key, values in changed.items()
+        # The classifier's size follows from the identities where it is not given.
+        if not (means_nothing_to_source(key) or key in (*WITHOUT_A_WORD, "MODEL.HEADS.NUM_CLASSES"))
+    }
+    if other:
+        raise UserError(
+            f"{str(final)!r} was trained with other settings ({'; '.join(other.values())}): resume with its "
+            "own, leave --resume out to train another, or set another OUTPUT_DIR"
+        )
+    logger.info("Source model: %s, already trained", final)
+    return str(final)
+
+
+def _pretrain(cfg: CfgNode, start: _Start) -> tuple[str, dict[str, float]]:
+    """Line 1 of Algorithm 1: begin the run and return the path of the source model, and the seconds."""
+    trainer = SupervisedTrainer(source_config(cfg), [])
+    if start.resume and trainer.resume():
+        start.again(trainer, cfg)
+    else:
+        start.afresh(cfg)
+        trainer.start_afresh()
+    prepare_output(trainer.cfg)
     logger.info(
         "Pre-training on %s: %d images of %d identities, %d epochs",
-        ", ".join(source.DATASETS.NAMES),
+        ", ".join(trainer.cfg.DATASETS.NAMES),
         len(trainer.train_set or ()),
         trainer.cfg.MODEL.HEADS.NUM_CLASSES,
         trainer.max_epoch,
     )
-    _resume_or_clear(trainer, resume)
     record = RunRecord()
     with record.timed("source"):
         trainer.train()
-    seconds.update(record.seconds)
-    return trainer.save_final()
+    return str(trainer.save_final()), record.seconds
 
 
 def _adapt(trainer: AdaptationTrainer) -> dict[str, dict[str, float]]:
     """Lines 3 to 14 of Algorithm 1: train, save the adapted model and return the metrics by stage."""
     trainer.train()
+    trainer.complete()
     trainer.save_final()
     if trainer.average is not None:
         trainer.save_final("model_final_ema", trainer.average.weights())
@@ -157,12 +267,20 @@ def _write_page(folder: Path) -> None:
 
 
 def _train_stock(
-    cfg: CfgNode, base: CfgNode, test_sets: list[ReidData], resume: bool
+    cfg: CfgNode, base: CfgNode, test_sets: list[ReidData], start: _Start
 ) -> dict[str, dict[str, float]]:
     trainer = SupervisedTrainer(cfg, test_sets)
-    if not _resume_or_clear(trainer, resume) and cfg.MODEL.WEIGHTS:
-        load_weights(trainer.bare_model, cfg.MODEL.WEIGHTS, optional=CLASSIFIER)
     record = RunRecord(queries=count_queries(test_sets))
+    if start.resume and trainer.resume():
+        start.again(trainer, trainer.cfg)
+        if trainer.start_epoch < trainer.max_epoch:
+            # What an earlier and shorter end gave is not this run's.
+            record.write(cfg, base)
+    else:
+        if cfg.MODEL.WEIGHTS:
+            load_weights(trainer.bare_model, cfg.MODEL.WEIGHTS, optional=CLASSIFIER)
+        start.afresh(trainer.cfg, cfg.MODEL.WEIGHTS)
+        trainer.start_afresh()
     with record.timed("training"):
         trainer.train()
     trainer.save_final()
@@ -173,15 +291,3 @@ def _train_stock(
         logger.info("%s\n%s", cfg.OUTPUT_DIR, format_results(record.results))
     record.write(cfg, base)
     return record.results
-
-
-def _resume_or_clear(trainer: SupervisedTrainer | AdaptationTrainer, resume: bool) -> bool:
-    """Resume if asked and possible, else forget an earlier run in the folder; return whether resumed."""
-    folder = trainer.cfg.OUTPUT_DIR
-    if resume and trainer.resume():
-        logger.info("Resuming %s after epoch %d of %d", folder, trainer.start_epoch, trainer.max_epoch)
-        return True
-    if resume:
-        logger.info("Nothing to resume in %s: starting afresh", folder)
-    trainer.start_afresh()
-    return False

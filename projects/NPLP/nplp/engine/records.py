@@ -38,12 +38,14 @@ class RunRecord:
         history: a plain dictionary an iteration, the lines of ``pseudo_labels.jsonl``.
         seconds: seconds by activity, summed over resumes.
         queries: by test set, how many queries count in the metrics; known anew at each start.
+        source_sum: SHA-256 sum of the weights that the adaptation began with; empty where unknown.
     """
 
     results: dict[str, dict[str, float]] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     queries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    source_sum: str = ""
 
     @contextmanager
     def timed(self, activity: str) -> Iterator[None]:
@@ -56,13 +58,19 @@ class RunRecord:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the record as plain containers."""
-        return {"results": self.results, "history": self.history, "seconds": self.seconds}
+        return {
+            "results": self.results,
+            "history": self.history,
+            "seconds": self.seconds,
+            "source_sum": self.source_sum,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace the record by a saved one."""
         self.results = dict(state["results"])
         self.history = list(state["history"])
         self.seconds = dict(state["seconds"])
+        self.source_sum = str(state.get("source_sum", ""))
 
     def write(self, cfg: CfgNode, base: CfgNode) -> None:
         """Write ``results.json`` and ``pseudo_labels.jsonl`` into ``OUTPUT_DIR``, on the main process.

@@ -1,73 +1,185 @@
-"""What a resumed run must have in common with the run it continues, and what it must not repeat."""
+"""What a resumed run must have in common with the run it continues, and what it must not repeat.
+
+A setting that differs is applied or refused: the keys below may differ, each because something is done with
+it, and every other key is refused by its name.
+"""
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
-from fastreid.config import CfgNode
+from fastreid.config import CfgNode, get_cfg
 
+from nplp.config import add_nplp_config
 from nplp.engine.writing import write_atomically
 from nplp.errors import UserError
 
-__all__ = ["check_same_run", "drop_lines_from"]
+__all__ = [
+    "LABELLING",
+    "RATES",
+    "TRAINING",
+    "Difference",
+    "check_same_run",
+    "differences",
+    "drop_lines_from",
+    "refuse_without_effect",
+]
 
 logger = logging.getLogger(__name__)
 
-ESSENTIAL = (
-    "DATALOADER.NUM_INSTANCE",
-    "DATALOADER.SAMPLER_TRAIN",
-    "DATASETS.",
-    "INPUT.",
-    "MODEL.BACKBONE.",
-    "MODEL.HEADS.",
-    "MODEL.LOSSES.NAME",
-    "MODEL.META_ARCHITECTURE",
-    "NPLP.CAMERA_CENTERING",
-    "NPLP.EPOCHS_PER_ITERATION",
-    "NPLP.EMA",
-    "SEED",
-    "SOLVER.IMS_PER_BATCH",
-    "SOLVER.OPT",
-)
-"""Keys, or beginnings of keys, without which a checkpoint does not fit or the run would be another one."""
-
-INCIDENTAL = (
-    "MODEL.BACKBONE.PRETRAIN",
-    "MODEL.DEVICE",
-    "MODEL.WEIGHTS",
-    "OUTPUT_DIR",
+WITHOUT_A_WORD = (
+    "CUDNN_BENCHMARK",
     "DATALOADER.NUM_WORKERS",
+    "DATASETS.SYNTHETIC.ROOT",
+    "DATASETS.VERIFY",
+    # Read before the first step alone.
+    "MODEL.BACKBONE.PRETRAIN",
+    "MODEL.BACKBONE.PRETRAIN_PATH",
+    "MODEL.DEVICE",
+    "NPLP.REPORT",
+    "OUTPUT_DIR",
+    "TEST.IMS_PER_BATCH",
 )
-"""Keys that may differ without a word."""
+"""Keys that say where, how fast and what is shown, not what is computed."""
+
+END = ("NPLP.ITERATIONS", "NPLP.STARTUP_ITERATIONS", "SOLVER.MAX_EPOCH")
+"""Keys that say how long a run is. What is done already must be the same with the new value."""
+
+RATES = (
+    "SOLVER.BASE_LR",
+    "SOLVER.ETA_MIN_LR",
+    "SOLVER.GAMMA",
+    "SOLVER.MOMENTUM",
+    "SOLVER.NESTEROV",
+    "SOLVER.STEPS",
+)
+"""Keys whose values the optimiser and the scheduler hold; a checkpoint brings back the old ones.
+
+Not among them are those by which the optimiser groups the weights, such as ``SOLVER.HEADS_LR_FACTOR``: what a
+checkpoint holds of other groups does not fit.
+"""
+
+TRAINING = (
+    *RATES,
+    "MODEL.LOSSES.CC.TEMPERATURE",
+    "MODEL.LOSSES.TRI.MARGIN",
+    "MODEL.LOSSES.TRI.REDUCTION",
+    "NPLP.EMA_DECAY",
+    "NPLP.EVAL_PERIOD",
+    "SOLVER.AMP.ENABLED",
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE",
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE",
+    "SOLVER.CLIP_GRADIENTS.ENABLED",
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE",
+    "TEST.EVAL_PERIOD",
+)
+"""Keys that are applied from the next step on, if there is one."""
+
+LABELLING = (
+    "NPLP.ALPHA",
+    "NPLP.ASSESSMENT_DISTANCE",
+    "NPLP.BETA",
+    "NPLP.DISSOLVED",
+    "NPLP.K1",
+    "NPLP.K2",
+    "NPLP.MIN_SAMPLES",
+    "NPLP.NOISY_FRACTION",
+    "NPLP.RECLUSTERED_OUTLIERS",
+    "NPLP.RULES.EPSILON",
+    "NPLP.RULES.EQUAL_SCORES",
+    "NPLP.RULES.EXPLOSION",
+    "NPLP.RULES.FEW_CLUSTERS",
+    "NPLP.RULES.GIANT_CLUSTER",
+    "NPLP.RULES.GIANT_SHARE",
+    "NPLP.RULES.MANY_OUTLIERS",
+    "NPLP.RULES.NO_CLUSTER",
+    "NPLP.RULES.SIZE_CHANGE",
+    "NPLP.RULES.SMALL_CLUSTERS",
+)
+"""Keys that are applied from the next iteration on, if there is one."""
+
+Difference = tuple[Any, Any]
+"""What a key is in the checkpoint and what it is now."""
 
 
-def check_same_run(cfg: CfgNode, saved: str, path: str) -> None:
+def check_same_run(
+    cfg: CfgNode,
+    saved: str,
+    path: str,
+    ignored: Callable[[str], bool] = lambda _: False,
+    shown: Callable[[str], str] = lambda key: key,
+) -> dict[str, Difference]:
     """Compare a configuration with that of a checkpoint.
 
     Args:
         cfg: the present configuration.
         saved: the checkpoint's, as ``cfg.dump()`` wrote it.
         path: the checkpoint, for the message.
+        ignored: tells of a key whether it means nothing to what the checkpoint holds.
+        shown: gives the name under which a user sets a key.
+
+    Returns:
+        Keys that differ and may, as ``shown`` names them, with both values; not those that may differ
+        without a word.
 
     Raises:
-        UserError: naming every essential key that differs. Others that differ are logged.
+        UserError: naming every key that differs and may not.
     """
-    now, then = _flat(yaml.safe_load(cfg.dump())), _flat(yaml.safe_load(saved))
-    differing = sorted(
-        key
-        for key in now.keys() | then.keys()
-        if now.get(key) != then.get(key) and not key.startswith(INCIDENTAL)
-    )
-    described = {key: f"{key} {then.get(key)!r} there, {now.get(key)!r} now" for key in differing}
-    essential = [described[key] for key in differing if key.startswith(ESSENTIAL)]
-    if essential:
+    differing = {
+        key: values
+        for key, values in differences(cfg, saved).items()
+        if key not in WITHOUT_A_WORD and not ignored(key)
+    }
+    refused = {
+        shown(key): values for key, values in differing.items() if key not in (*END, *TRAINING, *LABELLING)
+    }
+    differing = {shown(key): values for key, values in differing.items()}
+    if refused:
         raise UserError(
-            f"{path!r} belongs to another configuration ({'; '.join(essential)}): resume with its own, "
+            f"{path!r} belongs to another configuration ({_described(refused)}): resume with its own, "
             "leave --resume out to start afresh, or set another OUTPUT_DIR"
         )
-    if described:
-        logger.warning("Resuming with other settings: %s", "; ".join(described.values()))
+    if differing:
+        logger.warning("Resuming with other settings: %s", _described(differing))
+    return differing
+
+
+def differences(cfg: CfgNode, saved: str) -> dict[str, Difference]:
+    """Return the keys that differ, with what they are in ``saved``, as ``cfg.dump()`` wrote it, and now.
+
+    A key that is newer than what was saved had its default then; one that there is no longer is left out.
+    """
+    default = get_cfg()
+    add_nplp_config(default)
+    known = _flat(yaml.safe_load(default.dump()))
+    now, then = _flat(yaml.safe_load(cfg.dump())), {**known, **_flat(yaml.safe_load(saved))}
+    return {key: (then.get(key), now[key]) for key in sorted(now) if then.get(key) != now[key]}
+
+
+def _described(differing: dict[str, Difference]) -> str:
+    return "; ".join(f"{key} {then!r} there, {now!r} now" for key, (then, now) in differing.items())
+
+
+def refuse_without_effect(differing: dict[str, Difference], keys: tuple[str, ...], reason: str) -> None:
+    """Refuse settings that come too late.
+
+    Args:
+        differing: what :func:`check_same_run` returned.
+        keys: those that would not be applied any more.
+        reason: why not.
+
+    Raises:
+        UserError: naming those of ``keys`` that differ.
+    """
+    late = {key: differing[key] for key in differing if key in keys}
+    if late:
+        raise UserError(
+            f"{_described(late)}: that would change nothing, as {reason}: resume with the old value, leave "
+            "--resume out to start afresh, or set another OUTPUT_DIR"
+        )
 
 
 def _flat(node: object, prefix: str = "") -> dict[str, object]:

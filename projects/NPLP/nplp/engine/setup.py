@@ -4,7 +4,9 @@ import argparse
 import ast
 import functools
 import logging
+import logging.handlers
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,10 @@ from fastreid.config import CfgNode, get_cfg
 from fastreid.utils import comm
 
 from nplp.command_line import printable
+from nplp.compat.processes import from_main_process
 from nplp.config import add_nplp_config
+from nplp.engine.output_folder import CONFIG, LOG
+from nplp.engine.writing import write_atomically
 from nplp.errors import UserError
 from nplp.export.configuration import load_bundle_config
 from nplp.export.zoo import SUMS, read_bundle
@@ -24,7 +29,6 @@ from nplp.validation import validate_config
 __all__ = ["base_config", "configure_logging", "load_config", "prepare_output"]
 
 FILE_FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
-LOG_FILE = "log.txt"
 
 
 def load_config(args: argparse.Namespace) -> CfgNode:
@@ -36,11 +40,10 @@ def load_config(args: argparse.Namespace) -> CfgNode:
     Raises:
         UserError: for a missing or malformed file, an unknown key or a value of the wrong type or range.
     """
+    _check_pairs(args.opts)
     cfg = _read_file(args.config_file)
     for overlay in getattr(args, "overlay", ()):
         _merge_file(cfg, overlay, "--overlay")
-    if len(args.opts) % 2:
-        raise UserError(f"options come as KEY VALUE pairs, got an odd number: {' '.join(args.opts)}")
     for key, value in zip(args.opts[::2], args.opts[1::2], strict=True):
         _merge(cfg, [key, value], f"{key} {value}")
     validate_config(cfg)
@@ -59,6 +62,24 @@ def _read_file(path: str) -> CfgNode:
     add_nplp_config(cfg)
     _merge_file(cfg, path)
     return cfg
+
+
+def _check_pairs(words: list[str]) -> None:
+    """Look for words that are no KEY VALUE pairs, which take everything after the first of them.
+
+    Raises:
+        UserError: naming the first.
+    """
+    for number, word in enumerate(words):
+        if word.startswith("--") and not word.strip("-").isnumeric():
+            raise UserError(f"{word} stands among the KEY VALUE pairs: options come before the first of them")
+        if number % 2 == 0 and not re.fullmatch(r"[A-Z][A-Z0-9_.]*", word):
+            raise UserError(
+                f"{word!r} is no key of the configuration: after the options come KEY VALUE pairs, and "
+                "--resume takes no path, it goes on with the run in OUTPUT_DIR"
+            )
+    if len(words) % 2:
+        raise UserError(f"options come as KEY VALUE pairs, got an odd number: {' '.join(words)}")
 
 
 def base_config(config_file: str) -> CfgNode:
@@ -121,28 +142,60 @@ def _first_line(error: Exception) -> str:
 
 
 def prepare_output(cfg: CfgNode) -> None:
-    """Create ``OUTPUT_DIR`` and write ``config.yaml`` into it, on the main process.
+    """Create ``OUTPUT_DIR``, write ``config.yaml`` and begin ``log.txt``, on the main process.
 
     Raises:
         UserError: if the folder cannot be written.
     """
+    from_main_process(lambda: _prepare_output(cfg))
+
+
+def _prepare_output(cfg: CfgNode) -> None:
     folder = Path(cfg.OUTPUT_DIR)
-    if comm.is_main_process():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
-        except OSError as error:
-            raise UserError(
-                f"OUTPUT_DIR {cfg.OUTPUT_DIR!r} cannot be written ({error.strerror}): set another"
-            ) from error
-    comm.synchronize()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / CONFIG, cfg.dump())
+        for held_back in _held_back_lines():
+            held_back.write_to(folder / LOG)
+    except OSError as error:
+        raise UserError(
+            f"OUTPUT_DIR {cfg.OUTPUT_DIR!r} cannot be written ({error.strerror}): set another"
+        ) from error
+
+
+class _HeldBackLines(logging.handlers.MemoryHandler):
+    """Keeps what is to stand in a log until its file may be written, and writes to it from then on."""
+
+    def __init__(self) -> None:
+        super().__init__(capacity=0, flushOnClose=False)
+
+    def shouldFlush(self, record: logging.LogRecord) -> bool:  # noqa: N802  the base class's name
+        """Tell whether the file is there."""
+        del record
+        return self.target is not None
+
+    def write_to(self, path: Path) -> None:
+        """Write to a file from now on, and what was kept before; nothing happens where one is written to."""
+        if self.target is not None:
+            return
+        file = logging.FileHandler(path, encoding="utf-8")
+        file.setFormatter(logging.Formatter(FILE_FORMAT, datefmt="%Y-%m-%d %H:%M:%S"))
+        self.setTarget(file)
+        self.flush()
+
+
+def _held_back_lines() -> set[_HeldBackLines]:
+    handlers = logging.getLogger("nplp").handlers
+    return {handler for handler in handlers if isinstance(handler, _HeldBackLines)}
 
 
 def configure_logging(cfg: CfgNode, to_file: bool = True) -> None:
     """Send the project's messages to the screen, and all of them with the toolbox's to ``log.txt``.
 
+    The file is written from :func:`prepare_output` on, with what was said before.
     Only the main process writes; of the toolbox, warnings alone reach the screen.
     """
+    file = _HeldBackLines()
     for name in ("nplp", "fastreid"):
         log = logging.getLogger(name)
         log.handlers.clear()
@@ -156,8 +209,6 @@ def configure_logging(cfg: CfgNode, to_file: bool = True) -> None:
         screen.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(screen)
         if to_file:
-            file = logging.FileHandler(Path(cfg.OUTPUT_DIR) / LOG_FILE, encoding="utf-8")
-            file.setFormatter(logging.Formatter(FILE_FORMAT, datefmt="%Y-%m-%d %H:%M:%S"))
             log.addHandler(file)
     device = torch.device(cfg.MODEL.DEVICE)
     described = (

@@ -13,7 +13,7 @@ from nplp.engine.evaluation import evaluate
 from nplp.engine.trainer import ReidTrainer
 from nplp.errors import UserError
 
-__all__ = ["SupervisedTrainer", "load_labelled"]
+__all__ = ["SupervisedTrainer", "load_labelled", "means_nothing_to_source", "source_key"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,22 @@ def load_labelled(cfg: CfgNode) -> tuple[list[Item], np.ndarray, np.ndarray]:
     return items, labels.astype(np.int64), index_cameras(items)
 
 
+def means_nothing_to_source(key: str) -> bool:
+    """Tell whether a key means nothing to the pre-training; ``NPLP.SOURCE`` stands in ``SOLVER`` there."""
+    return key == "MODEL.WEIGHTS" or key.startswith(
+        ("NPLP.", "TEST.", "DATASETS.TESTS", "MODEL.LOSSES.CC.", "DATASETS.SYNTHETIC.TEST_IDENTITIES")
+    )
+
+
+def source_key(key: str, cfg: CfgNode) -> str:
+    """Return the key of ``NPLP.SOURCE`` that replaces ``key`` while pre-training, or ``key``."""
+    if key == "DATASETS.NAMES":
+        return "NPLP.SOURCE.DATASETS"
+    section, _, name = key.rpartition(".")
+    replaced = (section == "SOLVER" and name in cfg.NPLP.SOURCE) or key == "DATALOADER.NUM_INSTANCE"
+    return f"NPLP.SOURCE.{name}" if replaced else key
+
+
 class SupervisedTrainer(ReidTrainer):
     """Trains ``cfg``'s model with the identities of ``DATASETS.NAMES``."""
 
@@ -44,11 +60,27 @@ class SupervisedTrainer(ReidTrainer):
             cfg: the configuration; ``MODEL.HEADS.NUM_CLASSES`` 0 becomes the number of identities.
             test_sets: evaluated every ``TEST.EVAL_PERIOD`` epochs; 0 never evaluates.
         """
+        self._is_source = cfg.MODEL.META_ARCHITECTURE == "NPLP"
         items, labels, cameras = load_labelled(cfg)
-        cfg = self.auto_scale_hyperparams(cfg, int(labels.max()) + 1)
+        if not cfg.MODEL.HEADS.NUM_CLASSES:
+            # Not by the toolbox's auto_scale_hyperparams, which writes config.yaml at once.
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.MODEL.HEADS.NUM_CLASSES = int(labels.max()) + 1
+            cfg.freeze()
         self._test_sets = test_sets
         super().__init__(cfg)
         self.reset_train_set(TrainSet(cfg, items, labels, cameras))
+
+    def means_nothing(self, key: str) -> bool:
+        """Tell whether a key means nothing to this training, such as those of the adaptation that follows."""
+        if self._is_source:
+            return means_nothing_to_source(key)
+        return key.startswith("NPLP.") or (key == "MODEL.WEIGHTS" and not self.cfg.MODEL.WEIGHTS)
+
+    def shown_key(self, key: str) -> str:
+        """Return ``NPLP.SOURCE.KEY`` for what it replaces while pre-training."""
+        return source_key(key, self.cfg) if self._is_source else key
 
     def build_stage_hooks(self) -> list[hooks.HookBase]:
         """Return a hook that reports each epoch and evaluates by ``TEST.EVAL_PERIOD``."""

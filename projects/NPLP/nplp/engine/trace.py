@@ -85,6 +85,11 @@ class Trace:
         paths = np.array([item[0] for item in self._items])
         self._write(IMAGES, paths=paths, cameras=self._cameras, sample=self.sample, **known)
 
+    def go_on(self) -> None:
+        """Begin in the middle of a run that kept nothing until now; what there is of this run stays."""
+        if not (self._folder / IMAGES).is_file():
+            self.begin()
+
     def iteration(
         self,
         number: int,

@@ -1,12 +1,15 @@
 """The toolbox's trainer, made device-aware, re-loadable, repeatable by epoch and resumable."""
 
+import copy
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from fastreid.config import CfgNode
 from fastreid.engine import hooks
 from fastreid.engine.defaults import DefaultTrainer
@@ -22,8 +25,17 @@ from nplp.data.loaders import TrainSet, build_train_loader
 from nplp.engine.checkpoint import AtomicCheckpointer, read_checkpoint
 from nplp.engine.events import EpochWriter
 from nplp.engine.interruption import finished_first
+from nplp.engine.output_folder import set_old_end_apart
 from nplp.engine.replicas import average_statistics, check_norms, equalise_buffers
-from nplp.engine.resuming import check_same_run, drop_lines_from
+from nplp.engine.resuming import (
+    LABELLING,
+    RATES,
+    TRAINING,
+    Difference,
+    check_same_run,
+    drop_lines_from,
+    refuse_without_effect,
+)
 from nplp.engine.seeding import (
     choose_kernels,
     derive_seed,
@@ -62,7 +74,7 @@ class ReidTrainer(DefaultTrainer):
         choose_kernels(self.device, cfg.CUDNN_BENCHMARK)
         seed_everything(derive_seed(cfg.SEED, self.stage))
         model = self.build_model(cfg)
-        optimizer, param_wrapper = self.build_optimizer(cfg, model)
+        optimizer, param_wrapper = self._build_optimizer(cfg, model)
         if comm.get_world_size() > 1:
             check_norms(model, self.device)
             devices = [comm.get_local_rank()] if self.device.type == "cuda" else None
@@ -85,6 +97,7 @@ class ReidTrainer(DefaultTrainer):
         self.checkpointer = AtomicCheckpointer(
             model, cfg.OUTPUT_DIR, save_to_disk=comm.is_main_process(), optimizer=optimizer, **self.scheduler
         )
+        self._old_end = self.max_epoch
         if self.grad_scaler is not None:
             self.checkpointer.checkpointables["grad_scaler"] = self.grad_scaler
         self.register_hooks(self.build_hooks())
@@ -148,6 +161,18 @@ class ReidTrainer(DefaultTrainer):
                 "MODEL.BACKBONE.NAME, MODEL.BACKBONE.DEPTH and MODEL.HEADS.NAME"
             ) from error
 
+    def _build_optimizer(self, cfg: CfgNode, model: nn.Module) -> Any:
+        """Build the optimiser.
+
+        Raises:
+            UserError: if there is no such optimiser, or it does not take the model's weights.
+        """
+        try:
+            return self.build_optimizer(cfg, model)
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            key = self.shown_key("SOLVER.OPT")
+            raise UserError(f"{key} {cfg.SOLVER.OPT!r} cannot train this model: {error}") from error
+
     def reset_train_set(self, train_set: TrainSet, steps_per_epoch: int = 0) -> None:
         """Train on ``train_set`` from the next epoch on.
 
@@ -159,7 +184,7 @@ class ReidTrainer(DefaultTrainer):
         self.steps_per_epoch = steps_per_epoch or train_set.steps_per_epoch
 
     def start_afresh(self) -> None:
-        """Forget an earlier run's checkpoints and metrics in ``OUTPUT_DIR``."""
+        """Forget in ``OUTPUT_DIR`` what a start left that was killed before its first checkpoint."""
         self.checkpointer.clear()
         self._forget_metrics()
 
@@ -169,22 +194,37 @@ class ReidTrainer(DefaultTrainer):
             drop_lines_from(Path(self.cfg.OUTPUT_DIR) / "metrics.json", self.iter)
 
     def resume(self) -> bool:
-        """Continue from the last checkpoint in ``OUTPUT_DIR``; return whether there was one.
+        """Load the last checkpoint in ``OUTPUT_DIR``, and return whether there was one; nothing is written.
+
+        What is refused is refused before anything is loaded. :meth:`go_on` follows before training.
 
         Raises:
-            UserError: if no checkpoint is whole, or the configuration differs from its own in what a
-                checkpoint depends on.
+            UserError: if no checkpoint is whole, the configuration differs from its own in what cannot be
+                changed any more, or it is not one of this kind of run.
         """
         if not self.checkpointer.has_checkpoint():
             return False
         path = self.checkpointer.get_checkpoint_file()
-        check_same_run(self.cfg, read_checkpoint(path)["config"], path)
+        saved = read_checkpoint(path)
+        if not {"config", "epoch", "step", "iter", "optimizer"} <= saved.keys():
+            raise UserError(
+                f"{path!r} is no checkpoint of a run: leave --resume out, or set another OUTPUT_DIR"
+            )
+        then = yaml.safe_load(saved["config"])
+        changed = check_same_run(self.cfg, saved["config"], path, self.means_nothing, self.shown_key)
+        self.check_position(saved, then, changed)
+        rates = self._fresh_rates()
         state = self.checkpointer.load(path)
+        cosine = self.cfg.SOLVER.SCHED != "MultiStepLR"
+        self._old_end = int(then["SOLVER"]["MAX_EPOCH"])
+        if changed.keys() & {self.shown_key(key) for key in RATES} or (
+            cosine and self._old_end != self.max_epoch
+        ):
+            self._set_rates(*rates)
         self.start_epoch = self.epoch = int(state["epoch"])
         self.start_step = int(state["step"])
         self._random_state = self._own_random_state(state)
         self.iter = self.start_iter = int(state["iter"])
-        self._forget_metrics()
         return True
 
     @staticmethod
@@ -202,6 +242,84 @@ class ReidTrainer(DefaultTrainer):
                 written_by,
             )
         return states[comm.get_rank()] if len(states) == comm.get_world_size() else None
+
+    def means_nothing(self, key: str) -> bool:
+        """Tell whether a key of the configuration means nothing to this training."""
+        del key
+        return False
+
+    def shown_key(self, key: str) -> str:
+        """Return the name under which a user sets a key of this training."""
+        return key
+
+    def old_end_name(self, epoch: int) -> str:
+        """Return how the end of a shorter run, after ``epoch`` epochs, is called in names of files."""
+        return f"epoch_{epoch:04d}"
+
+    def check_position(
+        self, saved: dict[str, Any], then: dict[str, Any], changed: dict[str, Difference]
+    ) -> None:
+        """Check that what a checkpoint has done is what this run would have done until there.
+
+        Args:
+            saved: the checkpoint's content.
+            then: its configuration.
+            changed: the settings that differ.
+
+        Raises:
+            UserError: naming settings that come too late.
+        """
+        del then
+        begun = int(saved["epoch"]) + (int(saved["step"]) > 0)
+        if begun > self.max_epoch:
+            key = self.shown_key("SOLVER.MAX_EPOCH")
+            raise UserError(
+                f"{key} {self.max_epoch}: the run in {self.cfg.OUTPUT_DIR!r} is in epoch {begun} already: "
+                f"give {begun} or more, or leave --resume out"
+            )
+        if int(saved["epoch"]) >= self.max_epoch:
+            late = tuple(self.shown_key(key) for key in (*TRAINING, *LABELLING))
+            refuse_without_effect(changed, late, f"the run in {self.cfg.OUTPUT_DIR!r} has ended")
+
+    def _fresh_rates(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Return what the optimiser and the schedulers were built with from the configuration."""
+        groups = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in self.optimizer.param_groups
+        ]
+        schedules = {name: schedule.state_dict() for name, schedule in self.scheduler.items()}
+        return copy.deepcopy(groups), copy.deepcopy(schedules)
+
+    def _set_rates(self, groups: list[dict[str, Any]], schedules: dict[str, Any]) -> None:
+        """Put the configuration's rates in place of a checkpoint's, at the same point of the schedule.
+
+        A checkpoint brings back the rates it was saved with. The schedules take as many steps from their
+        beginning as they had taken.
+
+        Args:
+            groups: each group's settings, without its weights, and
+            schedules: the schedules' states, both as they are at the first step.
+        """
+        done = {name: schedule.last_epoch for name, schedule in self.scheduler.items()}
+        for group, fresh in zip(self.optimizer.param_groups, groups, strict=True):
+            group.update(fresh)
+        with warnings.catch_warnings():
+            # A schedule that is moved on before the optimiser's first step warns.
+            warnings.simplefilter("ignore", UserWarning)
+            # All of the warm-up's steps come before the first of the others.
+            for name in sorted(self.scheduler, key="warmup_sched".__ne__):
+                self.scheduler[name].load_state_dict(schedules[name])
+                for _ in range(done[name]):
+                    self.scheduler[name].step()
+
+    def go_on(self) -> None:
+        """Begin to write again after :meth:`resume`.
+
+        Where the run goes on beyond the end that it had, the model of that end gets another name.
+        """
+        if comm.is_main_process() and self.start_epoch < self.max_epoch != self._old_end:
+            set_old_end_apart(Path(self.cfg.OUTPUT_DIR), self.old_end_name(self._old_end))
+        self._forget_metrics()
 
     def train(self) -> None:
         """Run all epochs from ``start_epoch`` on.

@@ -1,0 +1,302 @@
+"""The folder of a run: one process writes into it at a time, and an earlier run in it is kept aside.
+
+Nothing is written before :meth:`OutputFolder.begin`, which comes after all checks: a run that is refused
+leaves the folder as it was.
+"""
+
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from nplp.compat.processes import from_main_process
+from nplp.engine.writing import PART
+from nplp.errors import UserError
+
+__all__ = ["CONFIG", "EARLIER", "LOCK", "LOG", "OutputFolder", "held", "put_back", "set_old_end_apart"]
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "config.yaml"
+LOG = "log.txt"
+LOCK = ".lock"
+EARLIER = "earlier_runs"
+REMOVED = ".removed"
+"""The end of the name of a folder in ``earlier_runs`` that is being removed."""
+
+OWN = (
+    CONFIG,
+    LOG,
+    "results.json",
+    "pseudo_labels.jsonl",
+    "metrics.json",
+    "events.out.tfevents.*",
+    "last_checkpoint",
+    "epoch_*.pth",
+    "model_final*.pth",
+    "model_iteration_*.pth",
+    "model_epoch_*.pth",
+    "report*.html",
+    "figures*",
+    "projection",
+    "trace",
+    "source",
+)
+"""What a run leaves in its folder; whatever else lies there is somebody's own and is not touched."""
+
+
+class OutputFolder:
+    """A folder that this process has for itself; made by :func:`held`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._begun = False
+        self._lock: IO[bytes] | None = None
+        self._lock_before: bytes | None = None
+        self._made: list[Path] = []
+
+    def begin(self, *, aside: bool, overwrite: bool = False, staying: str = "") -> None:
+        """Make the folder ready to be written into; every rank must call this.
+
+        Args:
+            aside: whether a run that is in the folder is kept in ``earlier_runs``.
+            overwrite: remove it instead.
+            staying: the name of a subfolder that stays where it is.
+
+        Raises:
+            UserError: if files cannot be moved; they are all back in their place then.
+        """
+        from_main_process(lambda: self._begin(aside, overwrite, staying))
+
+    def _begin(self, aside: bool, overwrite: bool, staying: str) -> None:
+        self._begun = True
+        put_back(self.path)
+        for rest in (self.path / EARLIER).glob(f"*{REMOVED}"):
+            shutil.rmtree(rest, ignore_errors=True)
+        if aside:
+            _keep_aside(self.path, overwrite, staying)
+
+    def take(self) -> None:
+        """Make the folder where there is none, and hold its lock.
+
+        Raises:
+            UserError: if another process has it, or it cannot be written.
+        """
+        parents = (self.path, *self.path.parents)
+        self._made = [path for path in parents if not path.exists()]
+        lock = self.path / LOCK
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            while True:
+                before = lock.read_bytes() if lock.exists() else None
+                handle = open(lock, "a+b")  # noqa: SIM115  held until the run ends
+                if not _lock(handle, self.path):
+                    holder = _holder(handle)
+                    handle.close()
+                    raise UserError(
+                        f"OUTPUT_DIR {str(self.path)!r} is in use by {holder}: wait until it has ended, or "
+                        "set another OUTPUT_DIR"
+                    )
+                # Whoever had it may have removed the file since it was opened.
+                if lock.exists() and os.path.samestat(os.fstat(handle.fileno()), lock.stat()):
+                    break
+                handle.close()
+        except OSError as error:
+            self._remove_made()
+            raise UserError(
+                f"OUTPUT_DIR {str(self.path)!r} cannot be written ({error.strerror}): set another"
+            ) from error
+        self._lock, self._lock_before = handle, before
+        present = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        self._fill_lock(json.dumps(present).encode())
+
+    def _fill_lock(self, content: bytes) -> None:
+        """Say in the lock who holds it; where the disk is full the lock holds without."""
+        assert self._lock is not None
+        with suppress(OSError):
+            self._lock.truncate(0)
+            self._lock.write(content)
+            self._lock.flush()
+
+    def release(self) -> None:
+        """Give the folder back; where nothing was begun it is as it was found."""
+        if self._lock is None:
+            return
+        if self._begun or self._lock_before is None:
+            (self.path / LOCK).unlink(missing_ok=True)
+        else:
+            self._fill_lock(self._lock_before)
+        with suppress(OSError):
+            self._lock.close()
+        self._lock = None
+        self._remove_made()
+
+    def _remove_made(self) -> None:
+        """Remove the folders that were made here and that nothing was written into."""
+        for path in self._made:
+            with suppress(OSError):
+                path.rmdir()
+
+
+@contextmanager
+def held(path: Path, resume: bool) -> Iterator[OutputFolder]:
+    """Have a folder for this run alone while the block runs; every rank must enter it.
+
+    The lock belongs to the main process and ends with it, however it ends: neither the loader's workers
+    nor other ranks hold it.
+
+    Args:
+        path: ``OUTPUT_DIR``; made where there is none, and removed again if the run is refused.
+        resume: whether the run in the folder is to go on; what a kill left half moved aside is put back then.
+
+    Raises:
+        UserError: naming who has it, or why it cannot be written.
+    """
+    folder = OutputFolder(path)
+
+    def take() -> None:
+        folder.take()
+        if resume:
+            put_back(path)
+
+    try:
+        from_main_process(take)
+        yield folder
+    finally:
+        folder.release()
+
+
+def _lock(handle: IO[bytes], path: Path) -> bool:
+    """Lock an open file, and return whether nobody else had; where there are no locks, say so and go on."""
+    try:
+        import fcntl
+    except ImportError:
+        logger.warning("This system cannot lock %s: begin no second run in it", path)
+        return True
+    try:
+        # Of the process, not of the open file as flock's: a worker that is forked and outlives it has none.
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        logger.warning("%s cannot be locked (%s): begin no second run in it", path, error.strerror)
+    return True
+
+
+def _holder(handle: IO[bytes]) -> str:
+    """Return who wrote a lock, in words."""
+    try:
+        handle.seek(0)
+        content = json.loads(handle.read())
+        return f"process {content['pid']} on {content['host']} since {content['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def _keep_aside(folder: Path, overwrite: bool, staying: str) -> None:
+    """Move the files of the run in a folder into ``earlier_runs/NNNN``, or remove them.
+
+    They go through ``earlier_runs/NNNN.part``, so that it is known of a move that was cut short.
+    """
+    found = [path for pattern in OWN for path in sorted(folder.glob(pattern)) if path.name != staying]
+    if all(path.name in (CONFIG, LOG) for path in found):
+        return
+    earlier = folder / EARLIER
+    numbers = [int(path.name[:4]) for path in earlier.glob("[0-9][0-9][0-9][0-9]*")]
+    place = earlier / f"{max(numbers, default=0) + 1:04d}"
+    moving = place.with_name(place.name + PART)
+    try:
+        moving.mkdir(parents=True)
+        for path in found:
+            _move(path, moving / path.name)
+        target = place.with_name(place.name + REMOVED) if overwrite else place
+        moving.rename(target)
+    except OSError as error:
+        with suppress(OSError):
+            put_back(folder)
+            earlier.rmdir()
+        raise UserError(
+            f"the earlier run in {str(folder)!r} cannot be kept aside ({error.strerror}): set another "
+            "OUTPUT_DIR, or move it yourself"
+        ) from error
+    if overwrite:
+        shutil.rmtree(target, ignore_errors=True)
+        with suppress(OSError):
+            earlier.rmdir()
+        logger.info("The earlier run in %s was removed, as --overwrite asks", folder)
+        return
+    runs = len([path for path in earlier.iterdir() if path.is_dir()])
+    logger.info(
+        "The run that was in %s is kept in %s: %s holds %d run(s), %s, and may be deleted",
+        *(folder, place, earlier, runs, _megabytes(earlier)),
+    )
+
+
+def _move(path: Path, target: Path) -> None:
+    """Rename a file or folder; a link goes on pointing to what it pointed to."""
+    if path.is_symlink() and not os.path.isabs(os.readlink(path)):
+        target.symlink_to(path.parent.resolve() / os.readlink(path))
+        path.unlink()
+    else:
+        path.rename(target)
+
+
+def put_back(folder: Path) -> None:
+    """Undo a move into ``earlier_runs`` that was cut short; nothing happens where there was none."""
+    for moving in (folder / EARLIER).glob(f"*{PART}"):
+        for path in moving.iterdir():
+            path.rename(folder / path.name)
+        moving.rmdir()
+        with suppress(OSError):
+            moving.parent.rmdir()
+
+
+def _megabytes(folder: Path) -> str:
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return f"{total / 1e6:.1f} MB"
+
+
+def set_old_end_apart(folder: Path, name: str) -> None:
+    """Give the results of a shorter run another name when the run goes on beyond its end.
+
+    ``model_final.pth`` becomes ``model_NAME.pth``, and ``report.html`` ``report_NAME.html``. What the page of
+    the longer run would take for its own end is removed.
+
+    Args:
+        folder: of the run.
+        name: where the shorter run ended, such as ``iteration_0003``.
+
+    Raises:
+        UserError: if a file cannot be renamed.
+    """
+    renamed = {
+        "model_final.pth": f"model_{name}.pth",
+        "model_final_ema.pth": f"model_{name}_ema.pth",
+        "report.html": f"report_{name}.html",
+        "figures": f"figures_{name}",
+    }
+    try:
+        for old, new in renamed.items():
+            if not (folder / old).exists():
+                continue
+            if (folder / new).is_dir():
+                shutil.rmtree(folder / new)
+            (folder / old).replace(folder / new)
+            if old.startswith("model"):
+                logger.info("%s, the model of the shorter run, is now %s", old, folder / new)
+        for trace in (folder / "trace").glob("*_final.npz"):
+            trace.unlink()
+    except OSError as error:
+        raise UserError(
+            f"the results in {str(folder)!r} cannot be renamed ({error.strerror}): move them yourself"
+        ) from error
