@@ -1,7 +1,11 @@
 """With several threads and workers, at the sizes of real batches, a training step repeats to the bit."""
 
+import random
 import signal
+import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -90,28 +94,56 @@ def test_extraction_repeats_to_the_bit(synthetic_root, tmp_path):
         assert all(torch.equal(first, extract_features(cfg, model, items, "Features")) for _ in range(5))
 
 
-def killed_run(synthetic_root, output, address, count):
-    """Kill a run of two threads, a worker and batches of real size at a moment, and resume it."""
-    size = {
-        "DATALOADER.NUM_WORKERS": 1,
-        "SOLVER.IMS_PER_BATCH": 64,
-        "NPLP.SOURCE.IMS_PER_BATCH": 128,
-        "MODEL.HEADS.EMBEDDING_DIM": 1024,
-        "NPLP.EPOCHS_PER_ITERATION": 1,
-        "NPLP.SOURCE.MAX_EPOCH": 1,
-    }
-    options = [word for key, value in size.items() for word in (key, str(value))]
-    if address:
-        driver = [*DRIVER, address, str(count), "after"]
-        process = start(synthetic_root, output, program=driver, options=options, threads=2)
-        shown, _ = process.communicate(timeout=600)
-        assert process.returncode == -signal.SIGKILL, shown
-    process = start(synthetic_root, output, *(["--resume"] if address else []), options=options, threads=2)
+SIZES = {
+    "DATALOADER.NUM_WORKERS": 1,
+    "SOLVER.IMS_PER_BATCH": 64,
+    "NPLP.SOURCE.IMS_PER_BATCH": 128,
+    "MODEL.HEADS.EMBEDDING_DIM": 1024,
+    "NPLP.EPOCHS_PER_ITERATION": 1,
+    "NPLP.SOURCE.MAX_EPOCH": 1,
+}
+"""A worker, and batches as large as the paper's, whose gradients several threads add up."""
+
+
+def begin(synthetic_root, output, *arguments, **options):
+    sizes = [word for key, value in SIZES.items() for word in (key, str(value))]
+    return start(synthetic_root, output, *arguments, options=sizes, threads=2, **options)
+
+
+def finish(process):
     shown, _ = process.communicate(timeout=600)
     assert process.returncode == 0, shown
 
 
-def test_a_killed_run_of_two_threads_and_a_worker_ends_as_the_undisturbed_one(synthetic_root, tmp_path):
-    killed_run(synthetic_root, tmp_path / "undisturbed", "", 0)
-    killed_run(synthetic_root, tmp_path / "killed", "nplp.engine.trainer:ReidTrainer.run_step", 10)
-    assert_same_end(tmp_path / "killed", tmp_path / "undisturbed")
+@pytest.fixture(scope="module")
+def of_two_threads(synthetic_root, tmp_path_factory):
+    """The folder of an undisturbed run of two threads and a worker, and the seconds it took."""
+    output, since = tmp_path_factory.mktemp("undisturbed"), time.monotonic()
+    finish(begin(synthetic_root, output))
+    return output, time.monotonic() - since
+
+
+def test_a_killed_run_of_two_threads_and_a_worker_ends_as_the_undisturbed_one(
+    of_two_threads, synthetic_root, tmp_path
+):
+    driver = [*DRIVER, "nplp.engine.trainer:ReidTrainer.run_step", "4", "after"]
+    process = begin(synthetic_root, tmp_path, program=driver)
+    shown, _ = process.communicate(timeout=600)
+    assert process.returncode == -signal.SIGKILL, shown
+    finish(begin(synthetic_root, tmp_path, "--resume"))
+    assert_same_end(tmp_path, of_two_threads[0])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(2))
+def test_ten_kills_of_a_run_of_two_threads(of_two_threads, synthetic_root, tmp_path, seed):
+    reference, seconds = of_two_threads
+    rng = random.Random(seed)
+    for attempt in range(5):
+        process = begin(synthetic_root, tmp_path, *(["--resume"] if attempt else []))
+        with two_busy_threads(), suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=rng.uniform(0.3, 1) * seconds)
+        process.kill()
+        process.communicate()
+    finish(begin(synthetic_root, tmp_path, "--resume"))
+    assert_same_end(tmp_path, reference)

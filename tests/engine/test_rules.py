@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from nplp.engine import pseudo_labels as hook_module
 from nplp.engine.checkpoint import AtomicCheckpointer
+from nplp.engine.interruption import stopped_by_signals
 from nplp.engine.pipeline import run
 from nplp.engine.rules import without_small_clusters
 from nplp.engine.setup import prepare_output
@@ -281,7 +284,8 @@ def test_features_that_are_not_numbers_end_the_run_and_keep_the_last_state(adapt
     assert len(adapt([GOOD], {}, resume=True)) == 2
 
 
-def test_weights_that_are_not_numbers_are_not_saved(adapt, tmp_path, monkeypatch):
+@pytest.mark.parametrize("signalled", [False, True])
+def test_weights_that_are_not_numbers_are_not_saved(adapt, tmp_path, monkeypatch, signalled):
     from nplp.engine.trainer import ReidTrainer
 
     step = ReidTrainer.run_step
@@ -290,9 +294,12 @@ def test_weights_that_are_not_numbers_are_not_saved(adapt, tmp_path, monkeypatch
         step(self)
         if self.epoch == 1:
             next(self.bare_model.backbone.parameters()).data[0] = float("nan")
+            if signalled:
+                os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(ReidTrainer, "run_step", breaking)
-    with pytest.raises(UserError, match=r"epoch 2: backbone\.\S+ has become infinite or not a number"):
+    broken = r"epoch 2: backbone\.\S+ has become infinite or not a number"
+    with stopped_by_signals(), pytest.raises(UserError, match=broken):
         adapt([GOOD], {"NPLP.STEPS_PER_EPOCH": 1, "NPLP.ITERATIONS": 3, "NPLP.STARTUP_ITERATIONS": 3})
     saved = AtomicCheckpointer(torch.nn.Identity(), str(tmp_path)).get_checkpoint_file()
     assert torch.load(saved, weights_only=True)["epoch"] == 1

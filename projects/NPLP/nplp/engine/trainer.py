@@ -428,7 +428,12 @@ class ReidTrainer(DefaultTrainer):
                 )
 
     def _save_step(self, step: int) -> None:
-        """Save the state after ``step`` steps of the present epoch."""
+        """Save the state after ``step`` steps of the present epoch.
+
+        Raises:
+            UserError: if a weight is infinite or not a number; the last checkpoint stays the last.
+        """
+        self._check_weights()
         equalise_buffers(self.model)
         states = comm.gather(random_state())
         self._write(
