@@ -8,7 +8,7 @@ model, the head and the data sets. Where it is not, the pure parts work alone (`
 from importlib.util import find_spec
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if find_spec("fastreid") is not None:
     from nplp import compat
