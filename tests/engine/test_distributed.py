@@ -48,7 +48,7 @@ def test_all_ranks_hold_the_same_of_everything_else_that_training_changes(ranks,
 
 def test_the_main_process_alone_reports(ranks):
     first, second = ranks[2]
-    assert set(first["results"]) == {"direct_transfer", "startup", "final"}
+    assert set(first["results"]) == {"direct_transfer", "startup", "final", "final_ema"}
     assert second["results"] == {}
 
 
