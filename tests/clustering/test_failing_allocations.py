@@ -40,6 +40,16 @@ def run(stage: _Stage, case: Case, faults: Faults) -> PseudoLabels:
             return stage.run(case.features, case.camera_ids)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled() -> None:
+    """Compile every kernel before numpy is replaced, which they would find in its place."""
+    case = make_case(3, count=34, dimension=6, cameras=3, kind="blobs")
+    for distance in ("euclidean", "jaccard"):
+        for device in (None, DEVICE):
+            with tiny_blocks():
+                stage(distance, device).run(case.features, case.camera_ids)
+
+
 def assert_same(found: PseudoLabels, expected: PseudoLabels) -> None:
     for name, value in vars(expected).items():
         if name == "self_assessment":

@@ -221,12 +221,14 @@ def test_other_files_are_no_images(tiny_cfg, own, said, suffix):
     "name", ["0001_c1 人物 001.jpg", "0001_c1_été.jpg", "0001_c1 🎥.png", "0001_c1 [1]*?.jpg"]
 )
 def test_names_in_all_alphabets_are_read(tiny_cfg, own, name):
-    folder = own(train=[name])
-    Image.new("RGB", (8, 16), (200, 10, 10)).save(folder / "bounding_box_train" / name)
+    folder = own(train=[name, "0002_c1.jpg"])
+    for file in (name, "0002_c1.jpg"):
+        Image.new("RGB", (8, 16), (200, 10, 10)).save(folder / "bounding_box_train" / file)
     cfg = tiny_cfg.clone()
     cfg.defrost()
     cfg.DATASETS.NAMES = ("Market1501",)
-    assert [(Path(item[0]).name, item[1]) for item in load_training_items(cfg)] == [(name, "market1501_1")]
+    found = {Path(item[0]).name: item[1] for item in load_training_items(cfg)}
+    assert found == {name: "market1501_1", "0002_c1.jpg": "market1501_2"}
 
 
 def test_what_is_left_out_is_counted_by_reason_and_the_first_named(tiny_cfg, own, said):

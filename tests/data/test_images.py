@@ -54,7 +54,7 @@ def test_too_many_pixels_end_no_reader_with_a_traceback(cfg, bomb, monkeypatch):
         verify_images([bomb], "the set")
     with pytest.raises(UserError, match=r"bomb\.png' cannot be read any more \(too many pixels\)"):
         list(build_test_loader(cfg, [(bomb, 0, 0)]))
-    with pytest.raises(UserError, match=r"bomb\.png' cannot be read \(too many pixels\)"):
+    with pytest.raises(UserError, match=r"bomb\.png' cannot be read any more \(too many pixels\)"):
         crops_of(cfg, monkeypatch, bomb)
     assert read_crop(bomb, (2, 2)).getpixel((0, 0)) == (128, 128, 128)
     assert thumbnail(bomb).startswith("data:image/jpeg")

@@ -114,7 +114,7 @@ def test_a_limit_of_the_system_is_one_line(synthetic_root, tmp_path, limit):
 WRITERS = {
     "config.yaml": ("nplp.engine.setup.write_atomically", "cannot be written"),
     "checkpoint": ("torch.save", "cannot be written"),
-    "results.json": ("nplp.engine.checkpoint.os.fsync", "cannot be written"),
+    "any file, when it is synchronised": ("nplp.engine.writing.os.fsync", "cannot be written"),
 }
 
 

@@ -197,7 +197,7 @@ def test_a_full_disk_loses_nothing_and_says_so(tmp_path, monkeypatch):
     "pair",
     [
         ("MODEL.HEADS.EMBEDDING_DIM", 48),
-        ("MODEL.BACKBONE.WITH_IBN", True),
+        ("MODEL.BACKBONE.LAST_STRIDE", 2),
         ("INPUT.SIZE_TRAIN", [48, 16]),
         ("DATASETS.SYNTHETIC.CAMERAS", 4),
         ("SEED", 7),
