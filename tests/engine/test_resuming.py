@@ -19,7 +19,7 @@ from nplp.engine.resuming import check_same_run, drop_lines_from
 from nplp.engine.setup import prepare_output
 from nplp.errors import UserError
 from nplp.modeling import NPLP
-from resumed_runs import assert_same_end, start
+from resumed_runs import assert_same_end, start, wait_for
 from tiny import make_tiny_cfg
 
 
@@ -49,14 +49,6 @@ def test_fifty_kills(undisturbed, synthetic_root, tmp_path, seed):
     reference, seconds = undisturbed
     killed_again_and_again(synthetic_root, tmp_path, seconds, kills=10, seed=1 + seed)
     assert_same_end(tmp_path, reference)
-
-
-def wait_for(text, process):
-    """Read what a process shows until a line has `text`."""
-    for line in process.stdout:
-        if text in line:
-            return
-    raise AssertionError(f"the run ended without showing {text!r}")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

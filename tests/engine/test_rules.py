@@ -111,22 +111,12 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def source(synthetic_root, tmp_path_factory):
-    """Weights to adapt."""
-    folder = tmp_path_factory.mktemp("source")
-    cfg = make_tiny_cfg(synthetic_root, folder, "NPLP.SOURCE.MAX_EPOCH", 1, "NPLP.ITERATIONS", 0)
-    prepare_output(cfg)
-    run(cfg, cfg, resume=False)
-    return folder / "source" / "model_final.pth"
-
-
 @pytest.fixture
-def adapt(source, synthetic_root, tmp_path, monkeypatch):
+def adapt(source_weights, synthetic_root, tmp_path, monkeypatch):
     """Return a function that adapts with planted features and returns the lines of the history."""
 
     def start(features, options, resume=False):
-        given = {**QUICK, "NPLP.SOURCE.WEIGHTS": source, **options}
+        given = {**QUICK, "NPLP.SOURCE.WEIGHTS": source_weights, **options}
         cfg = make_tiny_cfg(synthetic_root, tmp_path, *(word for pair in given.items() for word in pair))
         shown = [torch.from_numpy(np.asarray(value, dtype=np.float32)) for value in features]
 

@@ -1,6 +1,5 @@
 """Two processes that a signal stops while they save slowly lose nothing and end on the same bits."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
+from resumed_runs import assert_same_results, wait_for
 from tiny import tiny_options
 
 ROOT = Path(__file__).parents[2]
@@ -74,25 +73,6 @@ def to_the_parent(process, number):
     process.send_signal(number)
 
 
-def wait_for(text, process):
-    for line in process.stdout:
-        if text in line:
-            return
-    raise AssertionError(f"the run ended without showing {text!r}")
-
-
-def assert_same_end(output, reference):
-    """Compare weights, buffers, averages, labels and metrics to the bit."""
-    for name in ("model_final", "model_final_ema"):
-        ours, theirs = (torch.load(path / f"{name}.pth", weights_only=True) for path in (output, reference))
-        assert all(torch.equal(ours["model"][key], theirs["model"][key]) for key in theirs["model"])
-    lines = [(path / "pseudo_labels.jsonl").read_text() for path in (output, reference)]
-    assert lines[0] == lines[1]
-    results = [json.loads((path / "results.json").read_text()) for path in (output, reference)]
-    for stage in ("direct_transfer", "startup", "final", "final_ema"):
-        assert results[0][stage] == results[1][stage]
-
-
 @pytest.mark.parametrize(
     ("send", "number", "status"),
     [
@@ -119,7 +99,7 @@ def test_a_slow_save_is_waited_for_and_the_run_ends_on_the_same_bits(
     process = start(tmp_path, "--resume")
     shown, _ = process.communicate(timeout=300)
     assert process.returncode == 0, shown
-    assert_same_end(tmp_path, undisturbed_pair)
+    assert_same_results(tmp_path, undisturbed_pair)
 
 
 def test_a_killed_run_ends_on_the_same_bits(start, undisturbed_pair, tmp_path):
@@ -131,7 +111,7 @@ def test_a_killed_run_ends_on_the_same_bits(start, undisturbed_pair, tmp_path):
     shown, _ = process.communicate(timeout=300)
     assert process.returncode == 0, shown
     assert "after epoch 1 of 2" in shown
-    assert_same_end(tmp_path, undisturbed_pair)
+    assert_same_results(tmp_path, undisturbed_pair)
 
 
 def test_a_second_signal_does_not_wait_for_a_slow_save(start, tmp_path):

@@ -16,18 +16,8 @@ from tiny import make_tiny_cfg
 QUALITY = re.compile("precision|recall|nmi|ari|mixed|fragmented|people there are|identities", re.IGNORECASE)
 
 
-@pytest.fixture(scope="module")
-def source(synthetic_root, tmp_path_factory):
-    """Weights to adapt."""
-    folder = tmp_path_factory.mktemp("source")
-    cfg = make_tiny_cfg(synthetic_root, folder, "NPLP.SOURCE.MAX_EPOCH", 1, "NPLP.ITERATIONS", 0)
-    prepare_output(cfg)
-    run(cfg, cfg, resume=False)
-    return folder / "source" / "model_final.pth"
-
-
 @pytest.fixture
-def adapt(source, synthetic_root, tmp_path, monkeypatch, caplog):
+def adapt(source_weights, synthetic_root, tmp_path, monkeypatch, caplog):
     """Return a function that adapts to items with other identities and returns what the log said."""
     monkeypatch.setattr(logging.getLogger("nplp"), "propagate", True)
     load = datasets.load_dataset
@@ -39,7 +29,7 @@ def adapt(source, synthetic_root, tmp_path, monkeypatch, caplog):
             return datasets.ReidData(name, train, data.query, data.gallery)
 
         monkeypatch.setattr(datasets, "load_dataset", changed)
-        pairs = {"NPLP.REPORT": True, "NPLP.SOURCE.WEIGHTS": source, "NPLP.STEPS_PER_EPOCH": 2}
+        pairs = {"NPLP.REPORT": True, "NPLP.SOURCE.WEIGHTS": source_weights, "NPLP.STEPS_PER_EPOCH": 2}
         pairs["NPLP.NOISY_FRACTION"] = 0.4
         cfg = make_tiny_cfg(synthetic_root, tmp_path, *(word for pair in pairs.items() for word in pair))
         prepare_output(cfg)
