@@ -95,7 +95,6 @@ def test_backbones_follow_the_options_that_they_are_said_to(name):
 
 
 WARNED = {
-    "CUDNN_BENCHMARK": (True, "as a run would not repeat"),
     "SOLVER__CHECKPOINT_PERIOD": (5, "every epoch's end is saved"),
     "TEST__EVAL_PERIOD": (1, "set NPLP.EVAL_PERIOD"),
     "TEST__FLIP__ENABLED": (True, "pseudo-labels are made without"),

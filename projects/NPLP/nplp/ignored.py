@@ -39,7 +39,6 @@ REFUSED = {
 """Whatever the model is."""
 
 WARNED = {
-    "CUDNN_BENCHMARK": "kernels are not chosen by timing them, as a run would not repeat",
     "SOLVER.CHECKPOINT_PERIOD": "every epoch's end is saved",
 }
 
