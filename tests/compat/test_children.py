@@ -59,8 +59,16 @@ WORKER = """
     def main_dies(folder):
         from nplp.compat.processes import from_main_process
         begin = time.monotonic()
+        (folder / f"begun-{rank_of()}").touch()
+
+        def die():
+            # Not while the other still joins, which ends otherwise.
+            while not (folder / "begun-1").exists():
+                time.sleep(0.05)
+            os._exit(9)
+
         try:
-            from_main_process(lambda: os._exit(9))
+            from_main_process(die)
         except RuntimeError as error:
             facts = {"error": str(error), "seconds": time.monotonic() - begin}
             (folder / "1.json").write_text(json.dumps(facts))

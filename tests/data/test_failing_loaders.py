@@ -16,7 +16,7 @@ from nplp.engine.checkpoint import AtomicCheckpointer
 from nplp.engine.pipeline import run
 from nplp.engine.setup import prepare_output
 from nplp.errors import UserError
-from resumed_runs import start
+from resumed_runs import start, wait_for
 from tiny import make_tiny_cfg
 
 
@@ -148,9 +148,8 @@ def test_a_run_whose_worker_is_killed_ends_with_code_two(synthetic_root, tmp_pat
     process = start(
         synthetic_root, tmp_path, options=["DATALOADER.NUM_WORKERS", "2", "NPLP.SOURCE.MAX_EPOCH", "50"]
     )
-    for line in process.stdout:
-        if "Pre-training on" in line:
-            break
+    # Not in the first step, at which torch imports what swallows the error that a dead worker raises.
+    wait_for("Epoch 1 of 50", process)
     workers = []
     while not workers:
         assert process.poll() is None
