@@ -132,7 +132,7 @@ def test_committed_tables_are_what_the_committed_records_give(domain, name):
 
 
 def test_in_no_committed_run_did_a_rule_change_labels():
-    """All of them are rows of the paper, or differ from one in what they are called by."""
+    """They are rows of the paper, and rows that are compared with these."""
     records = load_records(COMMITTED / "synthetic" / RECORDS)
     assert len(records) > 200
     acted = [key for key, record in records.items() if any("acted" in line for line in record["history"])]
