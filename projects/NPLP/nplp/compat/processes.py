@@ -138,6 +138,8 @@ def _spawned(
         tell_parent(error, folder, local_rank)
         raise
     except KeyboardInterrupt:
+        # The parent may hand on what a terminal has sent to this process already.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         # torch would take it for a good end.
         sys.exit(128 + signal.SIGINT)
 
