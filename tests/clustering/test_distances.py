@@ -21,7 +21,7 @@ def block(*pairs: tuple[int, int, float]) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def visited(held: HeldPairs, epsilon: float) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
-    held.visit(epsilon, lambda i, j: found.extend(zip(i.tolist(), j.tolist(), strict=True)))
+    held.visit(epsilon, lambda i, j, _: found.extend(zip(i.tolist(), j.tolist(), strict=True)))
     return found
 
 

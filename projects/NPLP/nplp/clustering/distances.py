@@ -159,11 +159,11 @@ class HeldPairs:
         """Return blocks of first sample [P] int32, second sample [P] int32 and distance [P] float64."""
         return self._blocks
 
-    def visit(self, epsilon: float, visit: EdgeVisitor) -> None:
-        """Give the pairs within `epsilon`, which is at most `bound`, to `visit`."""
-        for first, second, distance in self._blocks:
-            within = distance <= epsilon
-            visit(first[within], second[within])
+    def visit(self, radius: float, visit: PairVisitor) -> None:
+        """Give the pairs within `radius`, which is at most `bound`, to `visit`."""
+        for block in self._blocks:
+            within = block[2] <= radius
+            visit(*(block if within.all() else (part[within] for part in block)))
 
 
 class NearPairs:
@@ -191,9 +191,7 @@ class NearPairs:
     def visit(self, radius: float, visit: PairVisitor) -> None:
         """Give the pairs within a radius to `visit`, in blocks and never two at a time."""
         if self._held is not None and self._held.bound >= radius:
-            for block in self._held.blocks():
-                within = block[2] <= radius
-                visit(*(block if within.all() else (part[within] for part in block)))
+            self._held.visit(radius, visit)
             return
         passed_on = PairsPassedOn(radius, visit)
         if radius >= self._too_wide:

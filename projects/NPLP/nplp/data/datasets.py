@@ -29,6 +29,7 @@ from nplp.data.items import (
 )
 from nplp.data.synthetic import DomainSpec, DomainStyle, default_cache_root, ensure_domain
 from nplp.errors import UserError
+from nplp.evaluation.ranking import queries_without_match
 
 __all__ = [
     "SUBSETS",
@@ -44,6 +45,7 @@ __all__ = [
     "load_dataset",
     "load_test_sets",
     "load_training_items",
+    "queries_alone",
     "verify_test_sets",
 ]
 
@@ -84,11 +86,11 @@ class _SyntheticDomain(ImageDataset):
         cache = Path(cache_root or default_cache_root())
         from_main_process(partial(ensure_domain, spec, cache, progress=True))
         self.folder = ensure_domain(spec, cache)
-        super().__init__(*(self.read(subset).items for subset in SUBSETS))
-
-    def read(self, subset: str) -> Subset:
-        """Return what a subset holds, and what was left out."""
-        return read_folder(str(self.folder / FOLDERS[subset]), subset, f"synth{self.domain}")
+        self.found = {
+            subset: read_folder(str(self.folder / FOLDERS[subset]), subset, f"synth{self.domain}")
+            for subset in SUBSETS
+        }
+        super().__init__(*(self.found[subset].items for subset in SUBSETS))
 
 
 @DATASET_REGISTRY.register()
@@ -136,7 +138,7 @@ def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> R
     if isinstance(factory, type) and issubclass(factory, _SyntheticDomain):
         spec = _synthetic_spec(cfg, factory.domain, factory.larger)
         data = factory(spec=spec, cache_root=cfg.DATASETS.SYNTHETIC.ROOT)
-        found = {subset: data.read(subset) for subset in subsets}
+        found = {subset: data.found[subset] for subset in subsets}
     elif name in BENCHMARKS:
         found = _read_benchmark(name, subsets, root)
     else:
@@ -205,15 +207,22 @@ def load_test_sets(cfg: CfgNode, optional: bool = False) -> list[ReidData]:
         logger.info("DATASETS.TESTS names no data set: nothing is evaluated")
     test_sets = [load_dataset(cfg, name, ("query", "gallery")) for name in cfg.DATASETS.TESTS]
     for data in test_sets:
-        seen: dict[Any, set[Any]] = {}
-        for _, identity, camera in data.gallery:
-            seen.setdefault(identity, set()).add(camera)
-        if not any(seen.get(identity, set()) - {camera} for _, identity, camera in data.query):
+        if len(queries_alone(data)) == len(data.query):
             raise UserError(
                 f"{data.name}: none of the {len(data.query)} queries has an image of its identity in another "
                 "camera of the gallery, so nothing can be evaluated: use another set in DATASETS.TESTS"
             )
     return test_sets
+
+
+def queries_alone(data: ReidData) -> np.ndarray:
+    """Return the numbers of the queries without a match in another camera of the gallery."""
+    items = data.query + data.gallery
+    numbers = [np.unique([str(item[place]) for item in items], return_inverse=True)[1] for place in (1, 2)]
+    (query_ids, gallery_ids), (query_cameras, gallery_cameras) = (
+        np.split(each, [len(data.query)]) for each in numbers
+    )
+    return queries_without_match(query_ids, gallery_ids, query_cameras, gallery_cameras)
 
 
 def load_training_items(cfg: CfgNode, labelled: bool = False) -> list[Item]:

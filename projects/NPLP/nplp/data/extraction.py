@@ -45,6 +45,8 @@ def extract_features(cfg: CfgNode, model: nn.Module, items: list[Item], descript
             blocks.run(len(images), embed, found.append)
     # Of few images a process may have none.
     features = torch.cat(found) if found else torch.empty(0, 0)
+    if comm.get_world_size() == 1:
+        return features
     shares = comm.gather(features, dst=0)
     if not comm.is_main_process():
         return features[:0]

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from fastreid.config import CfgNode
 from fastreid.evaluation import inference_on_dataset
 from fastreid.utils import comm
@@ -14,13 +13,13 @@ from torch import nn
 from tqdm import tqdm
 
 from nplp.compat.processes import from_main_process
-from nplp.data.datasets import ReidData
+from nplp.data.datasets import ReidData, queries_alone
 from nplp.data.loaders import DeviceLoader, build_test_loader
 from nplp.engine.records import METRICS
 from nplp.errors import UserError
 from nplp.evaluation.dense import available_bytes, dense_bytes, dense_keys
 from nplp.evaluation.evaluator import BoundedReidEvaluator
-from nplp.evaluation.ranking import RankLists, queries_without_match
+from nplp.evaluation.ranking import RankLists
 from nplp.memory import is_out_of_memory
 
 __all__ = ["announce_evaluation", "count_queries", "evaluate"]
@@ -58,14 +57,7 @@ def count_queries(test_sets: list[ReidData]) -> dict[str, dict[str, Any]]:
     """
     counts = {}
     for data in test_sets:
-        items = data.query + data.gallery
-        numbers = [
-            np.unique([str(item[place]) for item in items], return_inverse=True)[1] for place in (1, 2)
-        ]
-        (query_ids, gallery_ids), (query_cameras, gallery_cameras) = (
-            np.split(each, [len(data.query)]) for each in numbers
-        )
-        alone = queries_without_match(query_ids, gallery_ids, query_cameras, gallery_cameras)
+        alone = queries_alone(data)
         counts[data.name] = {
             "all": len(data.query),
             "without_match": len(alone),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nplp.engine.records import METRICS
 from nplp.engine.writing import sha256_of, write_atomically
 from nplp.errors import UserError
 
@@ -45,8 +46,6 @@ SUM_LINE = re.compile(rf"([0-9a-f]{{64}})  ({NAME.pattern})")
 LARGEST_TEXT = 2**20
 LARGEST = 2**33
 """Bytes of a file of text, and of any other: more is no model of this field."""
-RECORDED = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
-"""Metrics that each record has."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class Bundle:
     def results(self) -> dict[str, Any]:
         """Return the content of ``results.json``.
 
-        ``final`` has the metrics of :data:`RECORDED` in percent; ``programs`` holds a dictionary a
+        ``final`` has the metrics of a run's records in percent; ``programs`` holds a dictionary a
         format. Either may be missing.
 
         Raises:
@@ -152,7 +151,7 @@ def _fault_of_results(content: Any) -> str:
     if final is not None:
         if not isinstance(final, dict):
             return f"final is a {type(final).__name__}"
-        for metric in RECORDED:
+        for metric in METRICS:
             if not _is_number(final.get(metric)):
                 return f"final has {metric} {final.get(metric)!r:.20}"
     if not isinstance(programs, dict) or not all(isinstance(program, dict) for program in programs.values()):
