@@ -3,11 +3,18 @@
 from dataclasses import fields
 
 import torch
-from fastreid.config import CfgNode
+from fastreid.config import CfgNode, get_cfg
 
 from nplp.data.synthetic import DomainStyle
 
-__all__ = ["add_nplp_config", "source_config"]
+__all__ = ["add_nplp_config", "default_config", "source_config"]
+
+
+def default_config() -> CfgNode:
+    """Return the toolbox's configuration with NPLP's keys, all at their defaults."""
+    cfg = get_cfg()
+    add_nplp_config(cfg)
+    return cfg
 
 
 def add_nplp_config(cfg: CfgNode) -> None:

@@ -9,9 +9,9 @@ import logging
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from fastreid.config import CfgNode, get_cfg
+from fastreid.config import CfgNode
 
-from nplp.config import add_nplp_config
+from nplp.config import default_config
 from nplp.errors import UserError
 
 __all__ = ["refuse_ignored", "warn_of_ignored"]
@@ -206,6 +206,4 @@ def _value(cfg: CfgNode, key: str) -> Any:
 
 @functools.cache
 def _defaults() -> CfgNode:
-    cfg = get_cfg()
-    add_nplp_config(cfg)
-    return cfg
+    return default_config()

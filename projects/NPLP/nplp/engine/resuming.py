@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from fastreid.config import CfgNode, get_cfg
+from fastreid.config import CfgNode
 
-from nplp.config import add_nplp_config
+from nplp.config import default_config
 from nplp.engine.writing import write_atomically
 from nplp.errors import UserError
 
@@ -152,9 +152,7 @@ def differences(cfg: CfgNode, saved: str) -> dict[str, Difference]:
 
     A key that is newer than what was saved had its default then; one that there is no longer is left out.
     """
-    default = get_cfg()
-    add_nplp_config(default)
-    known = _flat(yaml.safe_load(default.dump()))
+    known = _flat(yaml.safe_load(default_config().dump()))
     now, then = _flat(yaml.safe_load(cfg.dump())), {**known, **_flat(yaml.safe_load(saved))}
     return {key: (then.get(key), now[key]) for key in sorted(now) if then.get(key) != now[key]}
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 import yaml
-from fastreid.config import CfgNode, get_cfg
+from fastreid.config import CfgNode
 from fastreid.utils import comm
 
 from nplp.command_line import printable
 from nplp.compat.processes import from_main_process
-from nplp.config import add_nplp_config
+from nplp.config import default_config
 from nplp.engine.output_folder import CONFIG, LOG
 from nplp.engine.writing import write_atomically
 from nplp.errors import UserError
@@ -58,8 +58,7 @@ def _read_file(path: str) -> CfgNode:
         for file in (Path(path).absolute(), Path(path).resolve()):
             if os.path.lexists(file.parent / SUMS):
                 return load_bundle_config(read_bundle(file.parent), file.name)
-    cfg = get_cfg()
-    add_nplp_config(cfg)
+    cfg = default_config()
     _merge_file(cfg, path)
     return cfg
 

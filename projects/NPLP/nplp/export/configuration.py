@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from fastreid.config import CfgNode, get_cfg
+from fastreid.config import CfgNode
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
-from nplp.config import add_nplp_config
+from nplp.config import default_config
 from nplp.errors import UserError
 from nplp.export.zoo import CONFIG, NAME, WEIGHTS, ZOO_PREFIX, Bundle
 
@@ -116,8 +116,7 @@ def parse_configuration(text: str) -> CfgNode:
         RefusedKeyError: naming the first key that a bundle may not set, or not so.
         yaml.YAMLError, ValueError, RecursionError: if it is not plain YAML.
     """
-    cfg = get_cfg()
-    add_nplp_config(cfg)
+    cfg = default_config()
     _take_section(cfg, yaml.load(text, Loader=_PlainLoader), ())
     _check_amounts(cfg)
     return cfg
