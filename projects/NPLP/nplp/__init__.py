@@ -8,7 +8,11 @@ model, the head and the data sets. Where it is not, the pure parts work alone (`
 from importlib.util import find_spec
 from typing import Any
 
+from nplp.first_calls import make_first_calls
+
 __version__ = "0.2.0"
+
+make_first_calls()
 
 if find_spec("fastreid") is not None:
     from nplp import compat
