@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := projects/NPLP/nplp tools tests benchmarks setup.py
+SOURCES := projects/NPLP tools tests benchmarks setup.py
 FASTREID := fastreid==1.4.0
 PROGRAMS := onnx float16 int8-dynamic int8-calibrated torch-export
 

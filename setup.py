@@ -31,7 +31,9 @@ setup(
     package_dir={"": "projects/NPLP"},
     packages=find_packages("projects/NPLP"),
     package_data={
-        "nplp": ["py.typed", "export/templates/*.j2", "report/templates/*.j2", "experiments/*.yml"],
+        "nplp": ["py.typed", "export/templates/*.j2", "report/templates/*.j2"],
+        "nplp_experiments": ["py.typed", "*.yml"],
+        "nplp_synthetic": ["py.typed"],
     },
     install_requires=[line for line in REQUIRED if line not in CPU_ONLY],
     # faiss-cpu and faiss-gpu must never share an environment, so each is an extra.

@@ -26,7 +26,7 @@ from nplp.export.converters import FORMATS
 from nplp.export.inference import EmbeddingModel
 from nplp.export.running import OnnxModel
 from nplp.export.verification import bundle_config
-from nplp.export.zoo import Bundle, read_bundle
+from nplp.weights.zoo import Bundle, read_bundle
 
 REFERENCE = "torch"
 LEAST_SECONDS = 0.05

@@ -30,12 +30,12 @@ from fastreid.config import CfgNode
 from fastreid.engine.train_loop import SimpleTrainer
 from fastreid.utils.events import EventStorage, get_event_storage
 
-from nplp.compat.amp import AMPTrainer
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet, build_train_loader
 from nplp.engine.setup import load_config
 from nplp.engine.supervised import load_labelled
 from nplp.engine.trainer import ReidTrainer
+from nplp.host.amp import AMPTrainer
 from peak_memory import PeakMemory
 
 __all__ = ["ModelJob", "command_of", "job_config"]

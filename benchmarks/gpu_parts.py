@@ -23,7 +23,7 @@ from fresh_process import REFERENCE, REFERENCE_TF32, Job, measure
 from gpu_models import ModelJob, command_of
 from gpu_plan import Note, Part
 from nplp.circumstances import circumstances, package_versions, processor, usable_cores
-from nplp.data.synthetic import GENERATOR_VERSION, DomainSpec, DomainStyle, ensure_domain
+from nplp_synthetic import GENERATOR_VERSION, DomainSpec, DomainStyle, ensure_domain
 
 __all__ = ["build_parts", "card", "render"]
 

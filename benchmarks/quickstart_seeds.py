@@ -15,7 +15,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from nplp.circumstances import circumstances
-from nplp.engine.records import METRICS, STAGES
+from nplp.metric_names import METRICS, STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ("quickstart", "quickstart-plus")

@@ -43,8 +43,8 @@ def usual_euclidean(features: torch.Tensor, camera_ids: np.ndarray, alpha: float
 
 def usual_jaccard(features: torch.Tensor, camera_ids: np.ndarray, alpha: float) -> StartupAndFinal:
     """Return the same by the toolbox's k-reciprocal Jaccard distances; see `usual_euclidean`."""
-    # The toolbox imports on current libraries once nplp has been: that is what nplp.compat is for.
-    importlib.import_module("nplp.compat")
+    # The toolbox imports on current libraries once nplp has been: that is what nplp.host is for.
+    importlib.import_module("nplp.host")
     toolbox = importlib.import_module("fastreid.utils.compute_dist")
     matrix = toolbox.compute_jaccard_distance(features, k1=20, k2=6, search_option=3)
     return _pseudo_labels(matrix, camera_ids, alpha)

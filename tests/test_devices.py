@@ -9,13 +9,13 @@ from fastreid.engine.train_loop import SimpleTrainer
 from fastreid.utils.events import EventStorage
 
 from nplp.clustering import estimate_pseudo_labels
-from nplp.compat.amp import AMPTrainer
 from nplp.data.datasets import load_training_items
 from nplp.data.extraction import extract_features
 from nplp.engine.checkpoint import load_weights, read_checkpoint
 from nplp.engine.pipeline import CLASSIFIER, run
 from nplp.engine.setup import prepare_output
 from nplp.engine.trainer import ReidTrainer
+from nplp.host.amp import AMPTrainer
 from nplp.losses.lookup_table import update_lookup_table_
 from on_devices import on_devices
 from tiny import make_tiny_cfg

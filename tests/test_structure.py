@@ -1,19 +1,51 @@
-"""The line between the pure algorithms and the glue, read from the imports themselves."""
+"""The arrows of the house: which package may import which, read from the imports themselves."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "projects" / "NPLP" / "nplp"
-PURE = ("clustering", "losses", "layers", "data/synthetic")
-ALLOWED = {
-    "clustering": {"torch", "numpy", "scipy", "sklearn", "faiss", "numba", "tqdm"},
-    "losses": {"torch", "numpy"},
-    "layers": {"torch"},
-    "data/synthetic": {"numpy", "PIL", "tqdm"},
-}
+ROOT = Path(__file__).parents[1]
+SOURCES = ROOT / "projects" / "NPLP"
 STANDARD = set(__import__("sys").stdlib_module_names)
+
+FLOORS = (
+    ("nplp_experiments",),
+    ("nplp.command_line",),
+    ("nplp.export", "nplp.report"),
+    ("nplp.engine",),
+    ("nplp.methods",),
+    ("nplp.modeling", "nplp.data"),
+    ("nplp.evaluation",),
+    ("nplp.host",),
+    ("nplp.config",),
+    ("nplp.weights",),
+    ("nplp.files",),
+    ("nplp.distributed",),
+    ("nplp.clustering", "nplp.losses", "nplp.layers"),
+    ("nplp.errors", "nplp.memory", "nplp.metric_names", "nplp.circumstances", "nplp.first_calls"),
+    ("nplp_synthetic",),
+)
+"""From the roof to the ground. A package imports what is below its floor, and nothing else of the project."""
+
+PURE = {
+    "nplp/clustering": {"torch", "numpy", "scipy", "sklearn", "faiss", "numba", "tqdm"},
+    "nplp/losses": {"torch", "numpy"},
+    "nplp/layers": {"torch"},
+    "nplp/weights": {"torch", "numpy", "safetensors"},
+    "nplp_synthetic": {"numpy", "PIL", "tqdm"},
+}
+"""Packages that work without the toolbox, and what of others they may import."""
+
+
+def modules() -> list[Path]:
+    return [path for path in SOURCES.rglob("*.py") if path != SOURCES / "nplp" / "__init__.py"]
+
+
+def name_of(path: Path) -> str:
+    """Return a module's dotted name."""
+    parts = path.relative_to(SOURCES).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imported(path: Path) -> set[str]:
@@ -22,52 +54,55 @@ def imported(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            package = path.relative_to(PACKAGE.parent).parts[: -node.level]
-            names.add(".".join([*package, node.module or ""]))
         elif isinstance(node, ast.ImportFrom):
-            names.add(node.module or "")
+            folder = path.relative_to(SOURCES).parts[: -node.level] if node.level else ()
+            module = ".".join([*folder, *([node.module] if node.module else [])])
+            # What is imported from the package itself may be one of its packages.
+            names.update({f"nplp.{alias.name}" for alias in node.names} if module == "nplp" else {module})
     return names
 
 
+def room_of(name: str) -> str | None:
+    """Return the package of FLOORS that a module belongs to; None for other projects'."""
+    top = name.split(".")[0]
+    if top not in ("nplp", "nplp_experiments", "nplp_synthetic"):
+        return None
+    return ".".join(name.split(".")[:2]) if top == "nplp" and "." in name else top
+
+
+def floor_of(room: str) -> int:
+    return next(level for level, rooms in enumerate(FLOORS) if room in rooms)
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_imports_point_down(path):
+    own = room_of(name_of(path))
+    for name in imported(path):
+        room = room_of(name)
+        if room not in (None, "nplp", own):
+            assert floor_of(room) > floor_of(own), f"{own} must not import {name}"
+
+
+def test_every_package_has_its_floor():
+    assert {room_of(name_of(path)) for path in modules()} <= {room for rooms in FLOORS for room in rooms}
+
+
 @pytest.mark.parametrize("folder", PURE)
-def test_pure_folders_import_neither_the_toolbox_nor_the_glue(folder):
-    modules = list((PACKAGE / folder).glob("*.py"))
-    assert modules
-    own = {f"nplp.{folder.replace('/', '.')}", "nplp.errors", "nplp.memory"}
-    for path in modules:
-        for name in imported(path):
-            top = name.split(".")[0]
-            if top == "nplp":
-                assert any(name == prefix or name.startswith(f"{prefix}.") for prefix in own), (
-                    f"{path}: {name}"
-                )
-            else:
-                assert top in ALLOWED[folder] | STANDARD, f"{path}: {name}"
-
-
-def test_strangers_weights_are_read_without_the_toolbox():
-    for path in (PACKAGE / "weights").glob("*.py"):
-        for name in imported(path):
-            ours = name.startswith(("nplp.weights", "nplp.errors"))
-            assert ours or name.split(".")[0] in {"torch", "numpy", "safetensors"} | STANDARD, (
-                f"{path}: {name}"
-            )
+def test_pure_packages_need_no_toolbox(folder):
+    paths = list((SOURCES / folder).rglob("*.py"))
+    assert paths
+    for path in paths:
+        others = {name.split(".")[0] for name in imported(path) if room_of(name) is None}
+        assert others <= PURE[folder] | STANDARD, path
 
 
 def test_nothing_below_the_tools_imports_them():
-    for path in PACKAGE.rglob("*.py"):
+    for path in modules():
         assert not any(name.split(".")[0] in {"tools", "tests"} for name in imported(path)), path
 
 
-def test_data_and_modeling_do_not_import_the_engine():
-    for folder in ("data", "modeling", "evaluation", "compat"):
-        for path in (PACKAGE / folder).rglob("*.py"):
-            assert not any(name.startswith("nplp.engine") for name in imported(path)), path
-
-
 def test_no_star_imports():
-    for path in PACKAGE.rglob("*.py"):
+    for path in modules():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 assert all(alias.name != "*" for alias in node.names), path

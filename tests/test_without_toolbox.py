@@ -17,7 +17,7 @@ sys.modules["fastreid"] = None
 PURE = """
 import numpy as np
 from nplp.clustering import estimate_pseudo_labels
-from nplp.data.synthetic import DomainSpec
+from nplp_synthetic import DomainSpec
 from nplp.layers import HyperNetwork
 from nplp.losses import CenterContrastiveLoss
 points = np.repeat(np.eye(4), 8, axis=0)

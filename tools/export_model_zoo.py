@@ -64,8 +64,8 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         UserError: if it cannot be done.
     """
-    from nplp.compat import require_fastreid
     from nplp.errors import UserError
+    from nplp.host import require_fastreid
 
     try:
         require_fastreid()

@@ -97,7 +97,7 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         ValueError: If an option is out of its range or a folder or file cannot be written.
     """
-    from nplp.data.synthetic import DOMAINS, DomainSpec, default_cache_root, ensure_domain
+    from nplp_synthetic import DOMAINS, DomainSpec, default_cache_root, ensure_domain
 
     if args.sheet_only and args.sheet is None:
         raise ValueError("--sheet-only needs --sheet FILE.png")
@@ -137,7 +137,7 @@ def write_sheet(spec: "DomainSpec", path: Path) -> None:  # noqa: F821
     Raises:
         ValueError: If the file cannot be written or its name says no format.
     """
-    from nplp.data.synthetic import contact_sheet
+    from nplp_synthetic import contact_sheet
 
     people = range(1, min(SHEET_ROWS, spec.identities) + 1)
     try:

@@ -5,7 +5,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from nplp.command_line import OneLineParser, printable, run_tool
+from nplp.command_line import OneLineParser, run_tool
+from nplp.errors import printable
 
 EPILOG = """\
 examples:
@@ -65,7 +66,7 @@ def find(where: str) -> list["Bundle"]:  # noqa: F821
     Raises:
         UserError: if there is none.
     """
-    from nplp.export.zoo import bundles_in, find_bundle, zoo_folder
+    from nplp.weights.zoo import bundles_in, find_bundle, zoo_folder
 
     if where and not Path(where).exists():
         return [find_bundle(where.removeprefix("zoo://"))]
@@ -99,7 +100,7 @@ def show_list(args: argparse.Namespace) -> int:
     from tabulate import tabulate
 
     from nplp.export.card import ZOO_HEADER
-    from nplp.export.zoo import WEIGHTS
+    from nplp.weights.zoo import WEIGHTS
 
     bundles = find(args.where)
     if args.markdown:
@@ -118,7 +119,7 @@ def show_list(args: argparse.Namespace) -> int:
 
 def show_info(args: argparse.Namespace) -> int:
     """Write a bundle's model card."""
-    from nplp.export.zoo import CARD
+    from nplp.weights.zoo import CARD
 
     for bundle in find(args.where):
         show(bundle.text(CARD).rstrip("\n"))
@@ -149,8 +150,8 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         UserError: if there is no such bundle, or it cannot be read.
     """
-    from nplp.compat import require_fastreid
     from nplp.errors import UserError
+    from nplp.host import require_fastreid
 
     try:
         require_fastreid()

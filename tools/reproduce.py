@@ -66,11 +66,11 @@ def main(args: argparse.Namespace) -> int:
         UserError: for an unknown experiment, or a number that is out of range.
     """
     from nplp.errors import UserError
-    from nplp.experiments.catalogue import DOMAINS, EXPERIMENTS
-    from nplp.experiments.plan import plan
-    from nplp.experiments.records import RECORDS, gather_records, save_records
-    from nplp.experiments.running import finished, run_missing
-    from nplp.experiments.writing import write_experiment
+    from nplp_experiments.catalogue import DOMAINS, EXPERIMENTS
+    from nplp_experiments.plan import plan
+    from nplp_experiments.records import RECORDS, gather_records, save_records
+    from nplp_experiments.running import finished, run_missing
+    from nplp_experiments.writing import write_experiment
 
     if args.list:
         width = max(map(len, EXPERIMENTS))

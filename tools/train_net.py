@@ -17,7 +17,7 @@ examples:
     python tools/train_net.py --config-file configs/NPLP/d2m.yml --eval-only MODEL.WEIGHTS model_final.pth
 
 FASTREID_DATASETS names the folder that holds the data sets (default: datasets).
-All keys, with their defaults and meanings: projects/NPLP/nplp/config.py.
+All keys, with their defaults and meanings: projects/NPLP/nplp/config/keys.py.
 """
 
 
@@ -75,6 +75,7 @@ def main(args: argparse.Namespace) -> None:
     from nplp.engine.interruption import Interrupted, stopped_by_signals
     from nplp.engine.pipeline import evaluate_only, run
     from nplp.engine.setup import base_config, configure_logging, load_config
+    from nplp.report.after_run import write_pages
 
     # Around the message too, which a signal that comes twice must not cut off.
     with stopped_by_signals():
@@ -86,7 +87,13 @@ def main(args: argparse.Namespace) -> None:
                     evaluate_only(cfg)
                     return
                 configure_logging(cfg)
-                run(cfg, base_config(args.config_file), resume=args.resume, overwrite=args.overwrite)
+                run(
+                    cfg,
+                    base_config(args.config_file),
+                    resume=args.resume,
+                    overwrite=args.overwrite,
+                    at_end=write_pages,
+                )
         except Interrupted as interrupted:
             if _speaks():
                 sys.stderr.write(f"\ntrain_net: stopped by {interrupted}{_how_to_go_on(args)}\n")
@@ -129,8 +136,9 @@ def command_line() -> None:
         if not holds:
             parser.exit(2, f"train_net: {option} must be {rule}, got {value}\n")
     try:
-        from nplp.compat import launch, require_fastreid
+        from nplp.distributed.processes import launch
         from nplp.errors import UserError
+        from nplp.host import require_fastreid
 
         require_fastreid()
     except ImportError as error:

@@ -10,9 +10,9 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from PIL import Image
 
 from nplp.data.datasets import UNKNOWN_IDENTITY, load_dataset, load_test_sets, load_training_items
-from nplp.data.synthetic import DomainSpec, write_duke, write_market, write_msmt17
 from nplp.engine.supervised import load_labelled
 from nplp.errors import UserError
+from nplp_synthetic import DomainSpec, write_duke, write_market, write_msmt17
 from tiny import TINY
 
 SPEC = DomainSpec(

@@ -5,8 +5,8 @@ import pytest
 
 from nplp.data.datasets import index_cameras, load_dataset
 from nplp.data.loaders import TrainSet, build_test_loader, build_train_loader
-from nplp.data.synthetic import DomainSpec, write_duke, write_market, write_msmt17
 from nplp.errors import UserError
+from nplp_synthetic import DomainSpec, write_duke, write_market, write_msmt17
 from tiny import TINY
 
 SPEC = DomainSpec(

@@ -11,10 +11,10 @@ from PIL import Image
 from nplp.data.checks import verify_images
 from nplp.data.datasets import load_test_sets, load_training_items, verify_test_sets
 from nplp.data.loaders import build_test_loader
-from nplp.data.synthetic import DomainSpec, write_market
 from nplp.engine.pipeline import run
 from nplp.engine.setup import prepare_output
 from nplp.errors import UserError
+from nplp_synthetic import DomainSpec, write_market
 from tiny import TINY, make_tiny_cfg
 
 ORIENTATION = 0x0112

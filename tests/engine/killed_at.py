@@ -37,7 +37,7 @@ def arm(address: str, count: int, moment: str) -> None:
 
 if __name__ == "__main__":
     address, count, moment, *words = sys.argv[1:]
-    from nplp.compat import require_fastreid
+    from nplp.host import require_fastreid
 
     require_fastreid()
     arm(address, int(count), moment)

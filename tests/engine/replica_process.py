@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nplp.compat import launch
+from nplp.distributed.processes import launch
 from nplp.engine.replicas import average_statistics, check_norms, equalise_buffers
 from nplp.errors import UserError
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from nplp.engine.checkpoint import AtomicCheckpointer, load_weights, read_checkpoint
-from nplp.engine.writing import write_atomically
 from nplp.errors import UserError
+from nplp.files import write_atomically
 
 
 @pytest.fixture

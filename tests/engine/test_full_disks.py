@@ -14,8 +14,8 @@ import torch
 from nplp.engine.checkpoint import AtomicCheckpointer
 from nplp.engine.pipeline import run
 from nplp.engine.setup import prepare_output
-from nplp.engine.writing import sha256_of
 from nplp.errors import UserError
+from nplp.files import sha256_of
 from resumed_runs import assert_same_end, start
 from tiny import make_tiny_cfg
 
@@ -114,7 +114,7 @@ def test_a_limit_of_the_system_is_one_line(synthetic_root, tmp_path, limit):
 WRITERS = {
     "config.yaml": ("nplp.engine.setup.write_atomically", "cannot be written"),
     "checkpoint": ("torch.save", "cannot be written"),
-    "any file, when it is synchronised": ("nplp.engine.writing.os.fsync", "cannot be written"),
+    "any file, when it is synchronised": ("nplp.files.os.fsync", "cannot be written"),
 }
 
 

@@ -9,10 +9,10 @@ import torch
 
 from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.pipeline import evaluate_only, run
-from nplp.engine.records import METRICS
 from nplp.engine.setup import base_config, prepare_output
 from nplp.engine.supervised import SupervisedTrainer
 from nplp.errors import UserError
+from nplp.metric_names import METRICS
 from resumed_runs import assert_one_history
 from tiny import make_tiny_cfg
 

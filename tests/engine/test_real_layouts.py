@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nplp.data.synthetic import DomainSpec, write_duke, write_market, write_msmt17
 from nplp.engine.pipeline import run
 from nplp.engine.setup import base_config, load_config, prepare_output
 from nplp.errors import UserError
+from nplp_synthetic import DomainSpec, write_duke, write_market, write_msmt17
 from tiny import TINY
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "NPLP"

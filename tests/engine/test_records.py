@@ -8,8 +8,9 @@ import torch
 from fastreid.config import get_cfg
 
 from nplp.config import add_nplp_config
-from nplp.engine.records import METRICS, RunRecord, config_differences, format_results
+from nplp.engine.records import RunRecord, config_differences, format_results
 from nplp.engine.seeding import derive_seed, seed_everything
+from nplp.metric_names import METRICS
 
 
 def configuration(**changes):

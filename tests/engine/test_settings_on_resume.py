@@ -16,8 +16,8 @@ from nplp.engine.pipeline import _without_pretraining, run
 from nplp.engine.resuming import END, LABELLING, RATES, TRAINING, WITHOUT_A_WORD, check_same_run
 from nplp.engine.setup import load_config
 from nplp.errors import UserError
-from nplp.experiments import running
-from nplp.experiments.catalogue import DOMAINS, EXPERIMENTS
+from nplp_experiments import running
+from nplp_experiments.catalogue import DOMAINS, EXPERIMENTS
 from tiny import make_tiny_cfg
 
 # An optimiser and a schedule in which every rate can be seen.
@@ -228,7 +228,7 @@ def test_no_branch_of_an_experiment_is_refused():
 
 
 def running_plan(domain):
-    from nplp.experiments.plan import plan
+    from nplp_experiments.plan import plan
 
     runs, cells = plan(domain, list(EXPERIMENTS.values()), [0])
     return {one.key: one for one in runs}, cells

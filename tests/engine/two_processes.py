@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from nplp.compat import launch
+from nplp.distributed.processes import launch
 from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.pipeline import run
 from nplp.engine.setup import base_config, load_config, prepare_output

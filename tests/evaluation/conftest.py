@@ -7,11 +7,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from nplp import compat
+from nplp import host
 from nplp.evaluation.compiled import compiled_rankings
 
 # Before the test modules, which import the toolbox at their top.
-compat.apply()
+host.apply()
 
 
 @pytest.fixture(scope="session")

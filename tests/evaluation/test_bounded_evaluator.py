@@ -97,7 +97,7 @@ def test_one_camera_is_a_mistake_with_one_line(roc):
 def test_one_camera_is_said_so_by_the_vectorised_ranking_too(monkeypatch):
     from fastreid.evaluation import rank
 
-    from nplp.compat.ranking import _vectorised
+    from nplp.evaluation.host_ranking import _vectorised
 
     monkeypatch.setattr(rank, "IS_CYTHON_AVAI", False)
     monkeypatch.setattr(rank, "evaluate_py", _vectorised(rank.evaluate_py))
@@ -168,7 +168,7 @@ DISTRIBUTED = """
     import json, sys
     from pathlib import Path
     import torch
-    from nplp.compat import launch
+    from nplp.distributed.processes import launch
 
     def main(folder):
         from fastreid.config import get_cfg

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from nplp.engine.setup import load_config
-from nplp.experiments import plan as plan_module
-from nplp.experiments.catalogue import DOMAINS, EXPERIMENTS
-from nplp.experiments.definitions import SCOPES, SOURCE, STARTUP
-from nplp.experiments.plan import ROOT, Run, _digest, code_digest, plan, shared_stage
+from nplp_experiments import plan as plan_module
+from nplp_experiments.catalogue import DOMAINS, EXPERIMENTS
+from nplp_experiments.definitions import SCOPES, SOURCE, STARTUP
+from nplp_experiments.plan import ROOT, Run, _digest, code_digest, plan, shared_stage
 
 ABLATIONS = ROOT / "configs" / "NPLP" / "ablations"
 
@@ -177,7 +177,7 @@ def test_a_traced_row_is_run_in_one_piece_with_its_page():
 
 
 def test_settings_change_with_what_files_say_but_not_with_comments(tmp_path, monkeypatch):
-    monkeypatch.setattr("nplp.experiments.plan.ROOT", tmp_path)
+    monkeypatch.setattr("nplp_experiments.plan.ROOT", tmp_path)
     seen = set()
     for number, text in enumerate(("A: 1", "A: 1  # one", "A: 2")):
         (tmp_path / f"base{number}.yml").write_text(text)

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from nplp.errors import UserError
-from nplp.experiments.catalogue import DOMAINS, EXPERIMENTS
-from nplp.experiments.plan import ROOT, Run, code_digest, plan
-from nplp.experiments.records import RECORDS, gather_records, load_records, save_records
-from nplp.experiments.rows import rows_of
-from nplp.experiments.tables import as_csv, as_markdown
-from nplp.experiments.writing import write_experiment
+from nplp_experiments.catalogue import DOMAINS, EXPERIMENTS
+from nplp_experiments.plan import ROOT, Run, code_digest, plan
+from nplp_experiments.records import RECORDS, gather_records, load_records, save_records
+from nplp_experiments.rows import rows_of
+from nplp_experiments.tables import as_csv, as_markdown
+from nplp_experiments.writing import write_experiment
 
 COMMITTED = ROOT / "docs" / "results" / "reproduce"
 LINES = [
@@ -63,7 +63,7 @@ def test_records_come_back_from_their_file_and_stand_in_for_the_runs(ended, tmp_
 
 def test_runs_of_other_code_count_only_where_asked_for(ended, tmp_path, monkeypatch):
     run, folder = ended
-    monkeypatch.setattr("nplp.experiments.running.code_digest", lambda: "another")
+    monkeypatch.setattr("nplp_experiments.running.code_digest", lambda: "another")
     with pytest.raises(UserError, match="was made by other code .*--other-code"):
         gather_records([run], folder, tmp_path / RECORDS)
     assert list(gather_records([run], folder, tmp_path / RECORDS, other_code=True)) == [run.key]

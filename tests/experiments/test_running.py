@@ -13,17 +13,17 @@ import pytest
 from nplp.engine.pipeline import run
 from nplp.engine.setup import load_config, prepare_output
 from nplp.errors import UserError
-from nplp.experiments import running
-from nplp.experiments.definitions import Domain, Experiment, Setting
-from nplp.experiments.plan import Run, code_digest, plan
-from nplp.experiments.running import finished, run_missing
+from nplp_experiments import running
+from nplp_experiments.definitions import Domain, Experiment, Setting
+from nplp_experiments.plan import Run, code_digest, plan
+from nplp_experiments.running import finished, run_missing
 from tiny import make_tiny_cfg
 
 CARRY_OUT = """
 import logging, pathlib, sys
-from nplp.experiments.definitions import Domain, Experiment, Setting
-from nplp.experiments.plan import plan
-from nplp.experiments.running import run_missing
+from nplp_experiments.definitions import Domain, Experiment, Setting
+from nplp_experiments.plan import plan
+from nplp_experiments.running import run_missing
 config, folder = sys.argv[1:]
 row = Setting("NPLP", "full", (), (("NPLP.NOISY_FRACTION", 0.4),))
 domain = Domain("synthetic", {"d2m": config}, {"d2m": "Plaza to Station"})
@@ -190,7 +190,7 @@ def test_a_child_gets_the_signal_that_it_asked_for_when_its_parent_dies(tmp_path
         pytest.skip("only Linux tells a process that its parent died")
     code = (
         "import functools, signal, subprocess, sys, time\n"
-        "from nplp.compat.processes import end_with_parent\n"
+        "from nplp.distributed.processes import end_with_parent\n"
         "trap = 'trap \"touch ended; exit\" TERM; touch begun; while true; do sleep 0.05; done'\n"
         "asked = functools.partial(end_with_parent, signal.SIGTERM)\n"
         "subprocess.Popen(['sh', '-c', trap], preexec_fn=asked)\n"

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from nplp.experiments.catalogue import DOMAINS, EXPERIMENTS
-from nplp.experiments.definitions import Experiment, Setting
-from nplp.experiments.figures import by_iteration, by_setting
-from nplp.experiments.plan import Cell
-from nplp.experiments.rows import LATE, estimate, least_difference, rows_of
-from nplp.experiments.tables import as_csv, as_markdown, published
+from nplp_experiments.catalogue import DOMAINS, EXPERIMENTS
+from nplp_experiments.definitions import Experiment, Setting
+from nplp_experiments.figures import by_iteration, by_setting
+from nplp_experiments.plan import Cell
+from nplp_experiments.rows import LATE, estimate, least_difference, rows_of
+from nplp_experiments.tables import as_csv, as_markdown, published
 
 A, B, C = Setting("a", "startup"), Setting("b", "full"), Setting("c", "full", against="b")
 THREE = Experiment("three", "Three rows", (A, B, C), ("d2m",), published="")

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from nplp.errors import UserError
 from nplp.export.running import OnnxModel, check_agreement
 from nplp.export.verification import verify_bundle
-from nplp.export.zoo import bundles_in, read_bundle, write_sums
+from nplp.weights.zoo import bundles_in, read_bundle, write_sums
 
 
 class Intruder:

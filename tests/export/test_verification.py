@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nplp.export.verification import verify_bundle
-from nplp.export.zoo import read_bundle, write_sums
+from nplp.weights.zoo import read_bundle, write_sums
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from nplp.engine.checkpoint import read_checkpoint
 from nplp.engine.pipeline import evaluate_only, load_trained, run
 from nplp.engine.setup import prepare_output
 from nplp.errors import UserError
-from nplp.export.paths import register_zoo
-from nplp.export.zoo import bundles_in, find_bundle, read_bundle, resolve_weights
+from nplp.host.zoo_paths import register_zoo
+from nplp.weights.zoo import bundles_in, find_bundle, read_bundle, resolve_weights
 from tiny import make_tiny_cfg
 
 

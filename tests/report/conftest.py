@@ -6,6 +6,7 @@ import pytest
 
 from nplp.engine.pipeline import run
 from nplp.engine.setup import prepare_output
+from nplp.report.after_run import write_pages
 from tiny import make_tiny_cfg
 
 
@@ -16,5 +17,5 @@ def finished_run(synthetic_root, tmp_path_factory) -> Path:
     pairs = ("NPLP.REPORT", True, "NPLP.EMA", True, "NPLP.NOISY_FRACTION", 0.4)
     cfg = make_tiny_cfg(synthetic_root, output, *pairs)
     prepare_output(cfg)
-    run(cfg, cfg, resume=False)
+    run(cfg, cfg, resume=False, at_end=write_pages)
     return output

@@ -171,11 +171,12 @@ def test_what_names_hold_is_text_and_no_markup(copied):
 def test_a_page_that_cannot_be_drawn_costs_no_model(synthetic_root, tmp_path, monkeypatch):
     from nplp.engine.pipeline import run
     from nplp.engine.setup import prepare_output
+    from nplp.report.after_run import write_pages
     from tiny import make_tiny_cfg
 
     monkeypatch.setattr("nplp.report.page.write_report", lambda folder: 1 / 0)
     cfg = make_tiny_cfg(synthetic_root, tmp_path, "NPLP.REPORT", True, "NPLP.ITERATIONS", 1)
     prepare_output(cfg)
-    assert run(cfg, cfg, resume=False)["final"]
+    assert run(cfg, cfg, resume=False, at_end=write_pages)["final"]
     assert (tmp_path / "model_final.pth").is_file()
     assert not (tmp_path / "report.html").exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nplp.engine.writing import save_atomically
+from nplp.files import save_atomically
 from tiny import tiny_options
 
 ROOT = Path(__file__).parents[2]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nplp.experiments.catalogue import EXPERIMENTS
-from nplp.experiments.records import RECORDS
+from nplp_experiments.catalogue import EXPERIMENTS
+from nplp_experiments.records import RECORDS
 
 
 @pytest.fixture

@@ -95,14 +95,14 @@ def test_an_interrupted_run_says_how_to_go_on(call, monkeypatch, synthetic_root,
 
 def test_processes_communicate_from_the_configured_device(call, monkeypatch, synthetic_root, tmp_path):
     launched = []
-    monkeypatch.setattr("nplp.compat.launch", lambda *args: launched.append(args))
+    monkeypatch.setattr("nplp.distributed.processes.launch", lambda *args: launched.append(args))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     call("--config-file", CONFIG, "--num-gpus", "2", *tiny_options(synthetic_root, tmp_path / "run"))
     assert [args[-1] for args in launched] == ["cpu"]
 
 
 def test_a_mistake_is_found_before_there_are_processes(call, monkeypatch):
-    monkeypatch.setattr("nplp.compat.launch", lambda *args: pytest.fail("launched"))
+    monkeypatch.setattr("nplp.distributed.processes.launch", lambda *args: pytest.fail("launched"))
     code, shown = call("--config-file", CONFIG, "--num-gpus", "2", "NPLP.ALPHA", "1.2")
     assert code == 2
     assert "NPLP.ALPHA must be in (0, 1], got 1.2" in shown.err

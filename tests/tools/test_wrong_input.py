@@ -317,7 +317,7 @@ def test_the_page(load_tool, call_tool, folder, mistake):
 
 
 def test_a_checkpoint_that_runs_code_is_refused(load_tool, call_tool, synthetic_root, folder):
-    from nplp.engine.writing import save_atomically
+    from nplp.files import save_atomically
 
     (folder / "run").mkdir()
     save_atomically({"model": Intruder()}, folder / "run" / "epoch_0001_step_000000.pth", summed=True)

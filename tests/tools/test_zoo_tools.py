@@ -9,7 +9,7 @@ import pytest
 from nplp.engine.pipeline import run
 from nplp.engine.setup import prepare_output
 from nplp.export.verification import Check
-from nplp.export.zoo import write_sums
+from nplp.weights.zoo import write_sums
 from tiny import make_tiny_cfg, tiny_options
 
 ROOT = Path(__file__).parents[2]

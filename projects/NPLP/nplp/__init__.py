@@ -15,25 +15,29 @@ __version__ = "0.2.0"
 make_first_calls()
 
 if find_spec("fastreid") is not None:
-    from nplp import compat
+    from nplp import host
 
-    compat.apply()
+    host.apply()
+
+    from nplp.evaluation.host_ranking import bridge_ranking
+
+    bridge_ranking()
 
     from nplp import modeling
     from nplp.config import add_nplp_config
     from nplp.data import datasets
-    from nplp.export.paths import register_zoo
+    from nplp.host.zoo_paths import register_zoo
 
     register_zoo()
 
-    __all__ = ["add_nplp_config", "compat", "datasets", "modeling"]
+    __all__ = ["add_nplp_config", "datasets", "host", "modeling"]
 else:
 
     def __getattr__(name: str) -> Any:
         """Say what is missing when something that needs the toolbox is asked for."""
         if name.startswith("__"):
             raise AttributeError(name)
-        from nplp.compat import require_fastreid
+        from nplp.host import require_fastreid
 
         require_fastreid()
         raise AttributeError(f"module 'nplp' has no attribute {name!r}")

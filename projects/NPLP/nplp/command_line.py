@@ -1,23 +1,13 @@
 """What the tools' command lines share: a mistake is one line and exit code 2."""
 
 import argparse
-import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["OneLineParser", "printable", "run_tool"]
+from nplp.errors import printable
 
-UNSEEN = re.compile(
-    r"[^\n\t\x20-\x7e\u00a1-\U0010ffff]"
-    r"|[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]"
-)
-"""Characters that steer a terminal, hide, turn the direction of others, or cannot be written."""
-
-
-def printable(text: str) -> str:
-    """Return a stranger's text as a terminal may show it: what would steer it becomes its number."""
-    return UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
+__all__ = ["OneLineParser", "run_tool"]
 
 
 class OneLineParser(argparse.ArgumentParser):

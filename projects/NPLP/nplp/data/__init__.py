@@ -1,5 +1,5 @@
 """Data sets, loaders and ordered feature extraction.
 
-``nplp.data.synthetic``, the generator of the built-in domains, works without the toolbox; everything
+``nplp_synthetic``, the generator of the built-in domains, works without the toolbox; everything
 else here needs it.
 """

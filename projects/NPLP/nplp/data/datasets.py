@@ -15,7 +15,6 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
-from nplp.compat.processes import from_main_process
 from nplp.data.benchmarks import BENCHMARKS, FOLDERS, MissingError, read_benchmark, read_folder
 from nplp.data.checks import verify_images
 from nplp.data.items import (
@@ -27,9 +26,10 @@ from nplp.data.items import (
     with_names,
     with_numbers,
 )
-from nplp.data.synthetic import DomainSpec, DomainStyle, default_cache_root, ensure_domain
+from nplp.distributed.processes import from_main_process
 from nplp.errors import UserError
 from nplp.evaluation.ranking import queries_without_match
+from nplp_synthetic import DomainError, DomainSpec, DomainStyle, default_cache_root, ensure_domain
 
 __all__ = [
     "SUBSETS",
@@ -80,12 +80,14 @@ class _SyntheticDomain(ImageDataset):
             root: the toolbox's data-set root; not used.
             spec: size, seed and style; the domain's usual ones where None.
             cache_root: the cache folder; empty: ``default_cache_root()``.
+
+        Raises:
+            UserError: if the domain cannot be kept there.
         """
         del root
         spec = spec or DomainSpec(name=self.domain)
-        cache = Path(cache_root or default_cache_root())
-        from_main_process(partial(ensure_domain, spec, cache, progress=True))
-        self.folder = ensure_domain(spec, cache)
+        from_main_process(partial(_rendered, spec, cache_root, progress=True))
+        self.folder = _rendered(spec, cache_root)
         self.found = {
             subset: read_folder(str(self.folder / FOLDERS[subset]), subset, f"synth{self.domain}")
             for subset in SUBSETS
@@ -303,6 +305,18 @@ def _find(name: str) -> Any:
         raise UserError(
             f"unknown data set {name!r} in DATASETS or NPLP.SOURCE.DATASETS: use {known}"
         ) from error
+
+
+def _rendered(spec: DomainSpec, cache_root: str, progress: bool = False) -> Path:
+    """Return the folder of a synthetic domain, rendered where it was not yet.
+
+    Raises:
+        UserError: if it cannot be kept in ``cache_root``.
+    """
+    try:
+        return ensure_domain(spec, Path(cache_root or default_cache_root()), progress=progress)
+    except DomainError as error:
+        raise UserError(str(error)) from error
 
 
 def _synthetic_spec(cfg: CfgNode, domain: str, larger: int) -> DomainSpec:

@@ -21,16 +21,15 @@ from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
 from torch.utils.data import BatchSampler, DataLoader
 
-from nplp.compat.processes import end_with_parent
+from nplp.config.choices import ACROSS_CAMERAS, IDENTITIES
 from nplp.data.datasets import Item
 from nplp.data.images import UnreadableImageError, read_rgb
 from nplp.data.samplers import (
-    ACROSS_CAMERAS,
-    IDENTITIES,
     CrossCameraBatchSampler,
     IdentityBatchSampler,
     ShuffledBatchSampler,
 )
+from nplp.distributed.processes import end_with_parent
 from nplp.errors import UserError
 
 _WORKERS_ERROR = mmap.mmap(-1, 240)

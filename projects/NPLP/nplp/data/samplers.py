@@ -11,20 +11,10 @@ import numpy as np
 from torch.utils.data import Sampler
 
 __all__ = [
-    "ACROSS_CAMERAS",
-    "IDENTITIES",
-    "SAMPLERS",
-    "SHUFFLED",
     "CrossCameraBatchSampler",
     "IdentityBatchSampler",
     "ShuffledBatchSampler",
 ]
-
-SHUFFLED = "TrainingSampler"
-IDENTITIES = "NaiveIdentitySampler"
-ACROSS_CAMERAS = "BalancedIdentitySampler"
-SAMPLERS = (SHUFFLED, IDENTITIES, ACROSS_CAMERAS)
-"""Values of ``DATALOADER.SAMPLER_TRAIN``: the toolbox's names for the three classes below."""
 
 
 class IdentityBatchSampler(Sampler[list[int]]):

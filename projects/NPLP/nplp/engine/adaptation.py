@@ -17,15 +17,16 @@ from nplp.engine.averaging import WeightAverage, WeightAverageHook
 from nplp.engine.evaluation import count_queries, evaluate
 from nplp.engine.events import log_line
 from nplp.engine.pseudo_labels import PseudoLabelHook
-from nplp.engine.records import METRICS, RunRecord
+from nplp.engine.records import RunRecord
 from nplp.engine.resuming import LABELLING, Difference, refuse_without_effect
 from nplp.engine.trace import Trace
 from nplp.engine.trainer import ReidTrainer
-from nplp.engine.writing import sha256_of
 from nplp.errors import UserError
 from nplp.evaluation.ranking import RankLists
-from nplp.export.zoo import resolve_weights
+from nplp.files import sha256_of
+from nplp.metric_names import METRICS
 from nplp.modeling import NPLP
+from nplp.weights.zoo import resolve_weights
 
 __all__ = ["AdaptationTrainer"]
 

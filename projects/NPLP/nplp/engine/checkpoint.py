@@ -7,11 +7,11 @@ from typing import Any
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
-from nplp.engine.writing import PART, save_atomically, summed_name, write_atomically
 from nplp.errors import UserError
-from nplp.export.zoo import resolve_weights
+from nplp.files import PART, save_atomically, summed_name, write_atomically
 from nplp.weights.files import read_weights_file
 from nplp.weights.fitting import NORMALISATION, fit_weights
+from nplp.weights.zoo import resolve_weights
 
 __all__ = ["AtomicCheckpointer", "load_weights", "read_checkpoint"]
 

@@ -12,15 +12,15 @@ from fastreid.utils import comm
 from torch import nn
 from tqdm import tqdm
 
-from nplp.compat.processes import from_main_process
 from nplp.data.datasets import ReidData, queries_alone
 from nplp.data.loaders import DeviceLoader, build_test_loader
-from nplp.engine.records import METRICS
+from nplp.distributed.processes import from_main_process
 from nplp.errors import UserError
 from nplp.evaluation.dense import available_bytes, dense_bytes, dense_keys
 from nplp.evaluation.evaluator import BoundedReidEvaluator
 from nplp.evaluation.ranking import RankLists
 from nplp.memory import is_out_of_memory
+from nplp.metric_names import METRICS
 
 __all__ = ["announce_evaluation", "count_queries", "evaluate"]
 

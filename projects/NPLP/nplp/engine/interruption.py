@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from fastreid.utils import comm
 
-from nplp.compat.children import SIGNALS
+from nplp.distributed.children import SIGNALS
 
 __all__ = ["SIGNALS", "Interrupted", "Interruption", "finished_first", "stopped_by_signals"]
 

@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from nplp.compat.processes import from_main_process
-from nplp.engine.writing import PART
+from nplp.distributed.processes import from_main_process
 from nplp.errors import UserError
+from nplp.files import PART
 
 __all__ = ["CONFIG", "EARLIER", "LOCK", "LOG", "OutputFolder", "held", "put_back", "set_old_end_apart"]
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,6 +13,7 @@ from fastreid.utils import comm
 from torch import nn
 
 from nplp.config import source_config
+from nplp.config.ignored import warn_of_ignored
 from nplp.data.datasets import ReidData, load_test_sets, load_training_items, verify_test_sets
 from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.checkpoint import load_weights
@@ -22,9 +24,8 @@ from nplp.engine.resuming import WITHOUT_A_WORD, differences
 from nplp.engine.setup import prepare_output
 from nplp.engine.supervised import SupervisedTrainer, means_nothing_to_source, source_key
 from nplp.errors import UserError
-from nplp.export.zoo import resolve_weights
-from nplp.ignored import warn_of_ignored
 from nplp.modeling.meta_arch import check_losses
+from nplp.weights.zoo import resolve_weights
 
 __all__ = ["CLASSIFIER", "NECK", "evaluate_only", "load_trained", "run"]
 
@@ -37,7 +38,14 @@ NECK = ("heads.neck.",)
 """Weights that make f_r of f_e: in training alone, so a model from the zoo has none."""
 
 
-def run(cfg: CfgNode, base: CfgNode, *, resume: bool, overwrite: bool = False) -> dict[str, dict[str, float]]:
+def run(
+    cfg: CfgNode,
+    base: CfgNode,
+    *,
+    resume: bool,
+    overwrite: bool = False,
+    at_end: Callable[[Path], None] | None = None,
+) -> dict[str, dict[str, float]]:
     """Train what ``cfg`` asks for and return the metrics by stage.
 
     An ``NPLP`` model is pre-trained on the source, unless its weights are given, and adapted to the
@@ -51,12 +59,14 @@ def run(cfg: CfgNode, base: CfgNode, *, resume: bool, overwrite: bool = False) -
         base: what ``results.json`` gives the differences in the configuration from.
         resume: continue from the last finished epoch in ``OUTPUT_DIR``, if there is one.
         overwrite: remove an earlier run in ``OUTPUT_DIR``, which is kept in ``earlier_runs`` otherwise.
+        at_end: called with ``OUTPUT_DIR`` by the main process when an adaptation with ``NPLP.REPORT`` has
+            ended and is saved, such as :func:`nplp.report.after_run.write_pages`.
 
     Raises:
         UserError: for whatever a user can set right.
     """
     with held(Path(cfg.OUTPUT_DIR), resume) as folder:
-        start = _Start(folder, resume, overwrite)
+        start = _Start(folder, resume, overwrite, at_end)
         warn_of_ignored(cfg)
         test_sets = load_test_sets(cfg, optional=True)
         announce_evaluation(cfg, test_sets)
@@ -73,6 +83,7 @@ class _Start:
     folder: OutputFolder
     resume: bool
     overwrite: bool
+    at_end: Callable[[Path], None] | None
 
     def afresh(self, cfg: CfgNode, weights: str = "") -> None:
         """Begin a run, or a resumed one that had no checkpoint yet.
@@ -133,7 +144,7 @@ def _train_nplp(
     trainer = AdaptationTrainer(_without_pretraining(cfg), target, test_sets, base)
     if start.resume and trainer.resume():
         start.again(trainer, cfg)
-        return _adapt(trainer)
+        return _adapt(trainer, start)
     weights = cfg.NPLP.SOURCE.WEIGHTS or cfg.MODEL.WEIGHTS or (_trained_source(cfg) if start.resume else "")
     if weights:
         load_weights(trainer.bare_model, weights, optional=CLASSIFIER, initial=NECK)
@@ -144,7 +155,7 @@ def _train_nplp(
         trainer.record.seconds.update(seconds)
     trainer.start_afresh()
     trainer.begin(weights)
-    return _adapt(trainer)
+    return _adapt(trainer, start)
 
 
 def evaluate_only(cfg: CfgNode) -> dict[str, float]:
@@ -237,7 +248,7 @@ def _pretrain(cfg: CfgNode, start: _Start) -> tuple[str, dict[str, float]]:
     return str(trainer.save_final()), record.seconds
 
 
-def _adapt(trainer: AdaptationTrainer) -> dict[str, dict[str, float]]:
+def _adapt(trainer: AdaptationTrainer, start: _Start) -> dict[str, dict[str, float]]:
     """Lines 3 to 14 of Algorithm 1: train, save the adapted model and return the metrics by stage."""
     trainer.train()
     trainer.complete()
@@ -245,25 +256,13 @@ def _adapt(trainer: AdaptationTrainer) -> dict[str, dict[str, float]]:
     if trainer.average is not None:
         trainer.save_final("model_final_ema", trainer.average.weights())
     trainer.write_record()
-    if comm.is_main_process() and trainer.trace.enabled and trainer.record.history:
-        _write_page(Path(trainer.cfg.OUTPUT_DIR))
+    traced = comm.is_main_process() and trainer.trace.enabled and trainer.record.history
+    if traced and start.at_end is not None:
+        start.at_end(Path(trainer.cfg.OUTPUT_DIR))
     results = trainer.record.results
     if comm.is_main_process() and results:
         logger.info("%s\n%s", trainer.cfg.OUTPUT_DIR, format_results(results))
     return results
-
-
-def _write_page(folder: Path) -> None:
-    """Write the run's page; a page that cannot be drawn must not cost a trained model."""
-    try:
-        # Drawing takes a second to import, and only runs that end well need it.
-        from nplp.report.page import write_report
-        from nplp.report.projection import write_projection
-
-        logger.info("Page: %s", write_report(folder))
-        write_projection(folder)
-    except Exception as error:  # noqa: BLE001  whatever it is, the run is finished and saved
-        logger.warning("The page could not be written (%s): tools/report.py %s tries again", error, folder)
 
 
 def _train_stock(

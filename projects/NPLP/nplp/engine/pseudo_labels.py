@@ -13,10 +13,10 @@ from tabulate import tabulate
 from torch.nn import functional as F
 
 from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
-from nplp.compat.processes import from_main_process
 from nplp.data.datasets import Item, index_cameras
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
+from nplp.distributed.processes import from_main_process
 from nplp.engine.events import log_histograms
 from nplp.engine.records import RunRecord
 from nplp.engine.rules import (

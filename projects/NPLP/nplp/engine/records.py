@@ -15,17 +15,11 @@ from fastreid.utils import comm
 from tabulate import tabulate
 
 import nplp
-from nplp.engine.writing import write_atomically
+from nplp.files import write_atomically
+from nplp.metric_names import METRICS, STAGES
 
-__all__ = ["METRICS", "STAGES", "RunRecord", "config_differences", "format_results", "package_versions"]
+__all__ = ["RunRecord", "config_differences", "format_results", "package_versions"]
 
-METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
-STAGES = {
-    "direct_transfer": "Direct transfer",
-    "startup": "End of startup",
-    "final": "Final",
-    "final_ema": "Final, averaged weights",
-}
 REPORTED_PACKAGES = ("fastreid", "torch", "torchvision", "numpy", "scikit-learn")
 
 

@@ -14,8 +14,8 @@ import yaml
 from fastreid.config import CfgNode
 
 from nplp.config import default_config
-from nplp.engine.writing import write_atomically
 from nplp.errors import UserError
+from nplp.files import write_atomically
 
 __all__ = [
     "LABELLING",

@@ -16,15 +16,14 @@ import yaml
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 
-from nplp.command_line import printable
-from nplp.compat.processes import from_main_process
 from nplp.config import default_config
+from nplp.config.bundles import load_bundle_config
+from nplp.config.validation import validate_config
+from nplp.distributed.processes import from_main_process
 from nplp.engine.output_folder import CONFIG, LOG
-from nplp.engine.writing import write_atomically
-from nplp.errors import UserError
-from nplp.export.configuration import load_bundle_config
-from nplp.export.zoo import SUMS, read_bundle
-from nplp.validation import validate_config
+from nplp.errors import UserError, printable
+from nplp.files import write_atomically
+from nplp.weights.zoo import SUMS, read_bundle
 
 __all__ = ["base_config", "configure_logging", "load_config", "prepare_output"]
 
@@ -34,7 +33,7 @@ FILE_FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
 def load_config(args: argparse.Namespace) -> CfgNode:
     """Return the frozen and validated configuration of ``--config-file`` and the KEY VALUE pairs.
 
-    A file beside a list of sums is a bundle's: of it only what :mod:`nplp.export.configuration` allows is
+    A file beside a list of sums is a bundle's: of it only what :mod:`nplp.config.bundles` allows is
     taken, and the weights are those beside it.
 
     Raises:

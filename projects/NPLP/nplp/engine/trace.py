@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from nplp.clustering import PseudoLabels
 from nplp.clustering.histograms import distance_histogram
 from nplp.data.datasets import Item, ReidData, index_cameras
-from nplp.engine.writing import write_bytes_atomically
 from nplp.evaluation.ranking import RankLists
+from nplp.files import write_bytes_atomically
 from nplp.memory import is_out_of_memory
 
 __all__ = ["IMAGES", "SAMPLE", "TRACE", "Trace", "sample_of"]

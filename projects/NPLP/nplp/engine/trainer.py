@@ -20,8 +20,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from nplp.compat.processes import from_main_process
 from nplp.data.loaders import TrainSet, build_train_loader
+from nplp.distributed.processes import from_main_process
 from nplp.engine.checkpoint import AtomicCheckpointer, read_checkpoint
 from nplp.engine.events import EpochWriter
 from nplp.engine.interruption import finished_first
@@ -43,8 +43,8 @@ from nplp.engine.seeding import (
     restore_random_state,
     seed_everything,
 )
-from nplp.engine.writing import save_atomically
 from nplp.errors import UserError
+from nplp.files import save_atomically
 from nplp.memory import is_out_of_memory
 
 __all__ = ["ReidTrainer"]

@@ -26,7 +26,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "BoundedReidEvaluator":
-        from nplp.compat import require_fastreid
+        from nplp.host import require_fastreid
 
         require_fastreid()
         from nplp.evaluation.evaluator import BoundedReidEvaluator

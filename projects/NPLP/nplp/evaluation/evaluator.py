@@ -11,7 +11,7 @@ from fastreid.evaluation.query_expansion import aqe
 from fastreid.evaluation.reid_evaluation import ReidEvaluator
 from fastreid.utils import comm
 
-from nplp.compat.processes import from_main_process
+from nplp.distributed.processes import from_main_process
 from nplp.errors import UserError
 from nplp.evaluation.ranking import (
     METRICS,

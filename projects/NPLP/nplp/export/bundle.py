@@ -17,18 +17,19 @@ from fastreid.config import CfgNode
 from safetensors.torch import save
 from torch import nn
 
+from nplp.config.bundles import RefusedKeyError, parse_configuration
 from nplp.data.datasets import load_test_sets
 from nplp.engine.evaluation import evaluate
 from nplp.engine.pipeline import load_trained
-from nplp.engine.records import METRICS, package_versions
-from nplp.engine.writing import save_atomically
+from nplp.engine.records import package_versions
 from nplp.errors import UserError
 from nplp.export.card import card_facts, render_card, zoo_row
-from nplp.export.configuration import RefusedKeyError, parse_configuration
 from nplp.export.converters import FORMATS, require_packages
 from nplp.export.inference import inference_config, inference_weights
 from nplp.export.programs import write_programs
-from nplp.export.zoo import (
+from nplp.files import save_atomically
+from nplp.metric_names import METRICS
+from nplp.weights.zoo import (
     CARD,
     CONFIG,
     RESULTS,

@@ -8,8 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tabulate import tabulate
 
 from nplp.data.datasets import SYNTHETIC
-from nplp.engine.records import METRICS, STAGES, config_differences
+from nplp.engine.records import config_differences
 from nplp.export.programs import CALIBRATION_IMAGES
+from nplp.metric_names import METRICS, STAGES
 
 __all__ = ["LICENCES", "ZOO_HEADER", "backbone_of", "card_facts", "licence_of", "render_card", "zoo_row"]
 

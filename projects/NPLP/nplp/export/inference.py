@@ -7,9 +7,9 @@ import torch
 from fastreid.config import CfgNode
 from torch import nn
 
+from nplp.config.bundles import KEPT
 from nplp.engine.pipeline import CLASSIFIER, NECK
-from nplp.export.configuration import KEPT
-from nplp.export.zoo import ZOO_PREFIX
+from nplp.weights.zoo import ZOO_PREFIX
 
 __all__ = ["EmbeddingModel", "inference_config", "inference_weights"]
 

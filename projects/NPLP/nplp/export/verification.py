@@ -10,18 +10,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from nplp.config.bundles import load_bundle_config
+from nplp.config.validation import validate_config
 from nplp.data.datasets import ReidData, load_test_sets
 from nplp.engine.evaluation import evaluate
 from nplp.engine.pipeline import load_trained
-from nplp.engine.records import METRICS
 from nplp.errors import UserError
-from nplp.export.configuration import load_bundle_config
 from nplp.export.converters import FORMATS
 from nplp.export.inference import inference_weights
 from nplp.export.programs import IN_BYTES, target_crops
 from nplp.export.running import LEAST_COSINE, check_agreement
-from nplp.export.zoo import SAFETENSORS, Bundle
-from nplp.validation import validate_config
+from nplp.metric_names import METRICS
+from nplp.weights.zoo import SAFETENSORS, Bundle
 
 __all__ = ["Check", "bundle_config", "verify_bundle"]
 

@@ -1,6 +1,6 @@
 """The registered head and meta-architecture: section III-D on the toolbox's backbones."""
 
-from nplp.compat import require_fastreid
+from nplp.host import require_fastreid
 
 require_fastreid()
 

@@ -9,7 +9,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
 
-from nplp.engine.writing import write_atomically, write_bytes_atomically
+from nplp.files import write_atomically, write_bytes_atomically
+from nplp.metric_names import METRICS
+from nplp.metric_names import STAGES as RESULT_STAGES
 from nplp.report.crops import SPRITE_CELL, sprite, thumbnail
 from nplp.report.plots import COLOURS, UNKNOWN, Plot, curves, distance_plots, map_plots, score_plots
 from nplp.report.reading import STAGES, Arrays, RunFolder, read_run
@@ -28,13 +30,6 @@ __all__ = ["write_report"]
 
 PAGE = "report.html"
 FIGURES = "figures"
-METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
-RESULT_STAGES = {
-    "direct_transfer": "Direct transfer",
-    "startup": "End of startup",
-    "final": "Final",
-    "final_ema": "Final, averaged weights",
-}
 CLUSTERS_SHOWN = 5
 CROPS_SHOWN = 12
 QUERIES_SHOWN = 6

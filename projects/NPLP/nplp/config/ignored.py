@@ -1,0 +1,209 @@
+"""Keys of the toolbox's configuration that a run would take and not follow.
+
+A setting that would change a run's results if it were obeyed is refused; one that would not is warned of. A
+key counts as set where its value is not the toolbox's default.
+"""
+
+import functools
+import logging
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from fastreid.config import CfgNode
+
+from nplp.config.keys import default_config
+from nplp.errors import UserError
+
+__all__ = ["refuse_ignored", "warn_of_ignored"]
+
+logger = logging.getLogger(__name__)
+
+NPLP = "NPLP"
+
+
+class _Ignored(NamedTuple):
+    """A key that is set and not followed, and what to do instead."""
+
+    key: str
+    instead: str
+
+
+REFUSED = {
+    "DATALOADER.SET_WEIGHT": "it belongs to the toolbox's SetReWeightSampler, which is not here",
+    "DATASETS.COMBINEALL": "only training images are trained on, so name all sets in DATASETS.NAMES",
+    "INPUT.AFFINE.ENABLED": "the toolbox asks torchvision for what it no longer has",
+    "MODEL.FREEZE_LAYERS": "no layer is frozen",
+    "SOLVER.FREEZE_ITERS": "no layer is frozen",
+    "TEST.PRECISE_BN.ENABLED": "batch statistics are those of training",
+}
+"""Whatever the model is."""
+
+WARNED = {
+    "SOLVER.CHECKPOINT_PERIOD": "every epoch's end is saved",
+}
+
+REFUSED_OF_NPLP = {
+    "MODEL.HEADS.CLS_LAYER": "the source classifier is linear (eq. 2)",
+    "MODEL.HEADS.NECK_FEAT": "the triplet loss is of f_e, before the neck (eq. 1)",
+    "MODEL.HEADS.POOL_LAYER": "pooling is pyramidal, see MODEL.HEADS.PAP",
+    "MODEL.HEADS.WITH_BNNECK": "PAPHead has the paper's neck always",
+    "MODEL.LOSSES.CE.EPSILON": "eq. 2 smooths no labels",
+    "MODEL.LOSSES.CE.SCALE": "losses are not weighted (eqs. 3 and 12)",
+    "MODEL.LOSSES.TRI.NORM_FEAT": "eq. 1 is of f_e as it is",
+    "MODEL.LOSSES.TRI.SCALE": "losses are not weighted (eqs. 3 and 12)",
+    "SOLVER.MAX_EPOCH": "set NPLP.ITERATIONS and NPLP.EPOCHS_PER_ITERATION, or NPLP.SOURCE.MAX_EPOCH",
+}
+
+WARNED_OF_NPLP = {
+    "MODEL.HEADS.MARGIN": "the source classifier is linear (eq. 2)",
+    "MODEL.HEADS.SCALE": "the source classifier is linear (eq. 2)",
+    "MODEL.LOSSES.CE.ALPHA": "eq. 2 smooths no labels",
+    "MODEL.LOSSES.CIRCLE": "there is no such loss in NPLP",
+    "MODEL.LOSSES.COSFACE": "there is no such loss in NPLP",
+    "MODEL.LOSSES.FL": "there is no such loss in NPLP",
+    "TEST.EVAL_PERIOD": "set NPLP.EVAL_PERIOD",
+    "TEST.FLIP.ENABLED": "only evaluation averages flipped images, and pseudo-labels are made without",
+}
+
+WARNED_OF_OTHERS = {
+    "MODEL.HEADS.FUSION": "it belongs to NPLP's PAPHead",
+    "MODEL.HEADS.PAP": "it belongs to NPLP's PAPHead",
+    "MODEL.LOSSES.CC": "it belongs to NPLP's CenterContrastiveLoss",
+    "MODEL.LOSSES.TRI.REDUCTION": "it belongs to NPLP's triplet loss",
+    "NPLP": "only MODEL.META_ARCHITECTURE NPLP adapts",
+}
+
+OF_ONE_MODEL = {"KD": "Distiller", "MODEL.QUEUE_SIZE": "MoCo"}
+"""Keys of one of the toolbox's models."""
+
+TRANSFORMER = "build_vit_backbone"
+BACKBONE_OPTIONS = {
+    "build_resnet_backbone": ("NORM", "LAST_STRIDE", "WITH_IBN", "WITH_SE", "WITH_NL"),
+    "build_resnext_backbone": ("NORM", "LAST_STRIDE", "WITH_IBN", "WITH_NL"),
+    "build_resnest_backbone": ("NORM", "LAST_STRIDE"),
+    "build_regnet_backbone": ("NORM", "LAST_STRIDE"),
+    "build_effnet_backbone": ("NORM", "LAST_STRIDE"),
+    "build_repvgg_backbone": ("NORM", "LAST_STRIDE"),
+    "build_osnet_backbone": ("NORM", "WITH_IBN"),
+    "build_mobilenetv2_backbone": ("NORM",),
+    "build_mobilenetv3_backbone": ("NORM",),
+    "build_shufflenetv2_backbone": ("NORM",),
+    "build_narrow_resnet_backbone": ("LAST_STRIDE",),
+    TRANSFORMER: (),
+}
+"""Which options of its layers each backbone follows; those of other backbones are not known here."""
+
+LAYER_OPTIONS = BACKBONE_OPTIONS["build_resnet_backbone"]
+TRANSFORMER_OPTIONS = ("ATT_DROP_RATE", "DROP_PATH_RATIO", "DROP_RATIO", "SIE_COE", "STRIDE_SIZE")
+
+BATCH_NORMS = ("BN", "syncBN")
+
+NEVER_APPLIED = ("INPUT.AUTOAUG", "INPUT.AUGMIX")
+"""Augmentations whose default is to be applied to none of the images."""
+
+
+def refuse_ignored(cfg: CfgNode) -> None:
+    """Refuse settings that a run would not follow and that would change its results.
+
+    Raises:
+        UserError: naming the first of them, its value and what to do.
+    """
+    for key, instead in _refused(cfg):
+        raise UserError(f"{key} {_value(cfg, key)!r} is not followed here, leave it out: {instead}")
+
+
+def warn_of_ignored(cfg: CfgNode) -> None:
+    """Log settings without an effect on a run, one line for those of one reason."""
+    keys: dict[str, list[str]] = {}
+    for key, instead in _warned(cfg):
+        keys.setdefault(instead, []).append(f"{key} {_value(cfg, key)!r}")
+    for instead, named in keys.items():
+        logger.warning("%s: %s", ", ".join(named), instead)
+
+
+def _refused(cfg: CfgNode) -> Iterator[_Ignored]:
+    of_nplp = cfg.MODEL.META_ARCHITECTURE == NPLP
+    yield from _among(cfg, {**REFUSED, **(REFUSED_OF_NPLP if of_nplp else {})})
+    if of_nplp and cfg.MODEL.HEADS.NORM not in BATCH_NORMS:
+        yield _Ignored("MODEL.HEADS.NORM", "the neck is a batch normalisation")
+    for section in NEVER_APPLIED:
+        if _value(cfg, section).ENABLED and not _value(cfg, section).PROB:
+            yield _Ignored(f"{section}.ENABLED", f"it is applied with {section}.PROB, which is 0.0")
+    backbone = cfg.MODEL.BACKBONE.NAME
+    if not cfg.MODEL.BACKBONE.PRETRAIN:
+        yield from _among(cfg, {"MODEL.BACKBONE.PRETRAIN_PATH": "or set MODEL.BACKBONE.PRETRAIN True"})
+    followed = BACKBONE_OPTIONS.get(backbone, LAYER_OPTIONS)
+    unknown = [f"MODEL.BACKBONE.{option}" for option in LAYER_OPTIONS if option not in followed]
+    yield from _among(cfg, dict.fromkeys(unknown, f"{backbone} has no such option"))
+
+
+def _warned(cfg: CfgNode) -> Iterator[_Ignored]:
+    model = cfg.MODEL.META_ARCHITECTURE
+    yield from _among(cfg, {**WARNED, **(WARNED_OF_NPLP if model == NPLP else WARNED_OF_OTHERS)})
+    for key, owner in OF_ONE_MODEL.items():
+        if model != owner:
+            yield from _among(cfg, {key: f"no effect on MODEL.META_ARCHITECTURE {model}"})
+    if cfg.MODEL.BACKBONE.NAME != TRANSFORMER:
+        options = [f"MODEL.BACKBONE.{option}" for option in TRANSFORMER_OPTIONS]
+        yield from _among(cfg, dict.fromkeys(options, f"no effect without {TRANSFORMER}"))
+    for switch in _switched_off(cfg):
+        section = switch.removesuffix(".ENABLED")
+        yield from _among(cfg, {section: f"no effect while {switch} is False"})
+    if model == NPLP and cfg.NPLP.SOURCE.WEIGHTS:
+        yield from _among(cfg, {"MODEL.WEIGHTS": "adaptation starts from NPLP.SOURCE.WEIGHTS"})
+    solver = cfg.SOLVER
+    for keys, idle, reason in (
+        (("NPLP.EMA_DECAY",), model == NPLP and not cfg.NPLP.EMA, "NPLP.EMA is False"),
+        (
+            ("MODEL.LOSSES.CC.TEMPERATURE",),
+            model == NPLP and not cfg.MODEL.LOSSES.CC.NORMALIZE,
+            "MODEL.LOSSES.CC.NORMALIZE is False",
+        ),
+        (
+            ("SOLVER.WARMUP_FACTOR", "SOLVER.WARMUP_METHOD"),
+            not solver.WARMUP_ITERS,
+            "SOLVER.WARMUP_ITERS is 0",
+        ),
+        (
+            ("SOLVER.ETA_MIN_LR",),
+            solver.SCHED != "CosineAnnealingLR",
+            "SOLVER.SCHED is not CosineAnnealingLR",
+        ),
+        (("SOLVER.GAMMA",), solver.SCHED != "MultiStepLR", "SOLVER.SCHED is not MultiStepLR"),
+        (("SOLVER.MOMENTUM", "SOLVER.NESTEROV"), solver.OPT != "SGD", "SOLVER.OPT is not SGD"),
+    ):
+        if idle:
+            yield from _among(cfg, dict.fromkeys(keys, f"no effect while {reason}"))
+
+
+def _among(cfg: CfgNode, reasons: dict[str, str]) -> Iterator[_Ignored]:
+    """Yield the keys, or those within the sections, whose values are not the defaults."""
+    for name, reason in reasons.items():
+        for key in _keys(_value(cfg, name), name):
+            if _value(cfg, key) != _value(_defaults(), key):
+                yield _Ignored(key, reason)
+
+
+def _keys(value: Any, name: str) -> Iterator[str]:
+    if not isinstance(value, CfgNode):
+        yield name
+        return
+    for key, inner in value.items():
+        yield from _keys(inner, f"{name}.{key}")
+
+
+def _switched_off(cfg: CfgNode) -> Iterator[str]:
+    """Yield the keys named ENABLED that are False."""
+    for section in ("INPUT", "SOLVER", "TEST"):
+        for key in _keys(_value(cfg, section), section):
+            if key.endswith(".ENABLED") and not _value(cfg, key):
+                yield key
+
+
+def _value(cfg: CfgNode, key: str) -> Any:
+    return functools.reduce(lambda node, name: node[name], key.split("."), cfg)
+
+
+@functools.cache
+def _defaults() -> CfgNode:
+    return default_config()

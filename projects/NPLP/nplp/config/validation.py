@@ -1,0 +1,173 @@
+"""What values the configuration's keys may have."""
+
+import torch
+from fastreid.config import CfgNode
+
+from nplp.config.choices import SAMPLERS
+from nplp.config.ignored import refuse_ignored
+from nplp.errors import UserError
+from nplp.weights.zoo import ZOO_PREFIX
+
+__all__ = ["validate_config"]
+
+DISTANCES = ("jaccard", "euclidean")
+METRICS = ("euclidean", "cosine")
+SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
+LEAST_PIXELS = 16
+"""The backbones' feature maps are a sixteenth as high and wide as their images."""
+
+RULE_ACTIONS = {
+    "NO_CLUSTER": ("keep", "stop"),
+    "GIANT_CLUSTER": ("lower", "off", "stop"),
+    "EQUAL_SCORES": ("skip", "order"),
+    "FEW_CLUSTERS": ("repeat", "stop"),
+    "SMALL_CLUSTERS": ("repeat", "drop"),
+    "MANY_OUTLIERS": ("report", "stop"),
+    "EPSILON": ("report", "stop"),
+    "SIZE_CHANGE": ("report", "stop"),
+    "EXPLOSION": ("report", "stop"),
+}
+
+
+def validate_config(cfg: CfgNode) -> None:
+    """Check the values of NPLP's keys, and that no setting of the toolbox's is taken and not followed.
+
+    Raises:
+        UserError: naming the first key whose value is out of its range, the range and the value.
+    """
+    nplp, heads, losses = cfg.NPLP, cfg.MODEL.HEADS, cfg.MODEL.LOSSES
+    sampler = cfg.DATALOADER.SAMPLER_TRAIN
+    rules = [
+        ("NPLP.ITERATIONS", nplp.ITERATIONS, nplp.ITERATIONS >= 0, "at least 0"),
+        ("NPLP.STARTUP_ITERATIONS", nplp.STARTUP_ITERATIONS, nplp.STARTUP_ITERATIONS >= 0, "at least 0"),
+        (
+            "NPLP.EPOCHS_PER_ITERATION",
+            nplp.EPOCHS_PER_ITERATION,
+            nplp.EPOCHS_PER_ITERATION >= 1,
+            "at least 1",
+        ),
+        ("NPLP.STEPS_PER_EPOCH", nplp.STEPS_PER_EPOCH, nplp.STEPS_PER_EPOCH >= 0, "at least 0"),
+        ("NPLP.EVAL_PERIOD", nplp.EVAL_PERIOD, nplp.EVAL_PERIOD >= 0, "at least 0"),
+        ("NPLP.ALPHA", nplp.ALPHA, 0 < nplp.ALPHA <= 1, "in (0, 1]"),
+        ("NPLP.BETA", nplp.BETA, 0 < nplp.BETA <= 1, "in (0, 1]"),
+        ("NPLP.NOISY_FRACTION", nplp.NOISY_FRACTION, 0 < nplp.NOISY_FRACTION <= 1, "in (0, 1]"),
+        ("NPLP.MIN_SAMPLES", nplp.MIN_SAMPLES, nplp.MIN_SAMPLES >= 1, "at least 1"),
+        ("NPLP.DISTANCE", nplp.DISTANCE, nplp.DISTANCE in DISTANCES, f"one of {DISTANCES}"),
+        (
+            "NPLP.ASSESSMENT_DISTANCE",
+            nplp.ASSESSMENT_DISTANCE,
+            nplp.ASSESSMENT_DISTANCE in ("", *DISTANCES),
+            f"empty or one of {DISTANCES}",
+        ),
+        ("NPLP.K1", nplp.K1, nplp.K1 >= 1, "at least 1"),
+        ("NPLP.K2", nplp.K2, 1 <= nplp.K2 <= nplp.K1, "between 1 and NPLP.K1"),
+        (
+            "NPLP.EPSILON_UPDATE",
+            nplp.EPSILON_UPDATE,
+            nplp.EPSILON_UPDATE in ("iteration", "first"),
+            "'iteration' or 'first'",
+        ),
+        ("NPLP.DISSOLVED", nplp.DISSOLVED, nplp.DISSOLVED in ("drop", "keep"), "'drop' or 'keep'"),
+        (
+            "NPLP.RECLUSTERED_OUTLIERS",
+            nplp.RECLUSTERED_OUTLIERS,
+            nplp.RECLUSTERED_OUTLIERS in ("drop", "rejoin"),
+            "'drop' or 'rejoin'",
+        ),
+        *(
+            (f"NPLP.RULES.{rule}", nplp.RULES[rule], nplp.RULES[rule] in actions, f"one of {actions}")
+            for rule, actions in RULE_ACTIONS.items()
+        ),
+        (
+            "NPLP.RULES.GIANT_SHARE",
+            nplp.RULES.GIANT_SHARE,
+            0 < nplp.RULES.GIANT_SHARE <= 1,
+            "in (0, 1]",
+        ),
+        ("NPLP.EMA_DECAY", nplp.EMA_DECAY, 0 <= nplp.EMA_DECAY < 1, "in [0, 1)"),
+        ("NPLP.SOURCE.MAX_EPOCH", nplp.SOURCE.MAX_EPOCH, nplp.SOURCE.MAX_EPOCH >= 1, "at least 1"),
+        ("MODEL.HEADS.PAP", heads.PAP, heads.PAP >= 1, "at least 1"),
+        ("MODEL.HEADS.FUSION", heads.FUSION, heads.FUSION in ("hn", "concat"), "'hn' or 'concat'"),
+        (
+            "MODEL.LOSSES.TRI.REDUCTION",
+            losses.TRI.REDUCTION,
+            losses.TRI.REDUCTION in ("mean", "sum"),
+            "'mean' or 'sum'",
+        ),
+        ("MODEL.LOSSES.CC.TEMPERATURE", losses.CC.TEMPERATURE, losses.CC.TEMPERATURE > 0, "above 0"),
+        *_general_rules(cfg),
+        ("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"),
+    ]
+    for key, value, holds, rule in rules:
+        if not holds:
+            raise UserError(f"{key} must be {rule}, got {value!r}")
+    _validate_batches(cfg)
+    _validate_device(cfg)
+    if cfg.MODEL.BACKBONE.PRETRAIN_PATH.startswith(ZOO_PREFIX):
+        raise UserError(
+            f"MODEL.BACKBONE.PRETRAIN_PATH takes the weights of a backbone alone, got the whole model "
+            f"{cfg.MODEL.BACKBONE.PRETRAIN_PATH!r}: give it as NPLP.SOURCE.WEIGHTS or MODEL.WEIGHTS"
+        )
+    refuse_ignored(cfg)
+
+
+def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
+    """Return key, value, whether it holds and the rule, of the toolbox's keys that fail late or obscurely."""
+    inputs = [(key, tuple(cfg.INPUT[key])) for key in ("SIZE_TRAIN", "SIZE_TEST")]
+    rates = [("SOLVER.BASE_LR", cfg.SOLVER.BASE_LR), ("NPLP.SOURCE.BASE_LR", cfg.NPLP.SOURCE.BASE_LR)]
+    return [
+        ("SEED", cfg.SEED, cfg.SEED >= 0, "at least 0"),
+        ("SOLVER.OPT", cfg.SOLVER.OPT, hasattr(torch.optim, cfg.SOLVER.OPT), "a class of torch.optim"),
+        ("SOLVER.SCHED", cfg.SOLVER.SCHED, cfg.SOLVER.SCHED in SCHEDULES, f"one of {SCHEDULES}"),
+        ("TEST.METRIC", cfg.TEST.METRIC, cfg.TEST.METRIC in METRICS, f"one of {METRICS}"),
+        ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH >= 1, "at least 1"),
+        (
+            "DATALOADER.NUM_WORKERS",
+            cfg.DATALOADER.NUM_WORKERS,
+            cfg.DATALOADER.NUM_WORKERS >= 0,
+            "at least 0",
+        ),
+        *((key, rate, rate > 0, "above 0") for key, rate in rates),
+        *(
+            (
+                f"INPUT.{key}",
+                size,
+                len(size) == 2 and min(size) >= LEAST_PIXELS,
+                "height and width from 16 on",
+            )
+            for key, size in inputs
+        ),
+    ]
+
+
+def _validate_batches(cfg: CfgNode) -> None:
+    batches = (
+        (
+            "SOLVER.IMS_PER_BATCH",
+            cfg.SOLVER.IMS_PER_BATCH,
+            "DATALOADER.NUM_INSTANCE",
+            cfg.DATALOADER.NUM_INSTANCE,
+        ),
+        (
+            "NPLP.SOURCE.IMS_PER_BATCH",
+            cfg.NPLP.SOURCE.IMS_PER_BATCH,
+            "NPLP.SOURCE.NUM_INSTANCE",
+            cfg.NPLP.SOURCE.NUM_INSTANCE,
+        ),
+    )
+    for batch_key, batch, instance_key, instances in batches:
+        if instances < 1 or batch < instances or batch % instances:
+            raise UserError(
+                f"{batch_key} must be a positive multiple of {instance_key} (P x K images), "
+                f"got {batch} and {instances}"
+            )
+
+
+def _validate_device(cfg: CfgNode) -> None:
+    device = str(cfg.MODEL.DEVICE)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"MODEL.DEVICE is {device!r}, but this machine has no CUDA device: set MODEL.DEVICE cpu"
+        )
+    if not device.startswith(("cuda", "cpu")):
+        raise UserError(f"MODEL.DEVICE must be 'cpu' or 'cuda', got {device!r}")

@@ -1,0 +1,233 @@
+"""From experiments to runs: what is the same is run once, what begins alike branches off."""
+
+import argparse
+import ast
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache, reduce
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nplp.engine.setup import load_config
+from nplp.errors import UserError
+from nplp_experiments.definitions import (
+    FULL,
+    MULTIPLES,
+    OPTION_SCOPES,
+    SCOPES,
+    SOURCE,
+    STARTUP,
+    Domain,
+    Experiment,
+    Setting,
+)
+
+__all__ = ["Cell", "Run", "code_digest", "plan", "shared_stage"]
+
+ROOT = Path(__file__).resolve().parents[3]
+ABLATIONS = "configs/NPLP/ablations"
+ORDER = (SOURCE, STARTUP, FULL)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of tools/train_net.py.
+
+    Attributes:
+        key: its folder, below that of all runs.
+        config: the configuration's file.
+        overlays: files merged over it.
+        options: keys and values on top.
+        source: key of the run whose source model it starts from; empty: it trains that model.
+        branch: key of the run whose last state it goes on from; empty: none.
+    """
+
+    key: str
+    config: str
+    overlays: tuple[str, ...]
+    options: tuple[tuple[str, str], ...]
+    source: str = ""
+    branch: str = ""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the runs that must be finished before."""
+        return tuple(key for key in (self.source, self.branch) if key)
+
+    @property
+    def settings(self) -> str:
+        """What decides its results, as words: files, what they hold, options, what it goes on from."""
+        files = (self.config, *self.overlays)
+        words = [*files, f"content {_digest(files)}", *(f"{key}={value}" for key, value in self.options)]
+        return " ".join([*words, f"after {self.branch}" if self.branch else ""]).strip()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a table: a row in a direction with a seed, and the run that it comes from."""
+
+    row: Setting
+    direction: str
+    seed: int
+    run: str
+    metrics: str
+
+
+@cache
+def code_digest() -> str:
+    """Return eight digits that change with the library's code, but not with its comments and docstrings.
+
+    The experiments themselves, the page and the bundles are left out: they decide no result.
+    """
+    library = ROOT / "projects" / "NPLP" / "nplp"
+    total = hashlib.sha256()
+    for path in sorted(library.rglob("*.py")):
+        name = path.relative_to(library)
+        if name.parts[0] not in ("export", "report"):
+            total.update(f"{name.as_posix()}\n{_statements(path)}\n".encode())
+    return total.hexdigest()[:8]
+
+
+def _statements(path: Path) -> str:
+    """Return a module's syntax tree without its docstrings, as text."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+@cache
+def _digest(files: tuple[str, ...]) -> str:
+    """Return eight digits that change with what configurations and their bases say, but not with comments."""
+    text = json.dumps([_content(ROOT / file) for file in files], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _content(path: Path) -> list[Any]:
+    """Return what a configuration says, and before it what its bases say."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    base = content.pop("_BASE_", None)
+    return [*(_content(path.parent / base) if base else ()), content]
+
+
+def plan(
+    domain: Domain, experiments: list[Experiment], seeds: list[int] | None
+) -> tuple[list[Run], dict[str, list[Cell]]]:
+    """Return the runs that experiments need, each after those it needs, and the cells of each experiment.
+
+    Args:
+        domain: where.
+        experiments: which.
+        seeds: of every cell; ``None``: those that the experiment takes.
+
+    Raises:
+        UserError: if a configuration cannot be read.
+    """
+    runs: dict[str, Run] = {}
+    cells: dict[str, list[Cell]] = {}
+    for experiment in experiments:
+        cells[experiment.name] = []
+        for direction in experiment.directions:
+            if direction not in domain.directions:
+                continue
+            for row in experiment.rows:
+                for seed in seeds if seeds is not None else _own_seeds(experiment, row):
+                    chain = _chain(domain, direction, row, seed)
+                    runs.update({run.key: run for run in chain if run.key not in runs})
+                    metrics = row.metrics or ("direct_transfer" if row.reach == SOURCE else "final")
+                    cells[experiment.name].append(Cell(row, direction, seed, chain[-1].key, metrics))
+    return list(runs.values()), cells
+
+
+def _own_seeds(experiment: Experiment, row: Setting) -> range:
+    first = experiment.first_seed
+    return range(first, first + (row.seeds or experiment.seeds))
+
+
+def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]:
+    """Return the runs that a cell needs, the last of which gives its numbers."""
+    config = domain.directions[direction]
+    cfg = load_config(argparse.Namespace(config_file=str(ROOT / config), opts=[]))
+    values = {key: _value(key, value, _own(cfg, key)) for key, value in row.options}
+    # The configuration's own value is no option: the runs are the same.
+    options = {key: value for key, value in values.items() if value != str(_own(cfg, key))}
+    iterations = int(options.get("NPLP.ITERATIONS", cfg.NPLP.ITERATIONS))
+    startup = int(options.get("NPLP.STARTUP_ITERATIONS", cfg.NPLP.STARTUP_ITERATIONS))
+
+    def run(stage: str, name: str, extra: dict[str, object], **links: str) -> Run:
+        begun_at = domain.sources.get(direction, direction) if stage == SOURCE else direction
+        overlays, given = _until(row, options, stage)
+        words = "+".join((*overlays, *(f"{key.rpartition('.')[2].lower()}{value}" for key, value in given)))
+        set_here = {**dict(given), **{key: str(value) for key, value in extra.items()}, "SEED": str(seed)}
+        set_here["NPLP.REPORT"] = str(row.traced and stage == FULL)
+        key = f"{domain.name}/{begun_at}/{words}/seed{seed}/{name}"
+        files = tuple(f"{ABLATIONS}/{overlay}.yml" for overlay in overlays)
+        return Run(key, domain.directions[begun_at], files, tuple(set_here.items()), **links)
+
+    source = run(SOURCE, "source", {"NPLP.ITERATIONS": 0})
+    if row.reach == SOURCE:
+        return [source]
+    alone = row.reach == STARTUP
+    stage, name = (STARTUP, "alone") if alone else (FULL, "traced" if row.traced else "full")
+    schedule: dict[str, object] = {
+        "NPLP.ITERATIONS": iterations,
+        "NPLP.STARTUP_ITERATIONS": iterations if alone else startup,
+    }
+    if row.whole or row.traced:
+        return [source, run(stage, name, schedule, source=source.key)]
+    first = run(
+        STARTUP,
+        "startup",
+        {"NPLP.ITERATIONS": startup, "NPLP.STARTUP_ITERATIONS": startup},
+        source=source.key,
+    )
+    last = run(stage, name, schedule, source=source.key, branch=first.key)
+    return [source, first, last]
+
+
+def _until(
+    row: Setting, options: dict[str, str], stage: str
+) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Return the overlays and options that change a run up to a stage."""
+    reach = ORDER.index(stage)
+    overlays = tuple(name for name in row.overlays if ORDER.index(SCOPES[name]) <= reach)
+    given = tuple(
+        (key, value)
+        for key, value in options.items()
+        if ORDER.index(OPTION_SCOPES.get(key, STARTUP)) <= reach
+    )
+    return overlays, given
+
+
+def shared_stage(first: Setting, second: Setting) -> str:
+    """Return the last stage that two rows have in common: STARTUP, SOURCE, or nothing."""
+    scopes = [SCOPES[name] for name in {*first.overlays} ^ {*second.overlays}]
+    scopes += [OPTION_SCOPES.get(key, STARTUP) for key, _ in {*first.options} ^ {*second.options}]
+    differs = min(map(ORDER.index, scopes), default=ORDER.index(FULL))
+    return ORDER[differs - 1] if differs else ""
+
+
+def _value(key: str, value: object, own: Any) -> str:
+    """Return an option's value as text; some are given as multiples of the configuration's ``own``."""
+    if key in MULTIPLES:
+        return f"{MULTIPLES[key](float(str(value)) * own):.6g}"
+    return str(value)
+
+
+def _own(cfg: Any, key: str) -> object:
+    """Return the configuration's own value of a dotted key.
+
+    Raises:
+        UserError: if there is no such key.
+    """
+    try:
+        return reduce(lambda node, part: node[part], key.split("."), cfg)
+    except KeyError as error:
+        raise UserError(f"an experiment names {key}, which is no key of the configuration") from error
