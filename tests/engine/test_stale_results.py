@@ -8,6 +8,7 @@ import torch
 
 from nplp.engine.pipeline import run
 from nplp.errors import UserError
+from nplp.report.after_run import write_pages
 from tiny import make_tiny_cfg
 
 SHORT = ("NPLP.SOURCE.MAX_EPOCH", 1, "NPLP.STARTUP_ITERATIONS", 1)
@@ -36,9 +37,9 @@ def started(synthetic_root, tmp_path, monkeypatch):
 
                 patch.setattr("nplp.engine.trainer.ReidTrainer._save_epoch", save_and_stop)
                 with pytest.raises(_StopError):
-                    run(cfg, cfg, resume=resume)
+                    run(cfg, cfg, resume=resume, at_end=write_pages)
             else:
-                run(cfg, cfg, resume=resume)
+                run(cfg, cfg, resume=resume, at_end=write_pages)
         return tmp_path / name
 
     return start

@@ -10,6 +10,7 @@ from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.pipeline import run
 from nplp.engine.setup import prepare_output
 from nplp.engine.trace import SAMPLE, sample_of
+from nplp.report.after_run import write_pages
 from tiny import make_tiny_cfg
 
 
@@ -24,7 +25,7 @@ def arrays_of(folder):
 def train(synthetic_root, folder, *pairs, resume=False):
     cfg = make_tiny_cfg(synthetic_root, folder, "NPLP.REPORT", True, *pairs)
     prepare_output(cfg)
-    return run(cfg, cfg, resume=resume)
+    return run(cfg, cfg, resume=resume, at_end=write_pages)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from nplp.data import datasets
 from nplp.data.datasets import UNKNOWN_IDENTITY, index_identities
 from nplp.engine.pipeline import run
 from nplp.engine.setup import prepare_output
+from nplp.report.after_run import write_pages
 from tiny import make_tiny_cfg
 
 QUALITY = re.compile("precision|recall|nmi|ari|mixed|fragmented|people there are|identities", re.IGNORECASE)
@@ -34,7 +35,7 @@ def adapt(source_weights, synthetic_root, tmp_path, monkeypatch, caplog):
         cfg = make_tiny_cfg(synthetic_root, tmp_path, *(word for pair in pairs.items() for word in pair))
         prepare_output(cfg)
         with caplog.at_level(logging.INFO, logger="nplp"):
-            run(cfg, cfg, resume=False)
+            run(cfg, cfg, resume=False, at_end=write_pages)
         return caplog.text
 
     return start

@@ -9,8 +9,8 @@ import pytest
 from fastreid.evaluation import rank, reid_evaluation, roc
 
 from nplp.evaluation import NoMatchError
+from nplp.evaluation import host_ranking as ranking
 from nplp.evaluation.host_ranking import bridge_ranking, install_rankings
-from nplp.host import ranking
 
 CASE = (np.array([[0.3, 0.1, 0.2]]), *(np.array(x) for x in ([1], [1, 1, 2], [0], [1, 0, 0])))
 
