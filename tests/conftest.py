@@ -1,6 +1,10 @@
 """Shared by all tests: quiet threads, and small synthetic domains drawn once for the whole run."""
 
 import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -22,3 +26,24 @@ def synthetic_root(tmp_path_factory):
 def tiny_cfg(synthetic_root, tmp_path):
     """The quickstart's configuration, cut down to seconds."""
     return make_tiny_cfg(synthetic_root, tmp_path / "run")
+
+
+@pytest.fixture
+def run_script(tmp_path) -> Callable[..., str]:
+    """Return a function that runs a script in a process of its own and returns what it printed."""
+
+    def run(source: str, **environment: str) -> str:
+        script = tmp_path / "script.py"
+        script.write_text(textwrap.dedent(source), encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, str(script)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return run
