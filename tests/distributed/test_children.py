@@ -50,14 +50,14 @@ WORKER = """
             os._exit(7)
 
     def main_works_long(folder):
-        from nplp.distributed.processes import from_main_process
+        from nplp.distributed.collectives import from_main_process
         def work():
             time.sleep(5)
             return "done"
         (folder / f"{rank_of()}.json").write_text(json.dumps(from_main_process(work)))
 
     def main_dies(folder):
-        from nplp.distributed.processes import from_main_process
+        from nplp.distributed.collectives import from_main_process
         begin = time.monotonic()
         (folder / f"begun-{rank_of()}").touch()
 

@@ -26,7 +26,7 @@ from nplp.data.items import (
     with_names,
     with_numbers,
 )
-from nplp.distributed.processes import from_main_process
+from nplp.distributed.collectives import from_main_process
 from nplp.errors import UserError
 from nplp.evaluation.ranking import queries_without_match
 from nplp_synthetic import DomainError, DomainSpec, DomainStyle, default_cache_root, ensure_domain

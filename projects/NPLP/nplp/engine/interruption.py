@@ -8,11 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import torch
-import torch.distributed as dist
-from fastreid.utils import comm
-
 from nplp.distributed.children import SIGNALS
+from nplp.distributed.collectives import largest
 
 __all__ = ["SIGNALS", "Interrupted", "Interruption", "finished_first", "stopped_by_signals"]
 
@@ -47,11 +44,7 @@ class Interruption:
 
     def agreed(self) -> bool:
         """Tell whether a signal arrived, in any process of the run; all processes must call this."""
-        if comm.get_world_size() > 1:
-            arrived = torch.tensor(self.signum)
-            # Through the CPU: on a GPU it would wait until all work that is queued there is done.
-            dist.all_reduce(arrived, op=dist.ReduceOp.MAX, group=comm._get_global_gloo_group())
-            self.signum = int(arrived)
+        self.signum = largest(self.signum)
         return bool(self.signum)
 
 

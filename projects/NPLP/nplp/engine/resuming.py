@@ -14,6 +14,7 @@ import yaml
 from fastreid.config import CfgNode
 
 from nplp.config import default_config
+from nplp.config.dotted import flat
 from nplp.errors import UserError
 from nplp.files import write_atomically
 
@@ -152,8 +153,8 @@ def differences(cfg: CfgNode, saved: str) -> dict[str, Difference]:
 
     A key that is newer than what was saved had its default then; one that there is no longer is left out.
     """
-    known = _flat(yaml.safe_load(default_config().dump()))
-    now, then = _flat(yaml.safe_load(cfg.dump())), {**known, **_flat(yaml.safe_load(saved))}
+    known = flat(yaml.safe_load(default_config().dump()))
+    now, then = flat(yaml.safe_load(cfg.dump())), {**known, **flat(yaml.safe_load(saved))}
     return {key: (then.get(key), now[key]) for key in sorted(now) if then.get(key) != now[key]}
 
 
@@ -178,16 +179,6 @@ def refuse_without_effect(differing: dict[str, Difference], keys: tuple[str, ...
             f"{_described(late)}: that would change nothing, as {reason}: resume with the old value, leave "
             "--resume out to start afresh, or set another OUTPUT_DIR"
         )
-
-
-def _flat(node: object, prefix: str = "") -> dict[str, object]:
-    """Return ``{dotted key: value}`` of nested dictionaries."""
-    if not isinstance(node, dict):
-        return {prefix: node}
-    flat: dict[str, object] = {}
-    for key, value in node.items():
-        flat.update(_flat(value, f"{prefix}.{key}" if prefix else str(key)))
-    return flat
 
 
 def drop_lines_from(path: Path, iteration: int) -> None:

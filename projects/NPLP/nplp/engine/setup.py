@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import functools
 import logging
 import logging.handlers
 import os
@@ -18,8 +17,9 @@ from fastreid.utils import comm
 
 from nplp.config import default_config
 from nplp.config.bundles import load_bundle_config
+from nplp.config.dotted import value_at
 from nplp.config.validation import validate_config
-from nplp.distributed.processes import from_main_process
+from nplp.distributed.collectives import from_main_process
 from nplp.engine.output_folder import CONFIG, LOG
 from nplp.errors import UserError, printable
 from nplp.files import write_atomically
@@ -105,7 +105,7 @@ def _merge_file(cfg: CfgNode, path: str, option: str = "--config-file") -> None:
 
 def _merge(cfg: CfgNode, pair: list[str], shown: str) -> None:
     key, value = pair
-    present = functools.reduce(lambda node, part: getattr(node, part, None), key.split("."), cfg)
+    present = value_at(cfg, key)
     names = isinstance(present, tuple) and all(isinstance(name, str) for name in present)
     try:
         cfg.merge_from_list([key, _names_in(value) if names else value])

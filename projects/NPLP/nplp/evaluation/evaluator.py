@@ -11,22 +11,20 @@ from fastreid.evaluation.query_expansion import aqe
 from fastreid.evaluation.reid_evaluation import ReidEvaluator
 from fastreid.utils import comm
 
-from nplp.distributed.processes import from_main_process
+from nplp.distributed.collectives import from_main_process
 from nplp.errors import UserError
 from nplp.evaluation.ranking import (
-    METRICS,
     NoMatchError,
     Ranking,
     RankLists,
     evaluate_features,
     rank_lists,
 )
+from nplp.metric_names import METRICS, RANKS, TEST_DISTANCES
 
 __all__ = ["BoundedReidEvaluator"]
 
 logger = logging.getLogger(__name__)
-
-REPORTED_RANKS = (1, 5, 10)
 
 
 class BoundedReidEvaluator(ReidEvaluator):
@@ -50,8 +48,10 @@ class BoundedReidEvaluator(ReidEvaluator):
     """
 
     def __init__(self, cfg: CfgNode, num_query: int, output_dir: str | None = None) -> None:
-        if cfg.TEST.METRIC not in METRICS:
-            raise UserError(f"TEST.METRIC must be one of {', '.join(METRICS)}, got {cfg.TEST.METRIC!r}")
+        if cfg.TEST.METRIC not in TEST_DISTANCES:
+            raise UserError(
+                f"TEST.METRIC must be one of {', '.join(TEST_DISTANCES)}, got {cfg.TEST.METRIC!r}"
+            )
         super().__init__(cfg, num_query, output_dir)
         self.observe: Callable[[RankLists], None] | None = None
 
@@ -135,10 +135,7 @@ class BoundedReidEvaluator(ReidEvaluator):
 def _in_percent(ranking: Ranking) -> dict[str, float]:
     """Return the toolbox's results; a rank beyond a small gallery has the value of its last rank."""
     cmc, mean_ap, mean_inp = ranking.cmc, float(ranking.all_ap.mean()), float(ranking.all_inp.mean())
-    results: dict[str, float] = OrderedDict()
-    for rank in REPORTED_RANKS:
-        results[f"Rank-{rank}"] = float(cmc[min(rank, len(cmc)) - 1]) * 100
-    results["mAP"] = mean_ap * 100
-    results["mINP"] = mean_inp * 100
-    results["metric"] = (mean_ap + float(cmc[0])) / 2 * 100
-    return results
+    values = [*(float(cmc[min(rank, len(cmc)) - 1]) for rank in RANKS), mean_ap, mean_inp]
+    values.append((mean_ap + float(cmc[0])) / 2)
+    # The toolbox prints no other mapping.
+    return OrderedDict(zip((*METRICS, "metric"), (value * 100 for value in values), strict=True))

@@ -19,9 +19,9 @@ from torch import nn
 
 from nplp.config.bundles import RefusedKeyError, parse_configuration
 from nplp.data.datasets import load_test_sets
-from nplp.engine.evaluation import evaluate
+from nplp.engine.evaluating import evaluate
 from nplp.engine.pipeline import load_trained
-from nplp.engine.records import package_versions
+from nplp.engine.run_record import versions_of_results
 from nplp.errors import UserError
 from nplp.export.card import card_facts, render_card, zoo_row
 from nplp.export.converters import FORMATS, require_packages
@@ -231,7 +231,7 @@ def _record_of(record: dict[str, Any], metrics: dict[str, float], weights: str) 
         )
         record = {}
     if not record:
-        record = {"versions": package_versions()}
+        record = {"versions": versions_of_results()}
     return {**record, "final": metrics}
 
 

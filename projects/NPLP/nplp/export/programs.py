@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nplp.data.datasets import ReidData, load_training_items
 from nplp.data.loaders import ImageSet
-from nplp.engine.evaluation import evaluate
+from nplp.engine.evaluating import evaluate
 from nplp.errors import UserError
 from nplp.export.converters import FORMATS, export_float16, export_int8, export_onnx, export_torch
 from nplp.export.running import LEAST_COSINE, OnnxModel, check_agreement

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from nplp.config.dotted import value_at
 from nplp.errors import UserError
 
 __all__ = ["STAGES", "RunFolder", "read_run"]
@@ -70,12 +71,7 @@ class RunFolder:
 
     def option(self, *keys: str, default: Any = None) -> Any:
         """Return a value of the configuration, or the default where it is not there."""
-        node: Any = self.config
-        for key in keys:
-            if not isinstance(node, dict) or key not in node:
-                return default
-            node = node[key]
-        return node
+        return value_at(self.config, ".".join(keys), default)
 
 
 def read_run(folder: Path) -> RunFolder:

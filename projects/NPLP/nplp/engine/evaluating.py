@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nplp.data.datasets import ReidData, queries_alone
 from nplp.data.loaders import DeviceLoader, build_test_loader
-from nplp.distributed.processes import from_main_process
+from nplp.distributed.collectives import from_main_process
 from nplp.errors import UserError
 from nplp.evaluation.dense import available_bytes, dense_bytes, dense_keys
 from nplp.evaluation.evaluator import BoundedReidEvaluator
