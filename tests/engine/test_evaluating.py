@@ -17,6 +17,7 @@ from nplp.engine.setup import prepare_output
 from nplp.errors import UserError
 from nplp.evaluation import dense
 from nplp.evaluation.dense import available_bytes, dense_bytes
+from nplp.report.after_run import write_pages
 from tiny import make_tiny_cfg
 
 
@@ -62,7 +63,7 @@ def test_queries_that_count_nowhere_are_in_the_log_the_results_and_the_page(
         synthetic_root, tmp_path, "NPLP.ITERATIONS", 1, "NPLP.REPORT", True, "NPLP.SOURCE.MAX_EPOCH", 1
     )
     prepare_output(cfg)
-    metrics = run(cfg, cfg, resume=False)["final"]
+    metrics = run(cfg, cfg, resume=False, at_end=write_pages)["final"]
     alone = len(half_alone)
     everyone = json.loads((tmp_path / "results.json").read_text())["queries"]["SynthStation"]
     assert everyone == {"all": everyone["all"], "without_match": alone, "examples": half_alone[:5]}

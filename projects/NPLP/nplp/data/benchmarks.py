@@ -8,11 +8,13 @@ data these readers return what the toolbox's classes do, each list in the order 
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from PIL import Image
 
 from nplp.data.items import UNKNOWN_IDENTITY, Subset
 from nplp.errors import UserError
+from nplp.files import read_text
 
 __all__ = ["BENCHMARKS", "FOLDERS", "MissingError", "image_suffixes", "read_benchmark", "read_folder"]
 
@@ -181,13 +183,10 @@ def _training_people(folder: str) -> int:
 
 def _lines(path: str) -> list[tuple[int, str]]:
     """Return the lines of a list that are not empty, with their numbers from 1."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            return [(number, line.strip()) for number, line in enumerate(file, 1) if line.strip()]
-    except FileNotFoundError as error:
-        raise MissingError(path) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path!r} cannot be read as text in UTF-8: {error}") from error
+    if not os.path.exists(path):
+        raise MissingError(path)
+    text = read_text(Path(path), "save it as text in UTF-8", encoding="utf-8-sig")
+    return [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 BENCHMARKS = {"Market1501": "market1501", "DukeMTMC": "dukemtmc", "MSMT17": "msmt17"}

@@ -16,7 +16,7 @@ from fastreid.config import CfgNode
 from nplp.config import default_config
 from nplp.config.dotted import flat
 from nplp.errors import UserError
-from nplp.files import write_atomically
+from nplp.files import read_json_lines, write_atomically
 
 __all__ = [
     "LABELLING",
@@ -190,12 +190,5 @@ def drop_lines_from(path: Path, iteration: int) -> None:
     """
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            content = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(content, dict) and content.get("iteration", iteration) < iteration:
-            kept.append(line + "\n")
-    write_atomically(path, "".join(kept))
+    kept = [line for line in read_json_lines(path) if line.get("iteration", iteration) < iteration]
+    write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))

@@ -22,7 +22,7 @@ from nplp.config.validation import validate_config
 from nplp.distributed.collectives import from_main_process
 from nplp.engine.output_folder import CONFIG, LOG
 from nplp.errors import UserError, printable
-from nplp.files import write_atomically
+from nplp.files import read_yaml, write_atomically
 from nplp.weights.zoo import SUMS, read_bundle
 
 __all__ = ["base_config", "configure_logging", "load_config", "prepare_output"]
@@ -83,7 +83,7 @@ def _check_pairs(words: list[str]) -> None:
 def base_config(config_file: str) -> CfgNode:
     """Return the configuration at the root of what ``config_file`` inherits from."""
     root = Path(config_file)
-    while base := (yaml.safe_load(root.read_text(encoding="utf-8")) or {}).get("_BASE_"):
+    while base := read_yaml(root, "name another --config-file").get("_BASE_"):
         root = root.parent / base
     return _read_file(str(root))
 

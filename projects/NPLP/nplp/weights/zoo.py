@@ -4,7 +4,6 @@ A bundle is a folder; its name is the model's. ``zoo://NAME`` stands for its wei
 named. ``SHA256SUMS`` lists its other files in the form that ``sha256sum --check`` reads.
 """
 
-import json
 import os
 import re
 import stat
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nplp.errors import UserError
-from nplp.files import sha256_of, write_atomically
+from nplp.files import read_json, read_text, sha256_of, write_atomically
 from nplp.metric_names import METRICS
 
 __all__ = [
@@ -43,6 +42,7 @@ CARD = "README.md"
 SUMS = "SHA256SUMS"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SUM_LINE = re.compile(rf"([0-9a-f]{{64}})  ({NAME.pattern})")
+EXPORT_AGAIN = "export the bundle again"
 LARGEST_TEXT = 2**20
 LARGEST = 2**33
 """Bytes of a file of text, and of any other: more is no model of this field."""
@@ -98,11 +98,7 @@ class Bundle:
         Raises:
             UserError: as :meth:`path`, or if it is not text.
         """
-        path = self._checked(file, LARGEST_TEXT)
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{str(path)!r} is not text in UTF-8: export the bundle again") from error
+        return read_text(self._checked(file, LARGEST_TEXT), EXPORT_AGAIN)
 
     def results(self) -> dict[str, Any]:
         """Return the content of ``results.json``.
@@ -113,17 +109,11 @@ class Bundle:
         Raises:
             UserError: as :meth:`text`, or if it says something else.
         """
-        text = self.text(RESULTS)
-        try:
-            content = json.loads(text)
-            fault = _fault_of_results(content)
-        except (ValueError, RecursionError) as error:
-            fault = " ".join(str(error).split())[:120]
-        if fault:
-            raise UserError(
-                f"{str(self.folder / RESULTS)!r} is no record of results ({fault}): export the bundle again"
-            )
-        return dict(content)
+        path = self._checked(RESULTS, LARGEST_TEXT)
+        content = read_json(path, EXPORT_AGAIN)
+        if fault := _fault_of_results(content):
+            raise UserError(f"{str(path)!r} is no record of results ({fault}): {EXPORT_AGAIN}")
+        return content
 
 
 def _check_plain(path: Path, largest: int) -> None:
@@ -143,10 +133,8 @@ def _check_plain(path: Path, largest: int) -> None:
         )
 
 
-def _fault_of_results(content: Any) -> str:
+def _fault_of_results(content: dict[str, Any]) -> str:
     """Return what is wrong with a record of results, in a few words; empty when it is one."""
-    if not isinstance(content, dict):
-        return f"a {type(content).__name__}"
     final, programs = content.get("final"), content.get("programs", {})
     if final is not None:
         if not isinstance(final, dict):
