@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from nplp.distributed.children import begin_child, run_children, tell_parent
+from nplp.distributed.children import begin_child, report_to_parent, run_children
 from nplp.errors import UserError
 
 __all__ = ["end_with_parent", "launch"]
@@ -130,7 +130,7 @@ def _spawned(
             torch.set_num_threads(max(1, torch.get_num_threads() // processes))
         _run_as_rank(main_func, args, first_rank + local_rank, size, local_rank, dist_url, cuda)
     except UserError as error:
-        tell_parent(error, folder, local_rank)
+        report_to_parent(error, folder, local_rank)
         raise
     except KeyboardInterrupt:
         # The parent may hand on what a terminal has sent to this process already.

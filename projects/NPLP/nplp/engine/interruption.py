@@ -48,7 +48,7 @@ class Interruption:
         return bool(self.signum)
 
 
-_present = Interruption()
+_interruption = Interruption()
 
 
 @contextmanager
@@ -63,19 +63,19 @@ def stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _present.signum = _present.deferred = 0
-        _present.when = -math.inf
+        _interruption.signum = _interruption.deferred = 0
+        _interruption.when = -math.inf
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:
     del frame
     now = time.monotonic()
-    if now - _present.when < _ONE_SIGNAL:
+    if now - _interruption.when < _ONE_SIGNAL:
         return
-    _present.when = now
-    if not _present.deferred or _present.signum:
+    _interruption.when = now
+    if not _interruption.deferred or _interruption.signum:
         raise Interrupted(signum)
-    _present.signum = signum
+    _interruption.signum = signum
     sys.stderr.write("\nStopping after this step, to save it; once more stops at once\n")
 
 
@@ -89,10 +89,10 @@ def finished_first() -> Iterator[Interruption]:
     Raises:
         Interrupted: at the end of the block, if a signal arrived meanwhile.
     """
-    _present.deferred += 1
+    _interruption.deferred += 1
     try:
-        yield _present
+        yield _interruption
     finally:
-        _present.deferred -= 1
-    if _present.signum:
-        raise Interrupted(_present.signum)
+        _interruption.deferred -= 1
+    if _interruption.signum:
+        raise Interrupted(_interruption.signum)

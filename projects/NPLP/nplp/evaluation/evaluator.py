@@ -76,8 +76,8 @@ class BoundedReidEvaluator(ReidEvaluator):
             return self._evaluate_matrix()
         predictions = list(itertools.chain(*comm.gather(self._predictions, dst=0)))
         # For one process, but all wait for it: a large gallery takes its time.
-        found = from_main_process(lambda: self._evaluate_predictions(predictions))
-        return found if comm.is_main_process() else {}
+        metrics = from_main_process(lambda: self._evaluate_predictions(predictions))
+        return metrics if comm.is_main_process() else {}
 
     def _evaluate_predictions(self, predictions: list[dict[str, torch.Tensor]]) -> dict[str, float]:
         features, identities, cameras = (
@@ -111,21 +111,21 @@ class BoundedReidEvaluator(ReidEvaluator):
             # The toolbox ranks these without a word.
             if not torch.isfinite(prediction["feats"]).all():
                 raise ValueError("features must be finite, got some that are infinite or not a number")
-        found: dict[str, float] | UserError
+        result: dict[str, float] | UserError
         try:
-            found = super().evaluate() or {}
+            result = super().evaluate() or {}
         except NoMatchError as error:
-            found = UserError(str(error))
+            result = UserError(str(error))
         except AssertionError as error:
             # This is how the toolbox's rankings say it.
             if "query identities" not in str(error):
                 raise
-            found = UserError(f"no query has a match from another camera ({error})")
+            result = UserError(f"no query has a match from another camera ({error})")
 
         def outcome() -> dict[str, float]:
-            if isinstance(found, UserError):
-                raise found
-            return found
+            if isinstance(result, UserError):
+                raise result
+            return result
 
         # The main process alone has worked; the others learn here that it is done.
         metrics = from_main_process(outcome)

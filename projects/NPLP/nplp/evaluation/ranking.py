@@ -335,8 +335,8 @@ def _check_labels(
     gallery_cameras: np.ndarray | torch.Tensor,
     max_rank: int,
 ) -> _Labels:
-    given = (query_ids, gallery_ids, query_cameras, gallery_cameras)
-    labels = _Labels(*(torch.as_tensor(one, dtype=torch.int64, device="cpu").numpy() for one in given))
+    vectors = (query_ids, gallery_ids, query_cameras, gallery_cameras)
+    labels = _Labels(*(torch.as_tensor(one, dtype=torch.int64, device="cpu").numpy() for one in vectors))
     for name, (ids, cameras) in {"query": labels[::2], "gallery": labels[1::2]}.items():
         if ids.ndim != 1 or ids.shape != cameras.shape:
             raise ValueError(

@@ -79,8 +79,8 @@ def _errors_of_gdown() -> tuple[type[Exception], ...]:
         exceptions: Any = importlib.import_module("gdown.exceptions")
     except ImportError:
         return ()
-    found = (getattr(exceptions, name, None) for name in ("DownloadError", "FileURLRetrievalError"))
-    return tuple(error for error in found if error is not None)
+    errors = (getattr(exceptions, name, None) for name in ("DownloadError", "FileURLRetrievalError"))
+    return tuple(error for error in errors if error is not None)
 
 
 def _explain(key: str, url: str, error: Exception) -> str:

@@ -80,14 +80,14 @@ class Bundle:
         path = self.folder / file
         try:
             _check_plain(path, largest)
-            found = sha256_of(path)
+            total = sha256_of(path)
         except OSError as error:
             raise UserError(
                 f"{str(path)!r} cannot be read ({error.strerror}): export or download the bundle again"
             ) from error
-        if found != self.sums[file]:
+        if total != self.sums[file]:
             raise UserError(
-                f"{str(path)!r} was altered: its SHA-256 sum is {found[:16]}..., {SUMS} says "
+                f"{str(path)!r} was altered: its SHA-256 sum is {total[:16]}..., {SUMS} says "
                 f"{self.sums[file][:16]}...; export or download the bundle again"
             )
         return path
@@ -123,13 +123,13 @@ def _check_plain(path: Path, largest: int) -> None:
         UserError: if it is a link, something else than a file, or too large.
         OSError: if it is not there.
     """
-    found = path.lstat()
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a link" if stat.S_ISLNK(found.st_mode) else "no file"
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a link" if stat.S_ISLNK(status.st_mode) else "no file"
         raise UserError(f"{str(path)!r} is {kind}, and a bundle holds files alone: copy it with cp -L")
-    if found.st_size > largest:
+    if status.st_size > largest:
         raise UserError(
-            f"{str(path)!r} has {found.st_size:,} bytes, of at most {largest:,}: do not use the bundle"
+            f"{str(path)!r} has {status.st_size:,} bytes, of at most {largest:,}: do not use the bundle"
         )
 
 
@@ -200,13 +200,13 @@ def bundles_in(folder: Path) -> list[Bundle]:
     Raises:
         UserError: if there is none, or a list of sums is damaged.
     """
-    found = [path.parent for path in sorted(folder.glob(f"*/{SUMS}"))]
+    folders = [path.parent for path in sorted(folder.glob(f"*/{SUMS}"))]
     if (folder / SUMS).is_file():
-        found = [folder]
-    if not found:
+        folders = [folder]
+    if not folders:
         state = "holds no bundle" if folder.is_dir() else "does not exist"
         raise UserError(f"{str(folder)!r} {state}: tools/export_model_zoo.py writes one, make zoo two")
-    return [read_bundle(path) for path in found]
+    return [read_bundle(path) for path in folders]
 
 
 def find_bundle(name: str) -> Bundle:
