@@ -71,7 +71,7 @@ def main(args: argparse.Namespace) -> None:
         require_fastreid()
     except ImportError as error:
         raise UserError(str(error)) from error
-    from nplp.engine.records import format_results
+    from nplp.engine.run_record import format_results
     from nplp.engine.setup import configure_logging, load_config
     from nplp.export.bundle import ExportOptions, export_bundle
     from nplp.export.programs import format_programs

@@ -7,7 +7,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
 from nplp.data.datasets import UNKNOWN_IDENTITY, load_dataset, load_training_items
-from nplp.engine.evaluation import evaluate
+from nplp.engine.evaluating import evaluate
 from nplp.engine.supervised import SupervisedTrainer, load_labelled
 from nplp.errors import UserError
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nplp.data.datasets import index_cameras
 from nplp.data.loaders import TrainSet, build_train_loader
-from nplp.data.samplers import CrossCameraBatchSampler, IdentityBatchSampler, ShuffledBatchSampler
+from nplp.data.samplers import CrossCameraBatchSampler, Epoch, IdentityBatchSampler, ShuffledBatchSampler
 
 LABELS = np.repeat(np.arange(10), 6)
 
@@ -18,17 +18,8 @@ LABELS = np.repeat(np.arange(10), 6)
 def identity_batches(
     labels=LABELS, *, batch_size=8, num_instances=2, num_batches=5, seed=0, rank=0, world_size=1
 ):
-    return list(
-        IdentityBatchSampler(
-            labels,
-            batch_size=batch_size,
-            num_instances=num_instances,
-            num_batches=num_batches,
-            seed=seed,
-            rank=rank,
-            world_size=world_size,
-        )
-    )
+    epoch = Epoch(batch_size, num_batches, seed, rank, world_size)
+    return list(IdentityBatchSampler(labels, epoch, num_instances))
 
 
 def test_a_batch_has_p_identities_with_k_distinct_images():
@@ -96,8 +87,8 @@ def test_batches_are_full_and_never_endless(counts, p, k, seed):
 
 
 def cross_camera_batches(labels, cameras, *, p=1, k=4, num_batches=5, seed=0, rank=0, world_size=1):
-    sizes = {"batch_size": p * k, "num_instances": k, "num_batches": num_batches, "seed": seed}
-    return list(CrossCameraBatchSampler(labels, cameras, **sizes, rank=rank, world_size=world_size))
+    epoch = Epoch(p * k, num_batches, seed, rank, world_size)
+    return list(CrossCameraBatchSampler(labels, cameras, epoch, k))
 
 
 def draws_that_are_allowed(cameras, k):
@@ -230,16 +221,16 @@ def test_the_plain_samplers_batches_are_those_of_the_first_version():
 
 
 def test_shuffled_batches_cover_all_before_repeating():
-    batches = list(ShuffledBatchSampler(10, batch_size=5, num_batches=4, seed=0))
+    batches = list(ShuffledBatchSampler(10, Epoch(batch_size=5, num_batches=4, seed=0)))
     assert sorted(batches[0] + batches[1]) == list(range(10))
     assert sorted(batches[2] + batches[3]) == list(range(10))
     assert batches[0] + batches[1] != batches[2] + batches[3]
 
 
 def test_shuffled_ranks_share_the_batch():
-    whole = list(ShuffledBatchSampler(10, batch_size=4, num_batches=3, seed=1))
+    whole = list(ShuffledBatchSampler(10, Epoch(batch_size=4, num_batches=3, seed=1)))
     shares = [
-        list(ShuffledBatchSampler(10, batch_size=4, num_batches=3, seed=1, rank=r, world_size=2))
+        list(ShuffledBatchSampler(10, Epoch(batch_size=4, num_batches=3, seed=1, rank=r, world_size=2)))
         for r in (0, 1)
     ]
     assert [first + second for first, second in zip(*shares, strict=True)] == whole
@@ -251,8 +242,14 @@ def test_shuffled_ranks_share_the_batch():
         (lambda: identity_batches(np.array([], dtype=int)), "labels must hold at least one image"),
         (lambda: identity_batches(batch_size=7), "batch_size must be a positive multiple of"),
         (lambda: identity_batches(batch_size=8, world_size=3), "batch_size must be a positive multiple of"),
-        (lambda: ShuffledBatchSampler(0, batch_size=4, num_batches=1, seed=0), "size must be at least 1"),
-        (lambda: ShuffledBatchSampler(4, batch_size=3, num_batches=1, seed=0, world_size=2), "batch_size"),
+        (
+            lambda: ShuffledBatchSampler(0, Epoch(batch_size=4, num_batches=1, seed=0)),
+            "size must be at least 1",
+        ),
+        (
+            lambda: ShuffledBatchSampler(4, Epoch(batch_size=3, num_batches=1, seed=0, world_size=2)),
+            "batch_size",
+        ),
     ],
 )
 def test_wrong_sizes_are_refused(call, message):

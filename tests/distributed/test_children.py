@@ -50,14 +50,14 @@ WORKER = """
             os._exit(7)
 
     def main_works_long(folder):
-        from nplp.distributed.processes import from_main_process
+        from nplp.distributed.collectives import from_main_process
         def work():
             time.sleep(5)
             return "done"
         (folder / f"{rank_of()}.json").write_text(json.dumps(from_main_process(work)))
 
     def main_dies(folder):
-        from nplp.distributed.processes import from_main_process
+        from nplp.distributed.collectives import from_main_process
         begin = time.monotonic()
         (folder / f"begun-{rank_of()}").touch()
 
@@ -210,7 +210,7 @@ def test_a_signal_in_any_process_is_the_status_of_all(tmp_path, codes, told, sta
 
 def test_the_mistake_that_a_process_told_comes_before_all(tmp_path):
     context = types.SimpleNamespace(processes=[Ended(1), Ended(143)])
-    children.tell_parent(UserError("NPLP.ALPHA must be in (0, 1], got 1.2"), str(tmp_path), 1)
+    children.report_to_parent(UserError("NPLP.ALPHA must be in (0, 1], got 1.2"), str(tmp_path), 1)
     with pytest.raises(UserError, match="got 1.2"):
         children._report(context.processes[0], context, tmp_path, [])
 

@@ -21,7 +21,7 @@ def main(args: argparse.Namespace) -> None:
     """Train; say when a step begins, and save slowly after a signal."""
     from fastreid.utils import comm
 
-    from nplp.engine.interruption import _present
+    from nplp.engine.interruption import _interruption
     from nplp.engine.trainer import ReidTrainer
 
     write, run_step = torch.save, ReidTrainer._run_step
@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
 
     def slowly(data: object, file: object, **options: object) -> None:
         # With options it is not a file: tensors are pickled so, for another process.
-        if _present.signum and not options:
+        if _interruption.signum and not options:
             time.sleep(SECONDS)
         write(data, file, **options)
 

@@ -12,7 +12,7 @@ from torch import nn
 from nplp.clustering import label_quality
 from nplp.engine import pseudo_labels as hook_module
 from nplp.engine.pseudo_labels import PseudoLabelHook
-from nplp.engine.records import RunRecord
+from nplp.engine.run_record import RunRecord
 from nplp.errors import UserError
 
 

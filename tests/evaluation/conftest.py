@@ -7,11 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from nplp import host
 from nplp.evaluation.compiled import compiled_rankings
-
-# Before the test modules, which import the toolbox at their top.
-host.apply()
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from fastreid.evaluation import rank, reid_evaluation, roc
 
-from nplp.evaluation import NoMatchError
-from nplp.evaluation import host_ranking as ranking
-from nplp.evaluation.host_ranking import bridge_ranking, install_rankings
+from nplp.evaluation import NoMatchError, host_ranking
+from nplp.evaluation.host_ranking import install_rankings
 
 CASE = (np.array([[0.3, 0.1, 0.2]]), *(np.array(x) for x in ([1], [1, 1, 2], [0], [1, 0, 0])))
 
@@ -33,7 +32,7 @@ def untouched(monkeypatch):
 
 
 def test_without_compiled_rankings_the_loop_is_vectorised(untouched):
-    untouched.setattr(ranking, "compiled_rankings", lambda sources: {})
+    untouched.setattr(host_ranking, "compiled_rankings", lambda sources: {})
     loop = rank.evaluate_py
     expected = rank.evaluate_rank(*CASE, max_rank=2)
     assert install_rankings() is False
@@ -49,7 +48,7 @@ def test_without_compiled_rankings_the_loop_is_vectorised(untouched):
 
 
 def test_the_cuhk03_protocol_stays_with_the_toolbox(untouched):
-    untouched.setattr(ranking, "compiled_rankings", lambda sources: {})
+    untouched.setattr(host_ranking, "compiled_rankings", lambda sources: {})
     install_rankings()
     cmc, mean_ap = rank.evaluate_rank(*CASE, max_rank=2, use_metric_cuhk03=True)
     assert cmc.tolist() == [0.0, 1.0]
@@ -60,7 +59,7 @@ def test_compiled_rankings_are_put_in_place(untouched):
     modules = {name: types.ModuleType(f"{package.__name__}.{name}") for name in ("rank_cy", "roc_cy")}
     modules["rank_cy"].evaluate_cy = lambda *args: ("ranked", args[5])
     modules["roc_cy"].evaluate_roc_cy = lambda *args: "curve"
-    untouched.setattr(ranking, "compiled_rankings", lambda sources: modules)
+    untouched.setattr(host_ranking, "compiled_rankings", lambda sources: modules)
     assert install_rankings() is True
     assert rank.evaluate_rank(*CASE, max_rank=2) == ("ranked", 2)
     assert roc.evaluate_roc(*CASE) == "curve"
@@ -70,16 +69,8 @@ def test_compiled_rankings_are_put_in_place(untouched):
     assert evaluate_cy is modules["rank_cy"].evaluate_cy
 
 
-def test_the_bridge_is_in_place_and_leaves_a_repaired_helper_alone(monkeypatch):
+def test_the_bridge_is_in_place():
     assert package.compile_helper is reid_evaluation.compile_helper is install_rankings
-    assert bridge_ranking() is False
-
-    def repaired():
-        return None
-
-    monkeypatch.setattr(package, "compile_helper", repaired)
-    assert bridge_ranking() is False
-    assert package.compile_helper is repaired
 
 
 EVALUATION = """

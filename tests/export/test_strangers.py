@@ -269,7 +269,7 @@ FINAL = {"Rank-1": 1.0, "Rank-5": 1.0, "Rank-10": 1.0, "mAP": 1.0, "mINP": 1.0}
 )
 def test_results_of_another_shape_are_one_line(small, content):
     (small / "results.json").write_text(content)
-    with pytest.raises(UserError, match="is no record of results") as caught:
+    with pytest.raises(UserError, match="is no record of results|is damaged") as caught:
         write_sums(small).results()
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
@@ -277,5 +277,5 @@ def test_results_of_another_shape_are_one_line(small, content):
 
 def test_text_that_is_none_is_one_line(small):
     (small / "README.md").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match="is not text"):
+    with pytest.raises(UserError, match="it is not text in UTF-8"):
         write_sums(small).text("README.md")

@@ -9,7 +9,7 @@ from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
 from torch import nn
 
-from nplp.host.amp import AMPTrainer, bridge_amp
+from nplp.host.amp import AMPTrainer
 
 
 class Line(nn.Module):
@@ -124,19 +124,8 @@ def test_several_devices_in_one_process_are_refused():
         make_trainer(nn.DataParallel(Line()), [])
 
 
-def test_a_repaired_trainer_is_left_alone(monkeypatch):
-    class Repaired(train_loop.SimpleTrainer):
-        pass
-
-    for module in (train_loop, defaults):
-        monkeypatch.setattr(module, "AMPTrainer", Repaired)
-    assert bridge_amp() is False
-    assert defaults.AMPTrainer is Repaired
-
-
 def test_the_bridge_is_in_place():
     assert train_loop.AMPTrainer is defaults.AMPTrainer is AMPTrainer
-    assert bridge_amp() is False
 
 
 @pytest.mark.parametrize("step", ["SimpleTrainer", "AMPTrainer"])

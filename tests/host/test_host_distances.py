@@ -10,7 +10,7 @@ import torch
 from fastreid.utils import compute_dist
 
 from nplp.host import distances
-from nplp.host.distances import bridge_distances, working_search_option
+from nplp.host.distances import working_search_option
 
 
 @pytest.fixture
@@ -110,33 +110,3 @@ def test_euclidean_distances_are_squared_and_silent(features):
     expected = ((features[:8, None] - features[None, 8:]) ** 2).sum(-1).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert found.dtype == np.float32
-
-
-def test_a_repaired_module_is_left_alone(monkeypatch):
-    def jaccard(features, k1=20, k2=6, search_option=0, fp16=False):
-        return features
-
-    def euclidean(features, others):
-        return torch.cdist(features, others).square().numpy()
-
-    monkeypatch.setattr(compute_dist, "compute_jaccard_distance", jaccard)
-    monkeypatch.setattr(compute_dist, "compute_euclidean_distance", euclidean)
-    assert bridge_distances() == []
-    assert compute_dist.compute_jaccard_distance is jaccard
-    assert compute_dist.compute_euclidean_distance is euclidean
-
-
-def test_defects_are_replaced(monkeypatch):
-    def jaccard(features, k1, k2, search_option, fp16):
-        return features.cuda() if search_option < 3 else (k1, k2, search_option, fp16)
-
-    def euclidean(features, others):
-        warnings.warn("addmm_ is deprecated", UserWarning, stacklevel=1)
-
-    monkeypatch.setattr(compute_dist, "compute_jaccard_distance", jaccard)
-    monkeypatch.setattr(compute_dist, "compute_euclidean_distance", euclidean)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert bridge_distances() == ["compute_jaccard_distance", "compute_euclidean_distance"]
-    assert compute_dist.compute_jaccard_distance(torch.zeros(1, 1), k1=7) == (7, 6, 3, False)
-    assert compute_dist.compute_euclidean_distance(torch.ones(1, 1), torch.ones(1, 1)) == [[0.0]]
-    assert bridge_distances() == []

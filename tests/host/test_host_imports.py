@@ -244,9 +244,36 @@ def test_the_toolbox_may_be_imported_before_even_in_vain(run_script, first):
 def test_without_the_toolbox_nothing_happens_and_the_command_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "fastreid", None)
     host.apply()
-    with pytest.raises(ImportError, match=r"^[^\n]*pip install --no-deps fastreid==1\.4\.0$"):
+    with pytest.raises(ImportError, match=r"not installed; .*pip install --no-deps fastreid==1\.4\.0$"):
         host.require_fastreid()
 
 
-def test_the_toolbox_is_accepted_where_it_is():
+def test_the_version_of_the_bridges_is_taken_and_another_named(run_script):
     host.require_fastreid()
+    printed = run_script(
+        """
+        import importlib.metadata
+        own = importlib.metadata.version
+        importlib.metadata.version = lambda name: "1.3.0" if name == "fastreid" else own(name)
+        from nplp.losses import CenterContrastiveLoss
+        import nplp, sys
+        print("fastreid" in sys.modules)
+        try:
+            nplp.add_nplp_config
+        except ImportError as error:
+            print(error)
+        """
+    )
+    assert printed.splitlines() == [
+        "False",
+        "this part of nplp needs fastreid 1.4.0, but version 1.3.0 is installed; install it with: "
+        "pip install --no-deps fastreid==1.4.0",
+    ]
+
+
+def test_sources_of_the_toolbox_that_are_not_installed_are_taken(monkeypatch):
+    def version(name):
+        raise host.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(host.importlib.metadata, "version", version)
+    assert host.toolbox_fault() == ""

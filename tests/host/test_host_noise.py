@@ -12,8 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nplp.host import noise
-
 
 def expected_tensor(image: Image.Image) -> torch.Tensor:
     """Build the tensor pixel by pixel, as PIL gives them."""
@@ -74,25 +72,6 @@ def test_nothing_warns_any_more():
         transforms.ToTensor()(Image.new("RGB", (2, 2)))
 
 
-def test_a_repaired_conversion_is_left_alone(monkeypatch):
-    def repaired(picture):
-        return torch.from_numpy(np.array(picture))
-
-    monkeypatch.setattr(functional, "to_tensor", repaired)
-    assert noise.bridge_image_conversion() is False
-    assert functional.to_tensor is repaired
-
-
-def test_a_conversion_that_warns_is_replaced(monkeypatch):
-    def warns(picture):
-        warnings.warn("TypedStorage is deprecated", UserWarning, stacklevel=1)
-
-    for module in (functional, transforms):
-        monkeypatch.setattr(module, "to_tensor", warns)
-    assert noise.bridge_image_conversion() is True
-    assert functional.to_tensor is transforms.to_tensor is not warns
-
-
 def test_data_survives_serialisation(monkeypatch):
     monkeypatch.setattr(torch.distributed, "get_backend", lambda group: "gloo")
     data = {"a": [1, 2], "b": torch.arange(3)}
@@ -104,12 +83,3 @@ def test_data_survives_serialisation(monkeypatch):
     back = pickle.loads(tensor.numpy().tobytes())
     assert back["a"] == [1, 2]
     assert torch.equal(back["b"], data["b"])
-
-
-def test_a_repaired_serialisation_is_left_alone(monkeypatch):
-    def repaired(data, group):
-        return torch.frombuffer(bytearray(pickle.dumps(data)), dtype=torch.uint8)
-
-    monkeypatch.setattr(comm, "_serialize_to_tensor", repaired)
-    assert noise.bridge_serialization() is False
-    assert comm._serialize_to_tensor is repaired

@@ -5,7 +5,6 @@ import torch
 from fastreid.modeling.backbones import osnet, resnet
 
 from nplp.errors import UserError
-from nplp.host.weights import bridge_weights
 
 
 @pytest.fixture
@@ -61,12 +60,3 @@ def test_weights_in_the_cache_are_returned(cache):
 def test_weights_nobody_published_are_named(cache):
     with pytest.raises(UserError, match=r"no ImageNet weights are published for 'se_50x', only for 18x"):
         resnet.init_pretrained_weights(key="se_50x")
-
-
-def test_repaired_backbones_are_left_alone(monkeypatch):
-    def repaired(key):
-        return {}
-
-    monkeypatch.setattr(resnet, "init_pretrained_weights", repaired)
-    assert bridge_weights() == []
-    assert resnet.init_pretrained_weights is repaired

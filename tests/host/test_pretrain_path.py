@@ -12,7 +12,7 @@ from fastreid.modeling.backbones import build_backbone
 from fastreid.modeling.backbones.build import BACKBONE_REGISTRY
 
 from nplp.errors import UserError
-from nplp.host.weights import _reshape_for_transformer, bridge_pretrain_path
+from nplp.host.weights import _reshape_for_transformer
 from weight_forms import FORMS, IMAGES, make_cfg, make_model, randomise, rounded
 
 BACKBONES = {
@@ -206,14 +206,3 @@ def test_published_weights_fit_or_are_refused(cache, caplog, name, depth, file):
     with pytest.raises(UserError, match="mageNet weights") as caught:
         build_backbone(cfg)
     assert "\n" not in str(caught.value)
-
-
-def test_it_is_bridged_once():
-    assert not bridge_pretrain_path()
-
-
-def test_a_repaired_toolbox_is_left_alone(monkeypatch):
-    monkeypatch.delitem(vars(BACKBONE_REGISTRY), "get")
-    monkeypatch.setitem(BACKBONE_REGISTRY._obj_map, "build_mobilenetv2_backbone", lambda cfg: None)
-    assert not bridge_pretrain_path()
-    assert "get" not in vars(BACKBONE_REGISTRY)

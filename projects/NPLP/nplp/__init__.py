@@ -1,22 +1,20 @@
 """NPLP: noisy pseudo-label processing for unsupervised domain-adaptive person re-identification.
 
 Where fastreid is installed, importing this package bridges it to the present stack and registers the
-model, the head and the data sets. Where it is not, the pure parts work alone (``nplp.clustering``,
-``nplp.losses``, ``nplp.layers``), and asking for the rest says what to install.
+model, the head and the data sets. Where it is not, or in another version, the pure parts work alone
+(``nplp.clustering``, ``nplp.losses``, ``nplp.layers``), and asking for the rest says what to install.
 """
 
-from importlib.util import find_spec
 from typing import Any
 
+from nplp import host
 from nplp.first_calls import make_first_calls
 
 __version__ = "0.2.0"
 
 make_first_calls()
 
-if find_spec("fastreid") is not None:
-    from nplp import host
-
+if not host.toolbox_fault():
     host.apply()
 
     from nplp.evaluation.host_ranking import bridge_ranking
@@ -37,7 +35,5 @@ else:
         """Say what is missing when something that needs the toolbox is asked for."""
         if name.startswith("__"):
             raise AttributeError(name)
-        from nplp.host import require_fastreid
-
-        require_fastreid()
+        host.require_fastreid()
         raise AttributeError(f"module 'nplp' has no attribute {name!r}")

@@ -67,5 +67,5 @@ def commit() -> str | None:
 def _git(*words: str) -> str | None:
     """Return what git says in this file's folder; None if it fails."""
     command = ["git", "-C", str(Path(__file__).resolve().parent), *words]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

@@ -13,7 +13,7 @@ UNSEEN = re.compile(
 
 def printable(text: str) -> str:
     """Return a stranger's text as a terminal may show it: what would steer it becomes its number."""
-    return UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
+    return UNSEEN.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 class UserError(ValueError):

@@ -1,19 +1,25 @@
-"""Files that are whole or absent: written under another name, synchronised, then renamed."""
+"""Files that are written whole or not at all, and files that are checked as they are read."""
 
 import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+import yaml
 
 from nplp.distributed.children import left_in_peace
 from nplp.errors import UserError
 
 __all__ = [
     "PART",
+    "read_json",
+    "read_json_lines",
+    "read_text",
+    "read_yaml",
     "save_atomically",
     "sha256_of",
     "summed_name",
@@ -25,30 +31,6 @@ PART = ".part"
 """The end of the name of a file that is being written."""
 
 SUM_DIGITS = 16
-
-
-@contextmanager
-def _part_of(path: Path) -> Iterator[Path]:
-    """Give the name under which a block writes ``path`` before it renames it; nothing else is left.
-
-    Raises:
-        UserError: naming the reason it cannot, such as a full disk, a read-only folder or a limit on files.
-    """
-    temporary = path.with_name(path.name + PART)
-    try:
-        with left_in_peace():
-            yield temporary
-    except (OSError, RuntimeError) as error:
-        # torch's writer reports a file that cannot grow as a RuntimeError of its own.
-        cause = error if isinstance(error, OSError) else error.__context__ or error
-        reason = getattr(cause, "strerror", None) or str(cause).partition("\n")[0]
-        raise UserError(
-            f"{str(path)!r} cannot be written ({reason}): make room or set another OUTPUT_DIR; "
-            "what was saved before is whole, and --resume goes on from it"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: str) -> None:
@@ -66,12 +48,8 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
     Raises:
         UserError: if it cannot be written.
     """
-    with _part_of(path) as temporary:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+    with _part_of(path, lambda file: file.write(content)) as part:
+        os.replace(part, path)
 
 
 def save_atomically(data: dict[str, Any], path: Path, summed: bool = False) -> Path:
@@ -85,16 +63,101 @@ def save_atomically(data: dict[str, Any], path: Path, summed: bool = False) -> P
     Raises:
         UserError: if it cannot be written; nothing is left of it, and an earlier file stays.
     """
-    with _part_of(path) as temporary:
-        with open(temporary, "wb") as file:
-            torch.save(data, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if summed:
-            path = summed_name(path, temporary)
-        os.replace(temporary, path)
+    with _part_of(path, lambda file: torch.save(data, file)) as part:
+        target = summed_name(path, part) if summed else path
+        os.replace(part, target)
         _synchronise(path.parent)
-    return path
+    return target
+
+
+@contextmanager
+def _part_of(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[Path]:
+    """Write a file beside ``path``, for the block to rename; what the block leaves of it is removed.
+
+    Raises:
+        UserError: naming the reason it cannot, such as a full disk, a read-only folder or a limit on files.
+    """
+    part = path.with_name(path.name + PART)
+    try:
+        with left_in_peace():
+            with open(part, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            yield part
+    except (OSError, RuntimeError) as error:
+        # torch's writer reports a file that cannot grow as a RuntimeError of its own.
+        cause = error if isinstance(error, OSError) else error.__context__ or error
+        reason = getattr(cause, "strerror", None) or str(cause).partition("\n")[0]
+        raise UserError(
+            f"{str(path)!r} cannot be written ({reason}): make room or set another OUTPUT_DIR; "
+            "what was saved before is whole, and --resume goes on from it"
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def read_text(path: Path, remedy: str, encoding: str = "utf-8") -> str:
+    """Return the content of a file of text.
+
+    Args:
+        path: the file.
+        remedy: what the user can do about a file that cannot be read, for the message.
+        encoding: UTF-8, or ``"utf-8-sig"`` where a byte order mark may come first.
+
+    Raises:
+        UserError: if it is not there, cannot be read or is not text.
+    """
+    try:
+        return path.read_text(encoding=encoding)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise UserError(f"{str(path)!r} cannot be read ({reason}): {remedy}") from error
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Return the object that a file of JSON holds.
+
+    Args:
+        path: the file.
+        remedy: as for :func:`read_text`.
+
+    Raises:
+        UserError: as :func:`read_text`, or if it is torn or holds something else than an object.
+    """
+    return _read_mapping(path, json.loads, remedy)
+
+
+def read_yaml(path: Path, remedy: str) -> dict[str, Any]:
+    """Return the mapping that a file of YAML holds, as :func:`read_json` does; an empty file holds none."""
+    return _read_mapping(path, lambda text: yaml.safe_load(text) or {}, remedy)
+
+
+def _read_mapping(path: Path, parse: Callable[[str], Any], remedy: str) -> dict[str, Any]:
+    try:
+        content = parse(read_text(path, remedy))
+        fault = "" if isinstance(content, dict) else f"it holds a {type(content).__name__}"
+    except UserError:
+        raise
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        fault = " ".join(str(error).split())[:120]
+    if fault:
+        raise UserError(f"{str(path)!r} is damaged ({fault}): {remedy}")
+    return dict(content)
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file with one in each line; none where there is no file.
+
+    A line that is no object is left out: a run that was killed, or still writes, leaves one half-written.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    objects = []
+    for line in lines:
+        with suppress(ValueError):
+            objects.append(json.loads(line))
+    return [content for content in objects if isinstance(content, dict)]
 
 
 def sha256_of(path: Path) -> str:

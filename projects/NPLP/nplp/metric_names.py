@@ -1,8 +1,9 @@
-"""The names under which results are shown and kept: the metrics, and when they were measured."""
+"""The names under which results are shown and kept."""
 
-__all__ = ["METRICS", "STAGES"]
+__all__ = ["METRICS", "RANKS", "STAGES", "TEST_DISTANCES"]
 
-METRICS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP")
+RANKS = (1, 5, 10)
+METRICS = (*(f"Rank-{rank}" for rank in RANKS), "mAP", "mINP")
 """In percent, in the order of the tables."""
 
 STAGES = {
@@ -12,3 +13,6 @@ STAGES = {
     "final_ema": "Final, averaged weights",
 }
 """Entries of ``results.json`` and their titles."""
+
+TEST_DISTANCES = ("euclidean", "cosine")
+"""Values of ``TEST.METRIC``: the distance of features by which a gallery is ranked."""

@@ -6,12 +6,12 @@ from fastreid.config import CfgNode
 from nplp.config.choices import SAMPLERS
 from nplp.config.ignored import refuse_ignored
 from nplp.errors import UserError
+from nplp.metric_names import TEST_DISTANCES
 from nplp.weights.zoo import ZOO_PREFIX
 
 __all__ = ["validate_config"]
 
 DISTANCES = ("jaccard", "euclidean")
-METRICS = ("euclidean", "cosine")
 SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
 LEAST_PIXELS = 16
 """The backbones' feature maps are a sixteenth as high and wide as their images."""
@@ -119,7 +119,7 @@ def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
         ("SEED", cfg.SEED, cfg.SEED >= 0, "at least 0"),
         ("SOLVER.OPT", cfg.SOLVER.OPT, hasattr(torch.optim, cfg.SOLVER.OPT), "a class of torch.optim"),
         ("SOLVER.SCHED", cfg.SOLVER.SCHED, cfg.SOLVER.SCHED in SCHEDULES, f"one of {SCHEDULES}"),
-        ("TEST.METRIC", cfg.TEST.METRIC, cfg.TEST.METRIC in METRICS, f"one of {METRICS}"),
+        ("TEST.METRIC", cfg.TEST.METRIC, cfg.TEST.METRIC in TEST_DISTANCES, f"one of {TEST_DISTANCES}"),
         ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH >= 1, "at least 1"),
         (
             "DATALOADER.NUM_WORKERS",

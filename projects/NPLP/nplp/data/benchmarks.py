@@ -8,11 +8,13 @@ data these readers return what the toolbox's classes do, each list in the order 
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from PIL import Image
 
 from nplp.data.items import UNKNOWN_IDENTITY, Subset
 from nplp.errors import UserError
+from nplp.files import read_text
 
 __all__ = ["BENCHMARKS", "FOLDERS", "MissingError", "image_suffixes", "read_benchmark", "read_folder"]
 
@@ -86,31 +88,31 @@ def read_folder(folder: str, subset: str, prefix: str) -> Subset:
     """
     if not os.path.isdir(folder):
         raise MissingError(folder)
-    found, suffixes = Subset([], source=repr(folder)), image_suffixes()
+    images, suffixes = Subset([], source=repr(folder)), image_suffixes()
     for path, hidden in _files(folder):
         name = os.path.basename(path)
         match = PERSON_AND_CAMERA.match(name)
         if hidden:
-            found.leave_out(HIDDEN, path)
+            images.leave_out(HIDDEN, path)
         elif os.path.splitext(name)[1].lower() not in suffixes:
-            found.leave_out(NO_IMAGE, path)
+            images.leave_out(NO_IMAGE, path)
         elif match is None:
-            found.leave_out(NO_NAME, path)
+            images.leave_out(NO_NAME, path)
         else:
-            _add(found, subset, path, int(match[1]), int(match[2]) - 1, prefix)
-    found.items.sort(key=lambda item: item[0])
-    return found
+            _add(images, subset, path, int(match[1]), int(match[2]) - 1, prefix)
+    images.items.sort(key=lambda item: item[0])
+    return images
 
 
-def _add(found: Subset, subset: str, path: str, identity: int, camera: int, prefix: str) -> None:
+def _add(images: Subset, subset: str, path: str, identity: int, camera: int, prefix: str) -> None:
     """Add an image to the items, or count it as junk."""
     if subset == "train":
         person = UNKNOWN_IDENTITY if identity < 0 else f"{prefix}_{identity}"
-        found.items.append((path, person, f"{prefix}_{camera}"))
+        images.items.append((path, person, f"{prefix}_{camera}"))
     elif identity < 0:
-        found.leave_out(JUNK, path)
+        images.leave_out(JUNK, path)
     else:
-        found.items.append((path, identity, camera))
+        images.items.append((path, identity, camera))
 
 
 def _files(folder: str, hidden: bool = False, above: tuple[str, ...] = ()) -> Iterator[tuple[str, bool]]:
@@ -120,8 +122,8 @@ def _files(folder: str, hidden: bool = False, above: tuple[str, ...] = ()) -> It
         # A link to a folder that it lies in.
         return
     try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(
             f"{folder!r} cannot be listed ({error.strerror}): let it be read, or remove it"
@@ -138,11 +140,11 @@ def _read_msmt17(subset: str, root: str) -> Subset:
     """Return what a list of MSMT17, of either version, names."""
     folder, version = _find_msmt17(root)
     training, testing = VERSIONS[version]
-    images = os.path.join(folder, training if subset == "train" else testing)
-    if not os.path.isdir(images):
-        raise MissingError(images)
+    folder_of_images = os.path.join(folder, training if subset == "train" else testing)
+    if not os.path.isdir(folder_of_images):
+        raise MissingError(folder_of_images)
     path = os.path.join(folder, f"list_{subset}.txt")
-    found = Subset([], source=f"{images!r} by {os.path.basename(path)}, version {version}")
+    images = Subset([], source=f"{folder_of_images!r} by {os.path.basename(path)}, version {version}")
     # The people of the test set are numbered from 0 again, and the toolbox puts them after the training's.
     first = 0 if subset == "train" else _training_people(folder)
     for number, line in _lines(path):
@@ -154,10 +156,10 @@ def _read_msmt17(subset: str, root: str) -> Subset:
                 "'0000/0000_001_02_0303morning_0008_0.jpg 0', with the camera as the third number"
             )
         identity = int(match[2]) + (first if int(match[2]) >= 0 else 0)
-        place = os.path.join(images, match[1])
-        _add(found, subset, place, identity, int(camera[1]) - 1, BENCHMARKS["MSMT17"])
-    found.items.sort(key=lambda item: item[0])
-    return found
+        place = os.path.join(folder_of_images, match[1])
+        _add(images, subset, place, identity, int(camera[1]) - 1, BENCHMARKS["MSMT17"])
+    images.items.sort(key=lambda item: item[0])
+    return images
 
 
 def _find_msmt17(root: str) -> tuple[str, int]:
@@ -181,13 +183,10 @@ def _training_people(folder: str) -> int:
 
 def _lines(path: str) -> list[tuple[int, str]]:
     """Return the lines of a list that are not empty, with their numbers from 1."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            return [(number, line.strip()) for number, line in enumerate(file, 1) if line.strip()]
-    except FileNotFoundError as error:
-        raise MissingError(path) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path!r} cannot be read as text in UTF-8: {error}") from error
+    if not os.path.exists(path):
+        raise MissingError(path)
+    text = read_text(Path(path), "save it as text in UTF-8", encoding="utf-8-sig")
+    return [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 BENCHMARKS = {"Market1501": "market1501", "DukeMTMC": "dukemtmc", "MSMT17": "msmt17"}

@@ -26,7 +26,7 @@ from nplp.data.items import (
     with_names,
     with_numbers,
 )
-from nplp.distributed.processes import from_main_process
+from nplp.distributed.collectives import from_main_process
 from nplp.errors import UserError
 from nplp.evaluation.ranking import queries_without_match
 from nplp_synthetic import DomainError, DomainSpec, DomainStyle, default_cache_root, ensure_domain
@@ -88,11 +88,11 @@ class _SyntheticDomain(ImageDataset):
         spec = spec or DomainSpec(name=self.domain)
         from_main_process(partial(_rendered, spec, cache_root, progress=True))
         self.folder = _rendered(spec, cache_root)
-        self.found = {
+        self.subsets_read = {
             subset: read_folder(str(self.folder / FOLDERS[subset]), subset, f"synth{self.domain}")
             for subset in SUBSETS
         }
-        super().__init__(*(self.found[subset].items for subset in SUBSETS))
+        super().__init__(*(self.subsets_read[subset].items for subset in SUBSETS))
 
 
 @DATASET_REGISTRY.register()
@@ -140,22 +140,22 @@ def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> R
     if isinstance(factory, type) and issubclass(factory, _SyntheticDomain):
         spec = _synthetic_spec(cfg, factory.domain, factory.larger)
         data = factory(spec=spec, cache_root=cfg.DATASETS.SYNTHETIC.ROOT)
-        found = {subset: data.found[subset] for subset in subsets}
+        subsets_read = {subset: data.subsets_read[subset] for subset in subsets}
     elif name in BENCHMARKS:
-        found = _read_benchmark(name, subsets, root)
+        subsets_read = _read_benchmark(name, subsets, root)
     else:
-        found = _read_registered(factory, name, subsets, root)
-    for subset, read in found.items():
+        subsets_read = _read_registered(factory, name, subsets, root)
+    for subset, read in subsets_read.items():
         if not read.items:
             raise UserError(
                 f"{name}: the {subset} set in {read.source} holds no image that can be used"
                 f"{describe_left_out(read)}: see datasets/README.md for the layout"
             )
-    items = {subset: read.items for subset, read in found.items()}
+    items = {subset: read.items for subset, read in subsets_read.items()}
     if "train" in items:
         items["train"] = with_names(items["train"], name)
     items.update(with_numbers({subset: part for subset, part in items.items() if subset != "train"}, name))
-    for subset, read in found.items():
+    for subset, read in subsets_read.items():
         logger.info("%s", describe(name, subset, items[subset], read))
     return ReidData(name, **{subset: items.get(subset, []) for subset in SUBSETS})
 

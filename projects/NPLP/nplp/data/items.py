@@ -50,7 +50,7 @@ class Subset:
         self.left_out.setdefault(reason, []).append(path)
 
 
-def describe(name: str, subset: str, items: list[Item], found: Subset) -> str:
+def describe(name: str, subset: str, items: list[Item], read: Subset) -> str:
     """Return in one line what a subset holds, and what was left out."""
     people = {item[1] for item in items} - {UNKNOWN_IDENTITY}
     unknown = sum(item[1] == UNKNOWN_IDENTITY for item in items)
@@ -61,22 +61,22 @@ def describe(name: str, subset: str, items: list[Item], found: Subset) -> str:
         _counted(len({item[2] for item in items}), "camera", "cameras"),
     ]
     shown = ", ".join(filter(None, counts))
-    return f"{name}, {subset}: {shown}, from {found.source}{describe_left_out(found)}"
+    return f"{name}, {subset}: {shown}, from {read.source}{describe_left_out(read)}"
 
 
 def _counted(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
-def describe_left_out(found: Subset) -> str:
+def describe_left_out(read: Subset) -> str:
     """Return how many files were left out and why, naming the first of each; empty where none was."""
-    if not found.left_out:
+    if not read.left_out:
         return ""
     reasons = [
         f"{len(paths):,} {reason} (first {os.path.basename(paths[0])!r})"
-        for reason, paths in found.left_out.items()
+        for reason, paths in read.left_out.items()
     ]
-    total = _counted(sum(map(len, found.left_out.values())), "file", "files")
+    total = _counted(sum(map(len, read.left_out.values())), "file", "files")
     return f"; {total} left out: {', '.join(reasons)}"
 
 

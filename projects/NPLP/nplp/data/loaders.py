@@ -26,6 +26,7 @@ from nplp.data.datasets import Item
 from nplp.data.images import UnreadableImageError, read_rgb
 from nplp.data.samplers import (
     CrossCameraBatchSampler,
+    Epoch,
     IdentityBatchSampler,
     ShuffledBatchSampler,
 )
@@ -178,23 +179,17 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
         UserError: if the batch does not divide over the processes.
     """
     cfg = train_set.cfg
-    shared = {
-        "batch_size": cfg.SOLVER.IMS_PER_BATCH,
-        "num_batches": num_batches,
-        "seed": seed,
-        "rank": comm.get_rank(),
-        "world_size": comm.get_world_size(),
-    }
     name, instances = cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.NUM_INSTANCE
     labels, cameras = train_set.labels, train_set.cameras
     sampler: IdentityBatchSampler | ShuffledBatchSampler
+    epoch = Epoch(cfg.SOLVER.IMS_PER_BATCH, num_batches, seed, comm.get_rank(), comm.get_world_size())
     try:
         if name == IDENTITIES:
-            sampler = IdentityBatchSampler(labels, num_instances=instances, **shared)
+            sampler = IdentityBatchSampler(labels, epoch, instances)
         elif name == ACROSS_CAMERAS:
-            sampler = CrossCameraBatchSampler(labels, cameras, num_instances=instances, **shared)
+            sampler = CrossCameraBatchSampler(labels, cameras, epoch, instances)
         else:
-            sampler = ShuffledBatchSampler(len(train_set), **shared)
+            sampler = ShuffledBatchSampler(len(train_set), epoch)
     except ValueError as error:
         raise UserError(f"SOLVER.IMS_PER_BATCH: {error}") from error
     return _wrap(cfg, train_set.dataset, sampler, seed + comm.get_rank())

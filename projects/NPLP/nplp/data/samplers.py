@@ -6,15 +6,36 @@ on what ran before a resume.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch.utils.data import Sampler
 
-__all__ = [
-    "CrossCameraBatchSampler",
-    "IdentityBatchSampler",
-    "ShuffledBatchSampler",
-]
+__all__ = ["CrossCameraBatchSampler", "Epoch", "IdentityBatchSampler", "ShuffledBatchSampler"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What all samplers need to know of an epoch.
+
+    Attributes:
+        batch_size: images of a batch over all ranks.
+        num_batches: batches of the epoch.
+        seed: seed of this epoch's draws.
+        rank: this process's number.
+        world_size: number of processes.
+    """
+
+    batch_size: int
+    num_batches: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+
+    def share_of(self, size: int) -> slice:
+        """Return this rank's consecutive share of ``size`` things, a multiple of the number of processes."""
+        share = size // self.world_size
+        return slice(self.rank * share, (self.rank + 1) * share)
 
 
 class IdentityBatchSampler(Sampler[list[int]]):
@@ -29,59 +50,41 @@ class IdentityBatchSampler(Sampler[list[int]]):
     identities, so that the global batch in rank order is the batch of one process.
     """
 
-    def __init__(
-        self,
-        labels: Sequence[int] | np.ndarray,
-        *,
-        batch_size: int,
-        num_instances: int,
-        num_batches: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
+    def __init__(self, labels: Sequence[int] | np.ndarray, epoch: Epoch, num_instances: int) -> None:
         """Prepare one epoch.
 
         Args:
             labels: identity (or pseudo-label) of each image, ``[N]`` integers.
-            batch_size: images of the batch over all ranks, a multiple of ``num_instances * world_size``.
+            epoch: its batch size is a multiple of ``num_instances * world_size``.
             num_instances: K, images of an identity in a batch.
-            num_batches: batches of the epoch.
-            seed: seed of this epoch's draws.
-            rank: this process's number.
-            world_size: number of processes.
 
         Raises:
-            ValueError: if ``labels`` is empty or ``batch_size`` does not divide as stated.
+            ValueError: if ``labels`` is empty or the batch size does not divide as stated.
         """
         labels = np.asarray(labels)
         if labels.size == 0:
             raise ValueError("labels must hold at least one image, got none")
-        if batch_size <= 0 or batch_size % (num_instances * world_size):
+        if epoch.batch_size <= 0 or epoch.batch_size % (num_instances * epoch.world_size):
             raise ValueError(
                 f"batch_size must be a positive multiple of num_instances x world_size = "
-                f"{num_instances} x {world_size}, got {batch_size}"
+                f"{num_instances} x {epoch.world_size}, got {epoch.batch_size}"
             )
         self._images = [np.flatnonzero(labels == identity) for identity in np.unique(labels)]
-        self._per_batch = batch_size // num_instances
+        self._per_batch = epoch.batch_size // num_instances
         self._num_instances = num_instances
-        self._num_batches = num_batches
-        self._seed = seed
-        self._rank = rank
-        self._world_size = world_size
+        self._epoch = epoch
 
     def __len__(self) -> int:
-        return self._num_batches
+        return self._epoch.num_batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        rng = np.random.default_rng(self._seed)
-        share = self._per_batch // self._world_size
-        mine = slice(self._rank * share, (self._rank + 1) * share)
+        rng = np.random.default_rng(self._epoch.seed)
+        own = self._epoch.share_of(self._per_batch)
         left: dict[int, list[int]] = {}
         identities = self._identities(rng)
-        for _ in range(self._num_batches):
+        for _ in range(self._epoch.num_batches):
             batch = [self._draw(next(identities), left, rng) for _ in range(self._per_batch)]
-            yield [image for images in batch[mine] for image in images]
+            yield [image for images in batch[own] for image in images]
 
     def _identities(self, rng: np.random.Generator) -> Iterator[int]:
         while True:
@@ -126,38 +129,21 @@ class CrossCameraBatchSampler(IdentityBatchSampler):
         self,
         labels: Sequence[int] | np.ndarray,
         cameras: Sequence[int] | np.ndarray,
-        *,
-        batch_size: int,
+        epoch: Epoch,
         num_instances: int,
-        num_batches: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
     ) -> None:
         """Prepare one epoch.
 
         Args:
-            labels: identity (or pseudo-label) of each image, ``[N]`` integers.
+            labels: as epoch and num_instances, see :class:`IdentityBatchSampler`.
             cameras: camera of each image, ``[N]`` integers.
-            batch_size: as the further arguments, see :class:`IdentityBatchSampler`.
+            epoch: likewise.
             num_instances: likewise.
-            num_batches: likewise.
-            seed: likewise.
-            rank: likewise.
-            world_size: likewise.
 
         Raises:
             ValueError: as :class:`IdentityBatchSampler`, or if labels and cameras differ in number.
         """
-        super().__init__(
-            labels,
-            batch_size=batch_size,
-            num_instances=num_instances,
-            num_batches=num_batches,
-            seed=seed,
-            rank=rank,
-            world_size=world_size,
-        )
+        super().__init__(labels, epoch, num_instances)
         self._cameras = np.asarray(cameras)
         if self._cameras.shape != np.shape(labels):
             raise ValueError(f"there must be a camera for each of {len(labels)} labels, got {len(cameras)}")
@@ -176,33 +162,31 @@ class CrossCameraBatchSampler(IdentityBatchSampler):
 class ShuffledBatchSampler(Sampler[list[int]]):
     """Batches of images in random order, without regard to identities (the toolbox's TrainingSampler)."""
 
-    def __init__(
-        self, size: int, *, batch_size: int, num_batches: int, seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        """Prepare one epoch of ``num_batches`` batches over ``size`` images; see IdentityBatchSampler."""
+    def __init__(self, size: int, epoch: Epoch) -> None:
+        """Prepare one epoch over ``size`` images.
+
+        Raises:
+            ValueError: if there is none, or the batch size does not divide over the ranks.
+        """
         if size <= 0:
             raise ValueError(f"size must be at least 1, got {size}")
-        if batch_size <= 0 or batch_size % world_size:
+        if epoch.batch_size <= 0 or epoch.batch_size % epoch.world_size:
             raise ValueError(
-                f"batch_size must be a positive multiple of {world_size} processes, got {batch_size}"
+                f"batch_size must be a positive multiple of {epoch.world_size} processes, "
+                f"got {epoch.batch_size}"
             )
         self._size = size
-        self._batch_size = batch_size
-        self._num_batches = num_batches
-        self._seed = seed
-        self._share = slice(
-            rank * batch_size // world_size,
-            (rank + 1) * batch_size // world_size,
-        )
+        self._epoch = epoch
 
     def __len__(self) -> int:
-        return self._num_batches
+        return self._epoch.num_batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        rng = np.random.default_rng(self._seed)
+        rng = np.random.default_rng(self._epoch.seed)
+        size, own = self._epoch.batch_size, self._epoch.share_of(self._epoch.batch_size)
         pool: list[int] = []
-        for _ in range(self._num_batches):
-            while len(pool) < self._batch_size:
+        for _ in range(self._epoch.num_batches):
+            while len(pool) < size:
                 pool.extend(rng.permutation(self._size).tolist())
-            batch, pool = pool[: self._batch_size], pool[self._batch_size :]
-            yield batch[self._share]
+            batch, pool = pool[:size], pool[size:]
+            yield batch[own]

@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 
 from nplp.errors import UserError
 
-__all__ = ["SIGNALS", "begin_child", "left_in_peace", "run_children", "tell_parent"]
+__all__ = ["SIGNALS", "begin_child", "left_in_peace", "report_to_parent", "run_children"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = tuple(128 + number for number in SIGNALS)
@@ -43,17 +43,17 @@ def run_children(function: Callable[..., Any], count: int, args: tuple[Any, ...]
         folder: an empty one, for what the processes tell this one.
 
     Raises:
-        UserError: one that a process has told by `tell_parent`.
+        UserError: one that a process has told by `report_to_parent`.
         SystemExit: if a signal stopped the processes, or one ended with a status of its own.
         ProcessRaisedException: with the traceback of the first process that failed in another way.
         ProcessExitedException: if the first one was killed.
     """
-    told: list[int] = []
+    received: list[int] = []
     processes: list[Any] = []
 
     def hand_on(signum: int, frame: FrameType | None) -> None:
         del frame
-        told.append(signum)
+        received.append(signum)
         for process in processes:
             if process.is_alive():
                 os.kill(process.pid, signum)
@@ -69,7 +69,7 @@ def run_children(function: Callable[..., Any], count: int, args: tuple[Any, ...]
         failed = _first_failure(processes)
         if failed is not None:
             _end_others(failed, processes, folder)
-            _report(failed, context, folder, told)
+            _report(failed, context, folder, received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -90,7 +90,7 @@ def _first_failure(processes: Sequence[Any]) -> Any:
 
 def _end_others(failed: Any, processes: Sequence[Any], folder: Path) -> None:
     """Wait until all processes have ended, and see to it that they do."""
-    shared = failed.exitcode in INTERRUPTED or bool(_told_errors(folder))
+    shared = failed.exitcode in INTERRUPTED or bool(_reported_errors(folder))
     patience = TIME_TO_LEAVE if shared else 0.0
     asked = False
     since = time.monotonic()
@@ -109,14 +109,14 @@ def _end_others(failed: Any, processes: Sequence[Any], folder: Path) -> None:
         process.join()
 
 
-def _report(failed: Any, context: Any, folder: Path, told: list[int]) -> None:
+def _report(failed: Any, context: Any, folder: Path, received: list[int]) -> None:
     """Raise what became of the processes."""
-    if errors := _told_errors(folder):
+    if errors := _reported_errors(folder):
         raise UserError(errors[0].read_text(encoding="utf-8"))
     stopped = [process.exitcode for process in context.processes if process.exitcode in INTERRUPTED]
-    if told or stopped:
+    if received or stopped:
         # The others may have failed for want of one that a signal stopped.
-        raise SystemExit(128 + told[0] if told else stopped[0])
+        raise SystemExit(128 + received[0] if received else stopped[0])
     # It reports the first failure that it comes upon, which need not be the one that caused the others.
     context.sentinels = {failed.sentinel: context.processes.index(failed)}
     try:
@@ -137,7 +137,7 @@ def begin_child(folder: str, number: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-def tell_parent(error: UserError, folder: str, number: int) -> None:
+def report_to_parent(error: UserError, folder: str, number: int) -> None:
     """Leave the text of a user's mistake where the parent looks for it."""
     (Path(folder) / f"user-error-{number:04d}").write_text(str(error), encoding="utf-8")
 
@@ -162,5 +162,5 @@ def _mark_of(folder: Path, number: int) -> Path:
     return folder / f"busy-{number:04d}"
 
 
-def _told_errors(folder: Path) -> list[Path]:
+def _reported_errors(folder: Path) -> list[Path]:
     return sorted(folder.glob("user-error-*"))

@@ -11,23 +11,21 @@ import os
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Timer
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from nplp.distributed.children import begin_child, run_children, tell_parent
+from nplp.distributed.children import begin_child, report_to_parent, run_children
 from nplp.errors import UserError
 
-__all__ = ["end_with_parent", "from_main_process", "launch"]
+__all__ = ["end_with_parent", "launch"]
 
-Result = TypeVar("Result")
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl: the signal that a process gets when its parent dies."""
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -37,8 +35,6 @@ PATIENT = timedelta(days=365)
 TIME_TO_JOIN = timedelta(minutes=30)
 TIME_TO_WONDER = 30.0
 """Seconds of waiting for other machines after which a process says so."""
-LONGEST_PAUSE = 0.05
-"""Seconds between two looks at whether the main process is done."""
 
 
 def launch(
@@ -134,7 +130,7 @@ def _spawned(
             torch.set_num_threads(max(1, torch.get_num_threads() // processes))
         _run_as_rank(main_func, args, first_rank + local_rank, size, local_rank, dist_url, cuda)
     except UserError as error:
-        tell_parent(error, folder, local_rank)
+        report_to_parent(error, folder, local_rank)
         raise
     except KeyboardInterrupt:
         # The parent may hand on what a terminal has sent to this process already.
@@ -213,46 +209,6 @@ def _group_of_machine(rank: int, size: int, local_rank: int) -> Any:
         if first == rank - local_rank:
             own = group
     return own
-
-
-def from_main_process(work: Callable[[], Result]) -> Result:
-    """Call ``work`` on the main process and return its result on every process, however long it takes.
-
-    Raises:
-        UserError: on every process, if ``work`` raised it: none is left waiting for the others.
-        RuntimeError: on the others, if the main process died.
-    """
-    comm: Any = importlib.import_module("fastreid.utils.comm")
-    if comm.get_world_size() == 1:
-        return work()
-    box: list[Any] = [None]
-    if comm.is_main_process():
-        try:
-            box[0] = work()
-        except UserError as error:
-            box[0] = error
-    group = comm._get_global_gloo_group()
-    _wait_for_main_process(group, comm.get_rank())
-    dist.broadcast_object_list(box, src=0, group=group)
-    if isinstance(box[0], UserError):
-        raise box[0]
-    return box[0]
-
-
-def _wait_for_main_process(group: Any, rank: int) -> None:
-    """Return when the main process has come here; a signal takes effect meanwhile.
-
-    Waiting inside the collective, a process would not see the signal.
-    """
-    gate: Any = dist.broadcast(torch.zeros(1), src=0, group=group, async_op=True)
-    pause = 0.001
-    while not gate.is_completed():
-        time.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
-    try:
-        gate.wait()
-    except RuntimeError as error:
-        raise RuntimeError(f"process {rank} waited for the main process, which has ended") from error
 
 
 def end_with_parent(number: int) -> None:

@@ -14,11 +14,11 @@ from fastreid.utils.events import EventStorage, get_event_storage
 from nplp.data.datasets import Item, ReidData, index_identities
 from nplp.data.extraction import extract_features
 from nplp.engine.averaging import WeightAverage, WeightAverageHook
-from nplp.engine.evaluation import count_queries, evaluate
+from nplp.engine.evaluating import count_queries, evaluate
 from nplp.engine.events import log_line
 from nplp.engine.pseudo_labels import PseudoLabelHook
-from nplp.engine.records import RunRecord
 from nplp.engine.resuming import LABELLING, Difference, refuse_without_effect
+from nplp.engine.run_record import RunRecord
 from nplp.engine.trace import Trace
 from nplp.engine.trainer import ReidTrainer
 from nplp.errors import UserError

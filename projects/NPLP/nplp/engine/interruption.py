@@ -8,11 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import torch
-import torch.distributed as dist
-from fastreid.utils import comm
-
 from nplp.distributed.children import SIGNALS
+from nplp.distributed.collectives import largest
 
 __all__ = ["SIGNALS", "Interrupted", "Interruption", "finished_first", "stopped_by_signals"]
 
@@ -47,15 +44,11 @@ class Interruption:
 
     def agreed(self) -> bool:
         """Tell whether a signal arrived, in any process of the run; all processes must call this."""
-        if comm.get_world_size() > 1:
-            arrived = torch.tensor(self.signum)
-            # Through the CPU: on a GPU it would wait until all work that is queued there is done.
-            dist.all_reduce(arrived, op=dist.ReduceOp.MAX, group=comm._get_global_gloo_group())
-            self.signum = int(arrived)
+        self.signum = largest(self.signum)
         return bool(self.signum)
 
 
-_present = Interruption()
+_interruption = Interruption()
 
 
 @contextmanager
@@ -70,19 +63,19 @@ def stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _present.signum = _present.deferred = 0
-        _present.when = -math.inf
+        _interruption.signum = _interruption.deferred = 0
+        _interruption.when = -math.inf
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:
     del frame
     now = time.monotonic()
-    if now - _present.when < _ONE_SIGNAL:
+    if now - _interruption.when < _ONE_SIGNAL:
         return
-    _present.when = now
-    if not _present.deferred or _present.signum:
+    _interruption.when = now
+    if not _interruption.deferred or _interruption.signum:
         raise Interrupted(signum)
-    _present.signum = signum
+    _interruption.signum = signum
     sys.stderr.write("\nStopping after this step, to save it; once more stops at once\n")
 
 
@@ -96,10 +89,10 @@ def finished_first() -> Iterator[Interruption]:
     Raises:
         Interrupted: at the end of the block, if a signal arrived meanwhile.
     """
-    _present.deferred += 1
+    _interruption.deferred += 1
     try:
-        yield _present
+        yield _interruption
     finally:
-        _present.deferred -= 1
-    if _present.signum:
-        raise Interrupted(_present.signum)
+        _interruption.deferred -= 1
+    if _interruption.signum:
+        raise Interrupted(_interruption.signum)

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from nplp.distributed.processes import from_main_process
+from nplp.distributed.collectives import from_main_process
 from nplp.errors import UserError
 from nplp.files import PART
 
@@ -59,7 +59,7 @@ class OutputFolder:
         self._begun = False
         self._lock: IO[bytes] | None = None
         self._lock_before: bytes | None = None
-        self._made: list[Path] = []
+        self._created: list[Path] = []
 
     def begin(self, *, aside: bool, overwrite: bool = False, staying: str = "") -> None:
         """Make the folder ready to be written into; every rank must call this.
@@ -89,7 +89,7 @@ class OutputFolder:
             UserError: if another process has it, or it cannot be written.
         """
         parents = (self.path, *self.path.parents)
-        self._made = [path for path in parents if not path.exists()]
+        self._created = [path for path in parents if not path.exists()]
         lock = self.path / LOCK
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ class OutputFolder:
                     break
                 handle.close()
         except OSError as error:
-            self._remove_made()
+            self._remove_created()
             raise UserError(
                 f"OUTPUT_DIR {str(self.path)!r} cannot be written ({error.strerror}): set another"
             ) from error
@@ -139,11 +139,11 @@ class OutputFolder:
         with suppress(OSError):
             self._lock.close()
         self._lock = None
-        self._remove_made()
+        self._remove_created()
 
-    def _remove_made(self) -> None:
+    def _remove_created(self) -> None:
         """Remove the folders that were made here and that nothing was written into."""
-        for path in self._made:
+        for path in self._created:
             with suppress(OSError):
                 path.rmdir()
 
@@ -208,8 +208,8 @@ def _keep_aside(folder: Path, overwrite: bool, staying: str) -> None:
 
     They go through ``earlier_runs/NNNN.part``, so that it is known of a move that was cut short.
     """
-    found = [path for pattern in OWN for path in sorted(folder.glob(pattern)) if path.name != staying]
-    if all(path.name in (CONFIG, LOG) for path in found):
+    files = [path for pattern in OWN for path in sorted(folder.glob(pattern)) if path.name != staying]
+    if all(path.name in (CONFIG, LOG) for path in files):
         return
     earlier = folder / EARLIER
     numbers = [int(path.name[:4]) for path in earlier.glob("[0-9][0-9][0-9][0-9]*")]
@@ -217,7 +217,7 @@ def _keep_aside(folder: Path, overwrite: bool, staying: str) -> None:
     moving = place.with_name(place.name + PART)
     try:
         moving.mkdir(parents=True)
-        for path in found:
+        for path in files:
             _move(path, moving / path.name)
         target = place.with_name(place.name + REMOVED) if overwrite else place
         moving.rename(target)

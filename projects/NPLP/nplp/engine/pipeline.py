@@ -17,10 +17,10 @@ from nplp.config.ignored import warn_of_ignored
 from nplp.data.datasets import ReidData, load_test_sets, load_training_items, verify_test_sets
 from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.checkpoint import load_weights
-from nplp.engine.evaluation import announce_evaluation, count_queries, evaluate
+from nplp.engine.evaluating import announce_evaluation, count_queries, evaluate
 from nplp.engine.output_folder import CONFIG, OWN, OutputFolder, held
-from nplp.engine.records import RunRecord, format_results
 from nplp.engine.resuming import WITHOUT_A_WORD, differences
+from nplp.engine.run_record import RunRecord, format_results
 from nplp.engine.setup import prepare_output
 from nplp.engine.supervised import SupervisedTrainer, means_nothing_to_source, source_key
 from nplp.errors import UserError

@@ -16,9 +16,8 @@ from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
 from nplp.data.datasets import Item, index_cameras
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
-from nplp.distributed.processes import from_main_process
+from nplp.distributed.collectives import from_main_process
 from nplp.engine.events import log_histograms
-from nplp.engine.records import RunRecord
 from nplp.engine.rules import (
     Finding,
     enforce,
@@ -28,6 +27,7 @@ from nplp.engine.rules import (
     still_true,
     without_small_clusters,
 )
+from nplp.engine.run_record import RunRecord
 from nplp.engine.trace import Trace
 from nplp.errors import UserError
 from nplp.losses import cluster_centroids

@@ -13,10 +13,10 @@ Where ``MODEL.BACKBONE.NORM`` and ``MODEL.HEADS.NORM`` are ``syncBN``, the stati
 """
 
 import torch
-import torch.distributed as dist
 from fastreid.utils import comm
 from torch import nn
 
+from nplp.distributed.collectives import all_shares, take_from_main_process
 from nplp.errors import UserError
 
 __all__ = ["average_statistics", "check_norms", "equalise_buffers"]
@@ -40,8 +40,7 @@ def average_statistics(model: nn.Module) -> None:
     if not buffers:
         return
     own = torch.cat([buffer.reshape(-1).double() for buffer in buffers])
-    shares = [torch.empty_like(own) for _ in range(comm.get_world_size())]
-    dist.all_gather(shares, own)
+    shares = all_shares(own)
     # By the differences: the mean of n equal values, as sum and quotient, may have other bits than they.
     mean = shares[0] + (torch.stack(shares) - shares[0]).mean(dim=0)
     for buffer, part in zip(buffers, mean.split([buffer.numel() for buffer in buffers]), strict=True):
@@ -67,7 +66,7 @@ def equalise_buffers(model: nn.Module) -> None:
     # As bytes, since not every backend sends every type.
     parts = [buffer.reshape(-1).view(torch.uint8) for buffer in buffers]
     sent = torch.cat(parts)
-    dist.broadcast(sent, src=0)
+    take_from_main_process(sent)
     for buffer, part in zip(buffers, sent.split([part.numel() for part in parts]), strict=True):
         # A copy lies where its type may lie.
         buffer.copy_(part.clone().view(buffer.dtype).view_as(buffer))

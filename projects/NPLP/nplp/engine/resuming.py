@@ -14,8 +14,9 @@ import yaml
 from fastreid.config import CfgNode
 
 from nplp.config import default_config
+from nplp.config.dotted import flat
 from nplp.errors import UserError
-from nplp.files import write_atomically
+from nplp.files import read_json_lines, write_atomically
 
 __all__ = [
     "LABELLING",
@@ -152,8 +153,8 @@ def differences(cfg: CfgNode, saved: str) -> dict[str, Difference]:
 
     A key that is newer than what was saved had its default then; one that there is no longer is left out.
     """
-    known = _flat(yaml.safe_load(default_config().dump()))
-    now, then = _flat(yaml.safe_load(cfg.dump())), {**known, **_flat(yaml.safe_load(saved))}
+    known = flat(yaml.safe_load(default_config().dump()))
+    now, then = flat(yaml.safe_load(cfg.dump())), {**known, **flat(yaml.safe_load(saved))}
     return {key: (then.get(key), now[key]) for key in sorted(now) if then.get(key) != now[key]}
 
 
@@ -180,16 +181,6 @@ def refuse_without_effect(differing: dict[str, Difference], keys: tuple[str, ...
         )
 
 
-def _flat(node: object, prefix: str = "") -> dict[str, object]:
-    """Return ``{dotted key: value}`` of nested dictionaries."""
-    if not isinstance(node, dict):
-        return {prefix: node}
-    flat: dict[str, object] = {}
-    for key, value in node.items():
-        flat.update(_flat(value, f"{prefix}.{key}" if prefix else str(key)))
-    return flat
-
-
 def drop_lines_from(path: Path, iteration: int) -> None:
     """Drop the lines of a JSON-lines file from an iteration on, and what a killed run left half-written.
 
@@ -199,12 +190,5 @@ def drop_lines_from(path: Path, iteration: int) -> None:
     """
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            content = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(content, dict) and content.get("iteration", iteration) < iteration:
-            kept.append(line + "\n")
-    write_atomically(path, "".join(kept))
+    kept = [line for line in read_json_lines(path) if line.get("iteration", iteration) < iteration]
+    write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))

@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import functools
 import logging
 import logging.handlers
 import os
@@ -18,11 +17,12 @@ from fastreid.utils import comm
 
 from nplp.config import default_config
 from nplp.config.bundles import load_bundle_config
+from nplp.config.dotted import value_at
 from nplp.config.validation import validate_config
-from nplp.distributed.processes import from_main_process
+from nplp.distributed.collectives import from_main_process
 from nplp.engine.output_folder import CONFIG, LOG
 from nplp.errors import UserError, printable
-from nplp.files import write_atomically
+from nplp.files import read_yaml, write_atomically
 from nplp.weights.zoo import SUMS, read_bundle
 
 __all__ = ["base_config", "configure_logging", "load_config", "prepare_output"]
@@ -83,7 +83,7 @@ def _check_pairs(words: list[str]) -> None:
 def base_config(config_file: str) -> CfgNode:
     """Return the configuration at the root of what ``config_file`` inherits from."""
     root = Path(config_file)
-    while base := (yaml.safe_load(root.read_text(encoding="utf-8")) or {}).get("_BASE_"):
+    while base := read_yaml(root, "name another --config-file").get("_BASE_"):
         root = root.parent / base
     return _read_file(str(root))
 
@@ -105,7 +105,7 @@ def _merge_file(cfg: CfgNode, path: str, option: str = "--config-file") -> None:
 
 def _merge(cfg: CfgNode, pair: list[str], shown: str) -> None:
     key, value = pair
-    present = functools.reduce(lambda node, part: getattr(node, part, None), key.split("."), cfg)
+    present = value_at(cfg, key)
     names = isinstance(present, tuple) and all(isinstance(name, str) for name in present)
     try:
         cfg.merge_from_list([key, _names_in(value) if names else value])

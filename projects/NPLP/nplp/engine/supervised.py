@@ -9,7 +9,7 @@ from fastreid.utils.events import get_event_storage
 
 from nplp.data.datasets import Item, ReidData, index_cameras, load_training_items
 from nplp.data.loaders import TrainSet
-from nplp.engine.evaluation import evaluate
+from nplp.engine.evaluating import evaluate
 from nplp.engine.trainer import ReidTrainer
 from nplp.errors import UserError
 

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from nplp.data.loaders import TrainSet, build_train_loader
-from nplp.distributed.processes import from_main_process
+from nplp.distributed.collectives import from_main_process
 from nplp.engine.checkpoint import AtomicCheckpointer, read_checkpoint
 from nplp.engine.events import EpochWriter
 from nplp.engine.interruption import finished_first

@@ -44,9 +44,9 @@ def check() -> None:
     cmc, all_ap, all_inp = rank_cy.evaluate_cy(distances, *labels, 2)
     scores, targets = roc_cy.evaluate_roc_cy(distances, *labels)
     expected = [[0, 1], [0.5], [0.5], [1, 0], [0, 1]]
-    found = [list(values) for values in (cmc, all_ap, all_inp, scores, targets)]
-    if found != expected:
-        raise RuntimeError(f"the built rankings gave {found} where {expected} is right")
+    results = [list(values) for values in (cmc, all_ap, all_inp, scores, targets)]
+    if results != expected:
+        raise RuntimeError(f"the built rankings gave {results} where {expected} is right")
 
 
 if __name__ == "__main__":

@@ -11,22 +11,20 @@ from fastreid.evaluation.query_expansion import aqe
 from fastreid.evaluation.reid_evaluation import ReidEvaluator
 from fastreid.utils import comm
 
-from nplp.distributed.processes import from_main_process
+from nplp.distributed.collectives import from_main_process
 from nplp.errors import UserError
 from nplp.evaluation.ranking import (
-    METRICS,
     NoMatchError,
     Ranking,
     RankLists,
     evaluate_features,
     rank_lists,
 )
+from nplp.metric_names import METRICS, RANKS, TEST_DISTANCES
 
 __all__ = ["BoundedReidEvaluator"]
 
 logger = logging.getLogger(__name__)
-
-REPORTED_RANKS = (1, 5, 10)
 
 
 class BoundedReidEvaluator(ReidEvaluator):
@@ -50,8 +48,10 @@ class BoundedReidEvaluator(ReidEvaluator):
     """
 
     def __init__(self, cfg: CfgNode, num_query: int, output_dir: str | None = None) -> None:
-        if cfg.TEST.METRIC not in METRICS:
-            raise UserError(f"TEST.METRIC must be one of {', '.join(METRICS)}, got {cfg.TEST.METRIC!r}")
+        if cfg.TEST.METRIC not in TEST_DISTANCES:
+            raise UserError(
+                f"TEST.METRIC must be one of {', '.join(TEST_DISTANCES)}, got {cfg.TEST.METRIC!r}"
+            )
         super().__init__(cfg, num_query, output_dir)
         self.observe: Callable[[RankLists], None] | None = None
 
@@ -76,8 +76,8 @@ class BoundedReidEvaluator(ReidEvaluator):
             return self._evaluate_matrix()
         predictions = list(itertools.chain(*comm.gather(self._predictions, dst=0)))
         # For one process, but all wait for it: a large gallery takes its time.
-        found = from_main_process(lambda: self._evaluate_predictions(predictions))
-        return found if comm.is_main_process() else {}
+        metrics = from_main_process(lambda: self._evaluate_predictions(predictions))
+        return metrics if comm.is_main_process() else {}
 
     def _evaluate_predictions(self, predictions: list[dict[str, torch.Tensor]]) -> dict[str, float]:
         features, identities, cameras = (
@@ -111,21 +111,21 @@ class BoundedReidEvaluator(ReidEvaluator):
             # The toolbox ranks these without a word.
             if not torch.isfinite(prediction["feats"]).all():
                 raise ValueError("features must be finite, got some that are infinite or not a number")
-        found: dict[str, float] | UserError
+        result: dict[str, float] | UserError
         try:
-            found = super().evaluate() or {}
+            result = super().evaluate() or {}
         except NoMatchError as error:
-            found = UserError(str(error))
+            result = UserError(str(error))
         except AssertionError as error:
             # This is how the toolbox's rankings say it.
             if "query identities" not in str(error):
                 raise
-            found = UserError(f"no query has a match from another camera ({error})")
+            result = UserError(f"no query has a match from another camera ({error})")
 
         def outcome() -> dict[str, float]:
-            if isinstance(found, UserError):
-                raise found
-            return found
+            if isinstance(result, UserError):
+                raise result
+            return result
 
         # The main process alone has worked; the others learn here that it is done.
         metrics = from_main_process(outcome)
@@ -135,10 +135,7 @@ class BoundedReidEvaluator(ReidEvaluator):
 def _in_percent(ranking: Ranking) -> dict[str, float]:
     """Return the toolbox's results; a rank beyond a small gallery has the value of its last rank."""
     cmc, mean_ap, mean_inp = ranking.cmc, float(ranking.all_ap.mean()), float(ranking.all_inp.mean())
-    results: dict[str, float] = OrderedDict()
-    for rank in REPORTED_RANKS:
-        results[f"Rank-{rank}"] = float(cmc[min(rank, len(cmc)) - 1]) * 100
-    results["mAP"] = mean_ap * 100
-    results["mINP"] = mean_inp * 100
-    results["metric"] = (mean_ap + float(cmc[0])) / 2 * 100
-    return results
+    values = [*(float(cmc[min(rank, len(cmc)) - 1]) for rank in RANKS), mean_ap, mean_inp]
+    values.append((mean_ap + float(cmc[0])) / 2)
+    # The toolbox prints no other mapping.
+    return OrderedDict(zip((*METRICS, "metric"), (value * 100 for value in values), strict=True))

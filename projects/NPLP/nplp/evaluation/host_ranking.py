@@ -11,24 +11,20 @@ import numpy as np
 
 from nplp.evaluation.compiled import compiled_rankings
 from nplp.evaluation.ranking import evaluate_rank
-from nplp.host.probes import refers_to
 
 __all__ = ["bridge_ranking", "install_rankings"]
 
 
-def bridge_ranking() -> bool:
-    """Replace ``compile_helper`` (``evaluation/rank_cylib/__init__.py``); return whether it was.
+def bridge_ranking() -> None:
+    """Replace ``compile_helper`` (``evaluation/rank_cylib/__init__.py``).
 
     The toolbox's runs ``make`` in site-packages with whatever ``python3`` comes first in the PATH, and
     ends the process when that fails. ``ReidEvaluator`` calls it in its constructor, on the main process,
     when it finds no compiled ranking; it now calls :func:`install_rankings`.
     """
     package: Any = importlib.import_module("fastreid.evaluation.rank_cylib")
-    if not refers_to(package.compile_helper, "exit"):
-        return False
     evaluator: Any = importlib.import_module("fastreid.evaluation.reid_evaluation")
     package.compile_helper = evaluator.compile_helper = install_rankings
-    return True
 
 
 def install_rankings() -> bool:
@@ -54,7 +50,7 @@ def install_rankings() -> bool:
     if modules:
         rank.evaluate_cy, rank.IS_CYTHON_AVAI = modules["rank_cy"].evaluate_cy, True
         roc.evaluate_roc_cy, roc.IS_CYTHON_AVAI = modules["roc_cy"].evaluate_roc_cy, True
-    elif refers_to(rank.evaluate_py, "eval_market1501"):
+    elif rank.evaluate_py.__module__ == rank.__name__:
         rank.evaluate_py = _vectorised(rank.evaluate_py)
     return bool(modules)
 

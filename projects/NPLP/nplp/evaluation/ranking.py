@@ -24,9 +24,9 @@ import torch
 from torch.nn import functional as F
 
 from nplp.memory import ShrinkingBlocks
+from nplp.metric_names import TEST_DISTANCES
 
 __all__ = [
-    "METRICS",
     "NoMatchError",
     "RankLists",
     "Ranking",
@@ -38,7 +38,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-METRICS = ("euclidean", "cosine")
 BLOCK_SIZE = 128
 
 
@@ -167,8 +166,8 @@ def evaluate_features(
     labels = _check_labels(query_ids, gallery_ids, query_cameras, gallery_cameras, max_rank)
     _check_features(query_features, len(labels.query_ids), "query_features")
     _check_features(gallery_features, len(labels.gallery_ids), "gallery_features")
-    if metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
+    if metric not in TEST_DISTANCES:
+        raise ValueError(f"metric must be one of {', '.join(TEST_DISTANCES)}, got {metric!r}")
     if block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size}")
     _require_match(labels)
@@ -336,8 +335,8 @@ def _check_labels(
     gallery_cameras: np.ndarray | torch.Tensor,
     max_rank: int,
 ) -> _Labels:
-    given = (query_ids, gallery_ids, query_cameras, gallery_cameras)
-    labels = _Labels(*(torch.as_tensor(one, dtype=torch.int64, device="cpu").numpy() for one in given))
+    vectors = (query_ids, gallery_ids, query_cameras, gallery_cameras)
+    labels = _Labels(*(torch.as_tensor(one, dtype=torch.int64, device="cpu").numpy() for one in vectors))
     for name, (ids, cameras) in {"query": labels[::2], "gallery": labels[1::2]}.items():
         if ids.ndim != 1 or ids.shape != cameras.shape:
             raise ValueError(

@@ -19,15 +19,15 @@ from torch import nn
 
 from nplp.config.bundles import RefusedKeyError, parse_configuration
 from nplp.data.datasets import load_test_sets
-from nplp.engine.evaluation import evaluate
+from nplp.engine.evaluating import evaluate
 from nplp.engine.pipeline import load_trained
-from nplp.engine.records import package_versions
+from nplp.engine.run_record import versions_of_results
 from nplp.errors import UserError
 from nplp.export.card import card_facts, render_card, zoo_row
 from nplp.export.converters import FORMATS, require_packages
 from nplp.export.inference import inference_config, inference_weights
 from nplp.export.programs import write_programs
-from nplp.files import save_atomically
+from nplp.files import PART, read_json, save_atomically
 from nplp.metric_names import METRICS
 from nplp.weights.zoo import (
     CARD,
@@ -178,7 +178,7 @@ def _unfinished(output: Path) -> Iterator[Path]:
     Raises:
         UserError: if something cannot be written.
     """
-    folder = output.with_name(f"{output.name}.part")
+    folder = output.with_name(output.name + PART)
     try:
         if folder.exists():
             shutil.rmtree(folder)
@@ -210,8 +210,8 @@ def _move(folder: Path, output: Path) -> None:
 def _record_beside(weights: Path) -> dict[str, Any]:
     """Return the run's ``results.json`` beside the weights; empty where there is none."""
     try:
-        record: dict[str, Any] = json.loads((weights.parent / RESULTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(weights.parent / RESULTS, "measure again")
+    except UserError:
         return {}
     if weights.stem.endswith("_ema") and "final_ema" in record:
         record["final"] = record["final_ema"]
@@ -231,7 +231,7 @@ def _record_of(record: dict[str, Any], metrics: dict[str, float], weights: str) 
         )
         record = {}
     if not record:
-        record = {"versions": package_versions()}
+        record = {"versions": versions_of_results()}
     return {**record, "final": metrics}
 
 

@@ -8,9 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tabulate import tabulate
 
 from nplp.data.datasets import SYNTHETIC
-from nplp.engine.records import config_differences
+from nplp.engine.run_record import config_differences, format_results
 from nplp.export.programs import CALIBRATION_IMAGES
-from nplp.metric_names import METRICS, STAGES
+from nplp.metric_names import STAGES
 
 __all__ = ["LICENCES", "ZOO_HEADER", "backbone_of", "card_facts", "licence_of", "render_card", "zoo_row"]
 
@@ -82,22 +82,13 @@ def render_card(facts: dict[str, Any]) -> str:
         autoescape=False,  # Markdown, not HTML
     )
     tables = {
-        "results_table": _results_table(facts["results"]),
+        "results_table": format_results(facts["results"], markdown=True),
         "programs_table": _programs_table(facts["programs"]),
     }
     text = environment.get_template("model_card.md.j2").render({**facts, **tables})
     while "\n\n\n" in text:
         text = text.replace("\n\n\n", "\n\n")
     return text
-
-
-def _results_table(results: Mapping[str, Mapping[str, float]]) -> str:
-    rows = [
-        [STAGES[stage], *(f"{results[stage][metric]:.2f}" for metric in METRICS)]
-        for stage in STAGES
-        if stage in results
-    ]
-    return tabulate(rows, headers=["", *METRICS], tablefmt="github", disable_numparse=True)
 
 
 def _programs_table(programs: Mapping[str, Mapping[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nplp.data.datasets import ReidData, load_training_items
 from nplp.data.loaders import ImageSet
-from nplp.engine.evaluation import evaluate
+from nplp.engine.evaluating import evaluate
 from nplp.errors import UserError
 from nplp.export.converters import FORMATS, export_float16, export_int8, export_onnx, export_torch
 from nplp.export.running import LEAST_COSINE, OnnxModel, check_agreement
@@ -59,7 +59,7 @@ def write_programs(
     crops = target_crops(cfg, test_sets, substitute="int8-calibrated" not in formats)
     if "int8-calibrated" in formats and not len(crops):
         raise UserError("--formats int8-calibrated needs images of DATASETS.NAMES: leave --no-evaluate out")
-    found: dict[str, dict[str, Any]] = {}
+    programs: dict[str, dict[str, Any]] = {}
     for name in tqdm(formats, desc="Programs", unit="program", leave=False, disable=None):
         path, source = folder / FORMATS[name], folder / FORMATS["onnx"]
         if name == "onnx":
@@ -76,12 +76,12 @@ def write_programs(
                 f"the {name} program's embeddings differ from the model's (cosine {cosine:.6f}, at least "
                 f"{LEAST_COSINE} is expected): export without it and report the backbone"
             )
-        found[name] = {"file": path.name, "bytes": path.stat().st_size, "cosine": round(cosine, 6)}
+        programs[name] = {"file": path.name, "bytes": path.stat().st_size, "cosine": round(cosine, 6)}
         if test_sets and path.suffix == ".onnx":
             metrics = evaluate(cfg, OnnxModel(path), test_sets)
-            found[name].update({key: metrics[key] for key in ("Rank-1", "mAP")})
-            found[name]["mAP loss"] = round(reference["mAP"] - metrics["mAP"], 4)
-    return found
+            programs[name].update({key: metrics[key] for key in ("Rank-1", "mAP")})
+            programs[name]["mAP loss"] = round(reference["mAP"] - metrics["mAP"], 4)
+    return programs
 
 
 def target_crops(cfg: CfgNode, test_sets: list[ReidData], substitute: bool = False) -> np.ndarray:

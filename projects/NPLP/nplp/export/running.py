@@ -149,7 +149,7 @@ def check_agreement(
             return program(torch.from_numpy(images)).numpy()
     else:
         run = OnnxModel(path).run
-    found = []
+    cosines = []
     for batch in batches:
         expected, embedding = torch_model(torch.from_numpy(batch)).numpy(), run(batch)
         if embedding.shape != expected.shape:
@@ -157,6 +157,6 @@ def check_agreement(
                 f"{str(path)!r} gives {embedding.shape} for {len(batch)} images, the model {expected.shape}: "
                 "export it again"
             )
-        found.append(agreement(expected, embedding))
+        cosines.append(agreement(expected, embedding))
     # Not min, which passes over NaN.
-    return float(np.min(found))
+    return float(np.min(cosines))

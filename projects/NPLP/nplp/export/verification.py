@@ -13,7 +13,7 @@ from torch import nn
 from nplp.config.bundles import load_bundle_config
 from nplp.config.validation import validate_config
 from nplp.data.datasets import ReidData, load_test_sets
-from nplp.engine.evaluation import evaluate
+from nplp.engine.evaluating import evaluate
 from nplp.engine.pipeline import load_trained
 from nplp.errors import UserError
 from nplp.export.converters import FORMATS

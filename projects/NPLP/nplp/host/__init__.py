@@ -2,14 +2,16 @@
 
 The toolbox stays unmodified on the disk. :func:`apply` imports it and replaces, in memory, what does not
 work with current Python, torch and numpy or without CUDA. Each bridge is a function of its own, whose
-docstring says which part of the toolbox needs it; it looks for the defect first and does nothing where
-there is none, so that applying them twice, or to a toolbox that was repaired, changes nothing.
+docstring says which part of the toolbox needs it. The bridges are written for one version of the toolbox,
+and :func:`toolbox_fault` is the only check of it: another version is not bridged and not used.
 
 Not bridged on purpose: ``torch.load`` keeps its default ``weights_only=True``, so that a checkpoint from
 elsewhere cannot run code.
 """
 
+import functools
 import importlib
+import importlib.metadata
 import importlib.util
 
 from nplp.host.imports import (
@@ -23,21 +25,39 @@ from nplp.host.imports import (
     tensorboard_later,
 )
 
-__all__ = ["INSTALL_COMMAND", "apply", "require_fastreid"]
+__all__ = ["apply", "require_fastreid", "toolbox_fault"]
 
-INSTALL_COMMAND = "pip install --no-deps fastreid==1.4.0"
+VERSION = "1.4.0"
+INSTALL_COMMAND = f"pip install --no-deps fastreid=={VERSION}"
 
 
+def toolbox_fault() -> str:
+    """Return why the toolbox cannot be used, in a few words; empty where it can.
+
+    It can where it is the version that the bridges are written for. A folder of its sources, which is not
+    installed and has no version, is taken for that version.
+    """
+    if importlib.util.find_spec("fastreid") is None:
+        return "it is not installed"
+    try:
+        # Not fastreid.__version__, which is "1.3" in this version.
+        version = importlib.metadata.version("fastreid")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    return "" if version == VERSION else f"version {version} is installed"
+
+
+@functools.cache
 def apply() -> None:
-    """Import the toolbox and bridge what is missing; do nothing where it is not installed.
+    """Import the toolbox and bridge what is missing; do nothing where it cannot be used.
 
-    It may be called again, and after ``fastreid`` was imported, be it in vain: on a modern stack its engine
-    cannot be imported before.
+    A second call does nothing. ``fastreid`` may have been imported before, be it in vain: on a modern stack
+    its engine cannot be imported without the bridges.
 
     Raises:
         ImportError: if fastreid is installed but something that it needs is not.
     """
-    if importlib.util.find_spec("fastreid") is None:
+    if toolbox_fault():
         return
     forget_half_imported()
     bridge_numpy_bool()
@@ -71,10 +91,12 @@ def apply() -> None:
 
 
 def require_fastreid() -> None:
-    """Check that the toolbox is installed.
+    """Check that the toolbox can be used.
 
     Raises:
-        ImportError: if it is not, with the command that installs it.
+        ImportError: if it cannot, with the reason and the command that installs the right version.
     """
-    if importlib.util.find_spec("fastreid") is None:
-        raise ImportError(f"this part of nplp needs fastreid 1.4.0; install it with: {INSTALL_COMMAND}")
+    if fault := toolbox_fault():
+        raise ImportError(
+            f"this part of nplp needs fastreid {VERSION}, but {fault}; install it with: {INSTALL_COMMAND}"
+        )

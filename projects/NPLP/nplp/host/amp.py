@@ -10,8 +10,6 @@ from fastreid.utils.params import ContiguousParams
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from nplp.host.probes import refers_to
-
 __all__ = ["AMPTrainer", "bridge_amp"]
 
 SUPPORTED = (torch.float16, torch.bfloat16)
@@ -89,15 +87,12 @@ class AMPTrainer(SimpleTrainer):
             self.param_wrapper.assert_buffer_is_valid()
 
 
-def bridge_amp() -> bool:
-    """Replace ``AMPTrainer`` (``engine/train_loop.py``, ``engine/defaults.py``); return whether it was.
+def bridge_amp() -> None:
+    """Replace ``AMPTrainer`` (``engine/train_loop.py``, ``engine/defaults.py``).
 
     The toolbox's asserts CUDA and goes through ``torch.cuda.amp``, which is deprecated and knows
     neither the CPU nor, as it is called there, bfloat16.
     """
     train_loop: Any = importlib.import_module("fastreid.engine.train_loop")
-    if not refers_to(train_loop.AMPTrainer.run_step, "torch.cuda.amp"):
-        return False
     defaults: Any = importlib.import_module("fastreid.engine.defaults")
     train_loop.AMPTrainer = defaults.AMPTrainer = AMPTrainer
-    return True

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from nplp.host.probes import misbehaves, refers_to
-
 try:
     faiss: Any = importlib.import_module("faiss")
 except ImportError:
@@ -94,24 +92,16 @@ def _fault_of_gpu_search() -> str:
     return "" if done.returncode == 0 else done.stderr.strip() or f"status {done.returncode}"
 
 
-def bridge_distances() -> list[str]:
-    """Repair ``utils/compute_dist.py``; return the names of the functions that were replaced.
+def bridge_distances() -> None:
+    """Repair ``utils/compute_dist.py``.
 
     ``compute_jaccard_distance`` moves features to a GPU unless it is called with ``search_option=3``,
     which re-ranking never does: ``TEST.RERANK.ENABLED True`` fails on a CPU. ``compute_euclidean_distance``
     passes the factors of ``addmm_`` by position, which torch deprecated.
     """
     module: Any = importlib.import_module("fastreid.utils.compute_dist")
-    replaced = []
-    jaccard = module.compute_jaccard_distance
-    if refers_to(jaccard, "cuda"):
-        module.compute_jaccard_distance = _search_that_works(jaccard)
-        replaced.append("compute_jaccard_distance")
-    one = torch.ones(1, 1)
-    if misbehaves(lambda: module.compute_euclidean_distance(one, one)):
-        module.compute_euclidean_distance = _euclidean_distance
-        replaced.append("compute_euclidean_distance")
-    return replaced
+    module.compute_jaccard_distance = _search_that_works(module.compute_jaccard_distance)
+    module.compute_euclidean_distance = _euclidean_distance
 
 
 def _search_that_works(jaccard: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from nplp.host.probes import refers_to
-
 __all__ = ["DataLoaderX", "bridge_loaders"]
 
 
@@ -76,16 +74,13 @@ def _hand_over(batch: Any, copied: torch.cuda.Event, device: torch.device) -> An
     return batch
 
 
-def bridge_loaders() -> bool:
-    """Replace ``DataLoaderX`` (``data/data_utils.py``, ``data/build.py``); return whether it was.
+def bridge_loaders() -> None:
+    """Replace ``DataLoaderX`` (``data/data_utils.py``, ``data/build.py``).
 
     The toolbox's makes a CUDA stream when it is constructed and moves batches to a GPU number, so that
     it has no CPU path; and it reads through a background thread, which dies silently with the first
     error, whereupon the training waits for ever.
     """
     data_utils: Any = importlib.import_module("fastreid.data.data_utils")
-    if not refers_to(data_utils.DataLoaderX.__iter__, "BackgroundGenerator"):
-        return False
     build: Any = importlib.import_module("fastreid.data.build")
     data_utils.DataLoaderX = build.DataLoaderX = DataLoaderX
-    return True

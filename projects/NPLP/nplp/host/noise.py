@@ -7,31 +7,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-
-from nplp.host.probes import misbehaves, refers_to
 
 __all__ = ["bridge_image_conversion", "bridge_serialization"]
 
 DTYPES = {"I": np.int32, "I;16": np.int16, "F": np.float32}
 
 
-def bridge_image_conversion() -> bool:
-    """Replace ``to_tensor`` (``data/transforms/functional.py``); return whether it was.
+def bridge_image_conversion() -> None:
+    """Replace ``to_tensor`` (``data/transforms/functional.py``).
 
     The toolbox's goes through ``torch.ByteStorage``, which is deprecated and warns at every image; and
     its ``np.array(..., copy=False)`` fails on numpy 2 for images in modes other than 8 bits a channel.
     Arrays are still converted by the toolbox's function, and the result is the same in every mode.
     """
     functional: Any = importlib.import_module("fastreid.data.transforms.functional")
-    original = functional.to_tensor
-    pixel = Image.new("RGB", (1, 1))
-    number = Image.new("I", (1, 1))
-    if not misbehaves(lambda: (original(pixel), original(number))):
-        return False
     transforms: Any = importlib.import_module("fastreid.data.transforms.transforms")
-    functional.to_tensor = transforms.to_tensor = _image_conversion(original)
-    return True
+    functional.to_tensor = transforms.to_tensor = _image_conversion(functional.to_tensor)
 
 
 def _image_conversion(convert_array: Callable[[np.ndarray], torch.Tensor]) -> Callable[[Any], torch.Tensor]:
@@ -50,17 +41,14 @@ def _image_conversion(convert_array: Callable[[np.ndarray], torch.Tensor]) -> Ca
     return to_tensor
 
 
-def bridge_serialization() -> bool:
-    """Replace ``_serialize_to_tensor`` (``utils/comm.py``); return whether it was.
+def bridge_serialization() -> None:
+    """Replace ``_serialize_to_tensor`` (``utils/comm.py``).
 
     The toolbox's goes through ``torch.ByteStorage``, which is deprecated: every process warns when it
     first gathers.
     """
     comm: Any = importlib.import_module("fastreid.utils.comm")
-    if not refers_to(comm._serialize_to_tensor, "ByteStorage"):
-        return False
     comm._serialize_to_tensor = _serialize_to_tensor
-    return True
 
 
 def _serialize_to_tensor(data: Any, group: Any) -> torch.Tensor:

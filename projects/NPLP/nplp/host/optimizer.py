@@ -7,7 +7,6 @@ nothing, without an error, while the model's gradients pile up.
 """
 
 import functools
-import inspect
 from typing import Any
 
 import torch
@@ -18,16 +17,12 @@ from fastreid.solver import build
 __all__ = ["bridge_zero_grad"]
 
 
-def bridge_zero_grad() -> bool:
-    """Let the optimisers that the toolbox builds zero their gradients in place; return whether needed.
+def bridge_zero_grad() -> None:
+    """Let the optimisers that the toolbox builds zero their gradients in place.
 
-    Needed by solver/build.py's ``build_optimizer``, which engine/defaults.py calls. Does nothing where
-    ``zero_grad`` still defaults to zeros, or a second time.
+    Needed by solver/build.py's ``build_optimizer``, which engine/defaults.py calls.
     """
-    default = inspect.signature(torch.optim.Optimizer.zero_grad).parameters["set_to_none"].default
     original = build.build_optimizer
-    if default is False or hasattr(original, "__wrapped__"):
-        return False
 
     @functools.wraps(original)
     def build_optimizer(*args: Any, **kwargs: Any) -> tuple[torch.optim.Optimizer, Any]:
@@ -37,4 +32,3 @@ def bridge_zero_grad() -> bool:
 
     for module in (build, solver, defaults):
         module.build_optimizer = build_optimizer
-    return True

@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from nplp.errors import UserError
-from nplp.host.probes import refers_to
 from nplp.weights.files import read_weights_file
 from nplp.weights.fitting import fit_weights
 
@@ -33,20 +32,15 @@ _published: ContextVar[list[str] | None] = ContextVar("_published", default=None
 BACKBONES = ("resnet", "resnext", "osnet", "regnet.regnet", "regnet.effnet")
 
 
-def bridge_weights() -> list[str]:
-    """Guard ``init_pretrained_weights`` (``modeling/backbones/*.py``); return the modules where it was.
+def bridge_weights() -> None:
+    """Guard ``init_pretrained_weights`` (``modeling/backbones/*.py``).
 
     The toolbox downloads ImageNet weights while it builds a model. Without a network that ends in a
     traceback, or in a missing file; it now ends in a ``UserError``.
     """
-    guarded = []
     for name in BACKBONES:
         module: Any = importlib.import_module(f"fastreid.modeling.backbones.{name}")
-        original = getattr(module, "init_pretrained_weights", None)
-        if original is not None and refers_to(original, "gdown"):
-            module.init_pretrained_weights = _guard(original, module.model_urls)
-            guarded.append(name)
-    return guarded
+        module.init_pretrained_weights = _guard(module.init_pretrained_weights, module.model_urls)
 
 
 def _guard(original: Callable[..., Any], urls: dict[str, str]) -> Callable[..., Any]:
@@ -85,8 +79,8 @@ def _errors_of_gdown() -> tuple[type[Exception], ...]:
         exceptions: Any = importlib.import_module("gdown.exceptions")
     except ImportError:
         return ()
-    found = (getattr(exceptions, name, None) for name in ("DownloadError", "FileURLRetrievalError"))
-    return tuple(error for error in found if error is not None)
+    errors = (getattr(exceptions, name, None) for name in ("DownloadError", "FileURLRetrievalError"))
+    return tuple(error for error in errors if error is not None)
 
 
 def _explain(key: str, url: str, error: Exception) -> str:
@@ -109,8 +103,8 @@ def _cached_file(key: str, url: str) -> Path:
     return Path(home).expanduser() / "checkpoints" / name
 
 
-def bridge_pretrain_path() -> bool:
-    """Replace ``BACKBONE_REGISTRY.get`` (``modeling/backbones/build.py``); return whether it was.
+def bridge_pretrain_path() -> None:
+    """Replace ``BACKBONE_REGISTRY.get`` (``modeling/backbones/build.py``).
 
     With PRETRAIN_PATH each builder of the toolbox (``modeling/backbones/*.py``) loads the file in a way of
     its own, and trains from random numbers, with no more than a list of names in the log, where no name in
@@ -120,10 +114,6 @@ def bridge_pretrain_path() -> bool:
     build: Any = importlib.import_module("fastreid.modeling.backbones.build")
     registry = build.BACKBONE_REGISTRY
     find = registry.get
-    # Builders that do without this function do not go on with what does not fit.
-    loads_by_itself = refers_to(find("build_mobilenetv2_backbone"), "get_missing_parameters_message")
-    if not loads_by_itself or "get" in vars(registry):
-        return False
 
     def get(name: str) -> Callable[[Any], nn.Module]:
         """Return the builder of a backbone, which loads PRETRAIN_PATH as ``_build`` says."""
@@ -131,7 +121,6 @@ def bridge_pretrain_path() -> bool:
         return functools.wraps(builder)(lambda cfg: _build(builder, cfg))
 
     registry.get = get
-    return True
 
 
 def _build(builder: Callable[[Any], nn.Module], cfg: Any) -> nn.Module:

@@ -206,7 +206,7 @@ def map_plots(pictures: list[Scatter], people: np.ndarray) -> list[Plot]:
         pictures: of the stages.
         people: [S] numbers that become colours; -1 where the identity is unknown.
     """
-    found = []
+    plots = []
     for picture in pictures:
         with mpl.rc_context({**STYLE, "axes.grid": False}):
             figure, axes = figure_and_axes(6, 6)
@@ -220,8 +220,8 @@ def map_plots(pictures: list[Scatter], people: np.ndarray) -> list[Plot]:
             axes.set(xlim=(0, SIDE), ylim=(SIDE, 0), xticks=[], yticks=[], title=picture.title)
             svg, png = finish_figure(figure)
         name = f"map_{picture.title.lower().replace(' ', '_')}"
-        found.append(Plot(name, picture.title, f"Map of features, {picture.title}.", svg, png))
-    return found
+        plots.append(Plot(name, picture.title, f"Map of features, {picture.title}.", svg, png))
+    return plots
 
 
 GROUPS = {
@@ -237,12 +237,12 @@ def distance_plots(run: RunFolder) -> list[Plot]:
     numbers = sorted(int(path.stem[-4:]) for path in (run.folder / "trace").glob("distances_*.npz"))
     # Where some are unknown, pairs of one person cannot be told from others.
     known = 0 < run.known_identities == len(run.images["identities"])
-    found = []
+    plots = []
     for number in numbers:
         arrays = run.trace(f"distances_{number:04d}")
         if arrays:
-            found.append(_distance_plot(number, arrays, known))
-    return found
+            plots.append(_distance_plot(number, arrays, known))
+    return plots
 
 
 def _distance_plot(number: int, arrays: Arrays, known: bool) -> Plot:
@@ -297,10 +297,10 @@ def score_plots(run: RunFolder, arrays: Arrays) -> list[Plot]:
         return plots
     pure = purity(arrays["startup_labels"], identities)
     chosen = np.isin(np.arange(len(scores)), noisy)
-    told = ~np.isnan(pure)
-    if not told.any():
+    known = ~np.isnan(pure)
+    if not known.any():
         return plots
-    scores, pure, chosen = scores[told], pure[told], chosen[told]
+    scores, pure, chosen = scores[known], pure[known], chosen[known]
     with mpl.rc_context(STYLE):
         figure, axes = figure_and_axes()
         for mask, colour, mark, label in (

@@ -34,8 +34,8 @@ def write_projection(folder: Path) -> Path | None:
     run = read_run(folder)
     images, target = run.images, folder / FOLDER
     traces = {stage: run.trace(f"features_{stage}") for stage in STAGES}
-    found = {stage: arrays["features"] for stage, arrays in traces.items() if arrays}
-    if not images or not found:
+    features_by_stage = {stage: arrays["features"] for stage, arrays in traces.items() if arrays}
+    if not images or not features_by_stage:
         return None
     sample = images["sample"]
     pictures = np.stack([np.asarray(read_crop(str(path), (SIDE, SIDE))) for path in images["paths"][sample]])
@@ -49,7 +49,7 @@ def write_projection(folder: Path) -> Path | None:
         rows = [[*row, name] for row, name in zip(rows, names, strict=True)]
     shutil.rmtree(target, ignore_errors=True)
     with SummaryWriter(str(target)) as writer, redirect_stdout(io.StringIO()):
-        for step, (stage, features) in enumerate(found.items()):
+        for step, (stage, features) in enumerate(features_by_stage.items()):
             writer.add_embedding(
                 features.astype(np.float32),
                 metadata=rows if len(header) > 1 else [row[0] for row in rows],

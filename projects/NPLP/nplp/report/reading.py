@@ -3,16 +3,16 @@
 Shapes: N target images, S images of the sample, Q queries, G gallery images.
 """
 
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from nplp.config.dotted import value_at
 from nplp.errors import UserError
+from nplp.files import read_json, read_json_lines, read_yaml
 
 __all__ = ["STAGES", "RunFolder", "read_run"]
 
@@ -70,12 +70,7 @@ class RunFolder:
 
     def option(self, *keys: str, default: Any = None) -> Any:
         """Return a value of the configuration, or the default where it is not there."""
-        node: Any = self.config
-        for key in keys:
-            if not isinstance(node, dict) or key not in node:
-                return default
-            node = node[key]
-        return node
+        return value_at(self.config, ".".join(keys), default)
 
 
 def read_run(folder: Path) -> RunFolder:
@@ -91,30 +86,15 @@ def read_run(folder: Path) -> RunFolder:
             f"{str(folder)!r} holds neither results.json nor pseudo_labels.jsonl: name the OUTPUT_DIR of an "
             "adaptation that has begun"
         )
+    results, remedy = folder / "results.json", "--resume the run writes it again"
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        config = read_yaml(folder / "config.yaml", remedy)
+    except UserError:
         config = {}
     return RunFolder(
         folder,
-        _read_object(folder / "results.json"),
-        _read_lines(folder / "pseudo_labels.jsonl"),
-        _read_lines(folder / "metrics.json"),
-        config if isinstance(config, dict) else {},
+        read_json(results, remedy) if results.is_file() else {},
+        read_json_lines(folder / "pseudo_labels.jsonl"),
+        read_json_lines(folder / "metrics.json"),
+        config,
     )
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{str(path)!r} is damaged ({error}): --resume the run writes it again") from error
-    return content if isinstance(content, dict) else {}
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON-lines file, without a last line that is still being written."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]

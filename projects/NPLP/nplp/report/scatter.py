@@ -60,13 +60,13 @@ def outline(points: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
         points: [S, 2].
         labels: [S] integers, -1 for outliers, which have none.
     """
-    found = []
+    hulls = []
     for cluster in np.unique(labels[labels >= 0]):
         members = points[labels == cluster]
         if len(members) < 3:
             continue
         try:
-            found.append(members[ConvexHull(members).vertices])
+            hulls.append(members[ConvexHull(members).vertices])
         except QhullError:  # all on a line
             continue
-    return found
+    return hulls

@@ -42,12 +42,12 @@ def purity(labels: np.ndarray, identities: np.ndarray) -> np.ndarray:
         identities: [N] integers; a cluster of unknown ones alone has the purity NaN.
     """
     clusters = int(labels.max(initial=-1)) + 1
-    found = np.full(clusters, np.nan)
+    shares = np.full(clusters, np.nan)
     for cluster in range(clusters):
         counts = np.unique(identities[(labels == cluster) & (identities >= 0)], return_counts=True)[1]
         if len(counts):
-            found[cluster] = counts.max() / counts.sum()
-    return found
+            shares[cluster] = counts.max() / counts.sum()
+    return shares
 
 
 def by_score(scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +106,7 @@ def fragmented_people(
     clustered = (labels >= 0) & (identities >= 0)
     people = np.unique(identities[clustered])
     parts = np.array([len(np.unique(labels[clustered & (identities == person)])) for person in people])
-    found = []
+    fragmented = []
     for place in np.argsort(-parts, kind="stable")[:count]:
         if parts[place] < 2:
             break
@@ -116,8 +116,8 @@ def fragmented_people(
             members = np.flatnonzero((labels == cluster) & (identities == person))
             groups.append(Group(f"cluster {cluster}", members[:most], len(members)))
         groups.sort(key=lambda group: -group.total)
-        found.append((f"identity {person}: {len(groups)} clusters", groups))
-    return found
+        fragmented.append((f"identity {person}: {len(groups)} clusters", groups))
+    return fragmented
 
 
 def changed_queries(before: np.ndarray, after: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -144,12 +144,12 @@ def fit_weights(
     wanted = {key: value for key, value in expected.items() if not key.startswith(optional)}
     renaming = _best_renaming(stripped, wanted)
     names = renaming.apply(stripped)
-    found = {new: stripped[old] for old, new in names.items() if not new.startswith(optional)}
-    used = {key: found[key] for key in wanted if key in found}
+    renamed = {new: stripped[old] for old, new in names.items() if not new.startswith(optional)}
+    used = {key: renamed[key] for key in wanted if key in renamed}
     if reshape is not None:
         used = {key: reshape(key, value, wanted[key]) for key, value in used.items()}
-    untrained = tuple(prefix for prefix in initial if not any(key.startswith(prefix) for key in found))
-    missing = [key for key in wanted if key not in found and not key.endswith(COUNTER)]
+    untrained = tuple(prefix for prefix in initial if not any(key.startswith(prefix) for key in renamed))
+    missing = [key for key in wanted if key not in renamed and not key.endswith(COUNTER)]
     needed = [key for key in missing if not key.startswith(untrained)]
     left = [key for key in stripped if names.get(key) not in used and not key.endswith(COUNTER)]
     _check_names(names, source)
@@ -195,10 +195,10 @@ def _find_tensors(content: Mapping[str, Any], source: str) -> tuple[Tensors, lis
         UserError: if there are none.
     """
     notes: list[str] = []
-    while found := [name for name in CONTAINERS if _holds_tensors(content.get(name))]:
-        others = f", not {', '.join(map(repr, found[1:]))}" if found[1:] else ""
-        notes.append(f"under {found[0]!r}{others}")
-        content = content[found[0]]
+    while holders := [name for name in CONTAINERS if _holds_tensors(content.get(name))]:
+        others = f", not {', '.join(map(repr, holders[1:]))}" if holders[1:] else ""
+        notes.append(f"under {holders[0]!r}{others}")
+        content = content[holders[0]]
     tensors = _flat(content)
     if not tensors:
         entries = ", ".join(map(str, list(content)[:5])) or "nothing"

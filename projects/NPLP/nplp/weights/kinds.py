@@ -26,9 +26,9 @@ def network_of(shapes: Shapes) -> str:
         shapes: under any prefix, with or without a head.
     """
     for mark, name in NETWORKS:
-        found = next((key for key in shapes if key == mark or key.endswith(f".{mark}")), None)
-        if found is not None:
-            prefix = found.removesuffix(mark)
+        marked = next((key for key in shapes if key == mark or key.endswith(f".{mark}")), None)
+        if marked is not None:
+            prefix = marked.removesuffix(mark)
             inner = {key[len(prefix) :]: shape for key, shape in shapes.items() if key.startswith(prefix)}
             return name if isinstance(name, str) else name(inner)
     return ""

@@ -4,7 +4,6 @@ A bundle is a folder; its name is the model's. ``zoo://NAME`` stands for its wei
 named. ``SHA256SUMS`` lists its other files in the form that ``sha256sum --check`` reads.
 """
 
-import json
 import os
 import re
 import stat
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nplp.errors import UserError
-from nplp.files import sha256_of, write_atomically
+from nplp.files import read_json, read_text, sha256_of, write_atomically
 from nplp.metric_names import METRICS
 
 __all__ = [
@@ -43,6 +42,7 @@ CARD = "README.md"
 SUMS = "SHA256SUMS"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SUM_LINE = re.compile(rf"([0-9a-f]{{64}})  ({NAME.pattern})")
+EXPORT_AGAIN = "export the bundle again"
 LARGEST_TEXT = 2**20
 LARGEST = 2**33
 """Bytes of a file of text, and of any other: more is no model of this field."""
@@ -80,14 +80,14 @@ class Bundle:
         path = self.folder / file
         try:
             _check_plain(path, largest)
-            found = sha256_of(path)
+            total = sha256_of(path)
         except OSError as error:
             raise UserError(
                 f"{str(path)!r} cannot be read ({error.strerror}): export or download the bundle again"
             ) from error
-        if found != self.sums[file]:
+        if total != self.sums[file]:
             raise UserError(
-                f"{str(path)!r} was altered: its SHA-256 sum is {found[:16]}..., {SUMS} says "
+                f"{str(path)!r} was altered: its SHA-256 sum is {total[:16]}..., {SUMS} says "
                 f"{self.sums[file][:16]}...; export or download the bundle again"
             )
         return path
@@ -98,11 +98,7 @@ class Bundle:
         Raises:
             UserError: as :meth:`path`, or if it is not text.
         """
-        path = self._checked(file, LARGEST_TEXT)
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{str(path)!r} is not text in UTF-8: export the bundle again") from error
+        return read_text(self._checked(file, LARGEST_TEXT), EXPORT_AGAIN)
 
     def results(self) -> dict[str, Any]:
         """Return the content of ``results.json``.
@@ -113,17 +109,11 @@ class Bundle:
         Raises:
             UserError: as :meth:`text`, or if it says something else.
         """
-        text = self.text(RESULTS)
-        try:
-            content = json.loads(text)
-            fault = _fault_of_results(content)
-        except (ValueError, RecursionError) as error:
-            fault = " ".join(str(error).split())[:120]
-        if fault:
-            raise UserError(
-                f"{str(self.folder / RESULTS)!r} is no record of results ({fault}): export the bundle again"
-            )
-        return dict(content)
+        path = self._checked(RESULTS, LARGEST_TEXT)
+        content = read_json(path, EXPORT_AGAIN)
+        if fault := _fault_of_results(content):
+            raise UserError(f"{str(path)!r} is no record of results ({fault}): {EXPORT_AGAIN}")
+        return content
 
 
 def _check_plain(path: Path, largest: int) -> None:
@@ -133,20 +123,18 @@ def _check_plain(path: Path, largest: int) -> None:
         UserError: if it is a link, something else than a file, or too large.
         OSError: if it is not there.
     """
-    found = path.lstat()
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a link" if stat.S_ISLNK(found.st_mode) else "no file"
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a link" if stat.S_ISLNK(status.st_mode) else "no file"
         raise UserError(f"{str(path)!r} is {kind}, and a bundle holds files alone: copy it with cp -L")
-    if found.st_size > largest:
+    if status.st_size > largest:
         raise UserError(
-            f"{str(path)!r} has {found.st_size:,} bytes, of at most {largest:,}: do not use the bundle"
+            f"{str(path)!r} has {status.st_size:,} bytes, of at most {largest:,}: do not use the bundle"
         )
 
 
-def _fault_of_results(content: Any) -> str:
+def _fault_of_results(content: dict[str, Any]) -> str:
     """Return what is wrong with a record of results, in a few words; empty when it is one."""
-    if not isinstance(content, dict):
-        return f"a {type(content).__name__}"
     final, programs = content.get("final"), content.get("programs", {})
     if final is not None:
         if not isinstance(final, dict):
@@ -212,13 +200,13 @@ def bundles_in(folder: Path) -> list[Bundle]:
     Raises:
         UserError: if there is none, or a list of sums is damaged.
     """
-    found = [path.parent for path in sorted(folder.glob(f"*/{SUMS}"))]
+    folders = [path.parent for path in sorted(folder.glob(f"*/{SUMS}"))]
     if (folder / SUMS).is_file():
-        found = [folder]
-    if not found:
+        folders = [folder]
+    if not folders:
         state = "holds no bundle" if folder.is_dir() else "does not exist"
         raise UserError(f"{str(folder)!r} {state}: tools/export_model_zoo.py writes one, make zoo two")
-    return [read_bundle(path) for path in found]
+    return [read_bundle(path) for path in folders]
 
 
 def find_bundle(name: str) -> Bundle:

@@ -1,12 +1,10 @@
 """What a run found: the results, the history of its iterations and the time of its stages, on disk."""
 
 import json
-import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,12 @@ from fastreid.utils import comm
 from tabulate import tabulate
 
 import nplp
+from nplp.circumstances import package_versions
+from nplp.config.dotted import flat
 from nplp.files import write_atomically
 from nplp.metric_names import METRICS, STAGES
 
-__all__ = ["RunRecord", "config_differences", "format_results", "package_versions"]
+__all__ = ["RunRecord", "config_differences", "format_results", "versions_of_results"]
 
 REPORTED_PACKAGES = ("fastreid", "torch", "torchvision", "numpy", "scikit-learn")
 
@@ -80,7 +80,7 @@ class RunRecord:
             "queries": self.queries,
             "seed": cfg.SEED,
             "seconds": {key: round(value, 2) for key, value in self.seconds.items()},
-            "versions": package_versions(),
+            "versions": versions_of_results(),
             "config": config_differences(cfg, base),
         }
         folder = Path(cfg.OUTPUT_DIR)
@@ -89,28 +89,27 @@ class RunRecord:
         write_atomically(folder / "pseudo_labels.jsonl", lines)
 
 
-def package_versions() -> dict[str, str]:
+def versions_of_results() -> dict[str, str | None]:
     """Return the versions of this package, python and what results depend on."""
-    own = {"nplp": nplp.__version__, "python": platform.python_version()}
-    return {**own, **{package: version(package) for package in REPORTED_PACKAGES}}
+    return {"nplp": nplp.__version__, **package_versions(REPORTED_PACKAGES)}
 
 
-def config_differences(cfg: CfgNode, base: CfgNode, prefix: str = "") -> dict[str, Any]:
+def config_differences(cfg: CfgNode, base: CfgNode) -> dict[str, Any]:
     """Return ``{dotted key: value}`` for each key of ``cfg`` whose value differs from ``base``'s."""
-    differences: dict[str, Any] = {}
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            differences.update(config_differences(value, base[key], f"{prefix}{key}."))
-        elif value != base[key]:
-            differences[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return differences
+    values_of_base = flat(base)
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in flat(cfg).items()
+        if value != values_of_base[key]
+    }
 
 
-def format_results(results: dict[str, dict[str, float]]) -> str:
+def format_results(results: Mapping[str, Mapping[str, float]], markdown: bool = False) -> str:
     """Return the table of a run: a row a stage, the metrics in percent."""
     rows = [
-        [STAGES[stage], *(results[stage][metric] for metric in METRICS)]
-        for stage in STAGES
+        [title, *(f"{results[stage][metric]:.2f}" for metric in METRICS)]
+        for stage, title in STAGES.items()
         if stage in results
     ]
-    return tabulate(rows, headers=["", *METRICS], floatfmt=".2f", tablefmt="simple")
+    style = "github" if markdown else "simple"
+    return tabulate(rows, ["", *METRICS], style, floatfmt=".2f", disable_numparse=markdown)

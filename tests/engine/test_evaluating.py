@@ -10,8 +10,8 @@ from fastreid.evaluation import reid_evaluation
 
 from nplp.data import datasets
 from nplp.data.datasets import ReidData, load_dataset
-from nplp.engine import evaluation
-from nplp.engine.evaluation import announce_evaluation, count_queries
+from nplp.engine import evaluating
+from nplp.engine.evaluating import announce_evaluation, count_queries
 from nplp.engine.pipeline import evaluate_only, run
 from nplp.engine.setup import prepare_output
 from nplp.errors import UserError
@@ -106,21 +106,21 @@ def test_dense_matrices_are_announced_and_refused_where_they_cannot_fit(
     cfg = with_options(tiny_cfg, **options)
     items = [("x.jpg", 0, 0)]
     data = ReidData("MSMT17", [], items * 1000, items * 9000)
-    monkeypatch.setattr(evaluation, "count_queries", lambda test_sets: {})
-    monkeypatch.setattr(evaluation, "available_bytes", lambda: 10**10)
+    monkeypatch.setattr(evaluating, "count_queries", lambda test_sets: {})
+    monkeypatch.setattr(evaluating, "available_bytes", lambda: 10**10)
     announce_evaluation(cfg, [data])
     assert f"MSMT17: {names} will take" in heard.text
     assert "1,000 queries and 9,000 gallery images, of 10.0 GB that are there" in heard.text
-    monkeypatch.setattr(evaluation, "available_bytes", lambda: 10**8)
+    monkeypatch.setattr(evaluating, "available_bytes", lambda: 10**8)
     with pytest.raises(UserError, match=f"{names} will take .* GB of memory .* 0.1 GB are there") as caught:
         announce_evaluation(cfg, [data])
     assert "\n" not in str(caught.value)
-    monkeypatch.setattr(evaluation, "available_bytes", lambda: None)
+    monkeypatch.setattr(evaluating, "available_bytes", lambda: None)
     announce_evaluation(cfg, [data])
 
 
 def test_a_run_that_cannot_be_evaluated_is_refused_before_any_work(synthetic_root, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(evaluating, "available_bytes", lambda: 1000)
     monkeypatch.setattr("nplp.engine.pipeline.load_training_items", None)
     cfg = make_tiny_cfg(synthetic_root, tmp_path, "TEST.RERANK.ENABLED", True)
     for start in (lambda: run(cfg, cfg, resume=False, at_end=write_pages), lambda: evaluate_only(cfg)):
@@ -153,7 +153,7 @@ def test_out_of_memory_within_an_evaluation_is_one_line(tiny_cfg, monkeypatch, m
     model.forward = lambda batch: batch["images"].flatten(1)[:, :8].float()
     data = load_dataset(cfg, "SynthStation")
     with pytest.raises(UserError, match="does not fit into memory: switch TEST.* off") as caught:
-        evaluation.evaluate(cfg, model, [data])
+        evaluating.evaluate(cfg, model, [data])
     assert "\n" not in str(caught.value)
 
 
@@ -162,12 +162,12 @@ def test_the_roc_curve_that_was_asked_for_is_among_the_metrics(tiny_cfg, monkeyp
     model = torch.nn.Module()
     model.forward = lambda batch: batch["images"].flatten(1)[:, ::64].float()
     data = load_dataset(tiny_cfg, "SynthStation")
-    found = evaluation.evaluate(with_options(tiny_cfg, ROC=True), model, [data])
+    found = evaluating.evaluate(with_options(tiny_cfg, ROC=True), model, [data])
     rates = [found[f"TPR@FPR=1e-0{power}"] for power in (4, 3, 2)]
     assert 0 <= rates[0] <= rates[1] <= rates[2] <= 100
     assert rates[2] > 1
     assert f"TPR@FPR=1e-02 {rates[2]:.2f}" in heard.text
-    assert not any(key.startswith("TPR") for key in evaluation.evaluate(tiny_cfg, model, [data]))
+    assert not any(key.startswith("TPR") for key in evaluating.evaluate(tiny_cfg, model, [data]))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nplp.data.datasets import ReidData, queries_alone
 from nplp.data.loaders import DeviceLoader, build_test_loader
-from nplp.distributed.processes import from_main_process
+from nplp.distributed.collectives import from_main_process
 from nplp.errors import UserError
 from nplp.evaluation.dense import available_bytes, dense_bytes, dense_keys
 from nplp.evaluation.evaluator import BoundedReidEvaluator
@@ -131,7 +131,7 @@ def evaluate(
             evaluator.observe = partial(observe, data)
         progress = _WithProgress(loader, f"Evaluating on {data.name}")
         try:
-            found = inference_on_dataset(model, progress, evaluator, flip_test=cfg.TEST.FLIP.ENABLED)
+            values = inference_on_dataset(model, progress, evaluator, flip_test=cfg.TEST.FLIP.ENABLED)
         except ValueError as error:
             raise UserError(f"{data.name}: {error}") from error
         except (MemoryError, RuntimeError) as error:
@@ -144,8 +144,8 @@ def evaluate(
                 f"fit into memory: {remedy}; what was saved is kept"
             ) from error
         prefix = f"{data.name}/" if number else ""
-        metrics.update({prefix + metric: float(found[metric]) for metric in METRICS if metric in found})
-        curve = {key: 100 * float(value) for key, value in found.items() if key.startswith(ROC)}
+        metrics.update({prefix + metric: float(values[metric]) for metric in METRICS if metric in values})
+        curve = {key: 100 * float(value) for key, value in values.items() if key.startswith(ROC)}
         metrics.update({prefix + key: value for key, value in curve.items()})
         if curve:
             shown = ", ".join(f"{key} {value:.2f}" for key, value in curve.items())

@@ -8,7 +8,7 @@ import torch
 from fastreid.config import get_cfg
 
 from nplp.config import add_nplp_config
-from nplp.engine.records import RunRecord, config_differences, format_results
+from nplp.engine.run_record import RunRecord, config_differences, format_results
 from nplp.engine.seeding import derive_seed, seed_everything
 from nplp.metric_names import METRICS
 

@@ -11,13 +11,11 @@ import types
 
 import pytest
 import torch
-from fastreid import engine
 from fastreid.utils import comm
 
 from nplp.distributed import processes
 from nplp.distributed.processes import launch
 from nplp.errors import UserError
-from nplp.host.processes import bridge_launch
 
 WORKER = """
     import json, sys, warnings
@@ -238,16 +236,3 @@ def test_threads_are_shared_between_processes(monkeypatch):
     monkeypatch.setattr(processes, "begin_child", lambda *args: None)
     processes._spawned(0, print, (), 0, 1, 3, "", "", False)
     assert chosen == [2]
-
-
-def test_a_repaired_launcher_is_left_alone(monkeypatch):
-    module = sys.modules["fastreid.engine.launch"]
-
-    def repaired(local_rank):
-        return local_rank
-
-    monkeypatch.setattr(module, "_distributed_worker", repaired)
-    monkeypatch.setattr(module, "launch", repaired)
-    monkeypatch.setattr(engine, "launch", repaired)
-    assert bridge_launch() is False
-    assert engine.launch is repaired
