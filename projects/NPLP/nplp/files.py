@@ -26,9 +26,12 @@ PART = ".part"
 
 SUM_DIGITS = 16
 
+_REMEDY = "make room or set another OUTPUT_DIR; what was saved before is whole, and --resume goes on from it"
+"""What a user can do about a file of a run that cannot be written."""
+
 
 @contextmanager
-def _part_of(path: Path) -> Iterator[Path]:
+def _part_of(path: Path, remedy: str = _REMEDY) -> Iterator[Path]:
     """Give the name under which a block writes ``path`` before it renames it; nothing else is left.
 
     Raises:
@@ -42,10 +45,7 @@ def _part_of(path: Path) -> Iterator[Path]:
         # torch's writer reports a file that cannot grow as a RuntimeError of its own.
         cause = error if isinstance(error, OSError) else error.__context__ or error
         reason = getattr(cause, "strerror", None) or str(cause).partition("\n")[0]
-        raise UserError(
-            f"{str(path)!r} cannot be written ({reason}): make room or set another OUTPUT_DIR; "
-            "what was saved before is whole, and --resume goes on from it"
-        ) from error
+        raise UserError(f"{str(path)!r} cannot be written ({reason}): {remedy}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -60,13 +60,18 @@ def write_atomically(path: Path, content: str) -> None:
     write_bytes_atomically(path, content.encode("utf-8"))
 
 
-def write_bytes_atomically(path: Path, content: bytes) -> None:
+def write_bytes_atomically(path: Path, content: bytes, remedy: str = _REMEDY) -> None:
     """Write bytes so that ``path`` holds either its old content or all of the new one.
+
+    Args:
+        path: where to.
+        content: the bytes.
+        remedy: what the error tells the user to do.
 
     Raises:
         UserError: if it cannot be written.
     """
-    with _part_of(path) as temporary:
+    with _part_of(path, remedy) as temporary:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
