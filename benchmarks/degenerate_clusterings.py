@@ -21,8 +21,8 @@ from tabulate import tabulate
 from nplp.circumstances import circumstances, commit
 from nplp.clustering import estimate
 from nplp.clustering.dbscan import cluster
-from nplp.clustering.distances import Distances
 from nplp.clustering.giants import cluster_without_giants, is_giant
+from nplp.clustering.sweep import Distances
 from nplp.engine.pipeline import run
 from nplp.engine.setup import base_config, load_config, prepare_output
 

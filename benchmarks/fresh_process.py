@@ -22,7 +22,8 @@ import torch
 
 from child_process import MeasurementError, read_records
 from clustered_features import CLUSTERED, BenchmarkFeatures, make_features
-from nplp.clustering import estimate_pseudo_labels, euclidean, label_quality, neighbours
+from nplp.clustering import estimate_pseudo_labels, label_quality
+from nplp.clustering.sweep import euclidean, neighbours
 from peak_memory import PeakMemory, data_limit
 from usual_way import StartupAndFinal, usual_euclidean, usual_jaccard
 

@@ -14,11 +14,11 @@ from unittest import mock
 import numpy as np
 from tabulate import tabulate
 
-from nplp.clustering import euclidean
 from nplp.clustering.dbscan import cluster
-from nplp.clustering.euclidean import EuclideanDistances
-from nplp.clustering.features import FeatureRows
 from nplp.clustering.giants import DROPPED, cluster_without_giants, is_giant
+from nplp.clustering.sweep import euclidean
+from nplp.clustering.sweep.euclidean import EuclideanDistances
+from nplp.clustering.sweep.features import FeatureRows
 
 SHARE, MIN_SAMPLES, DIMENSION = 0.3, 4, 64
 

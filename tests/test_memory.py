@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from nplp.clustering import estimate_pseudo_labels, tiles
-from nplp.clustering.__main__ import main
+from nplp.cluster_command import main
+from nplp.clustering import estimate_pseudo_labels
+from nplp.clustering.sweep import tiles
 from nplp.evaluation import ranking
 from nplp.memory import ShrinkingBlocks, is_out_of_memory
 
@@ -150,8 +151,9 @@ def test_a_clustering_that_does_not_fit_is_one_line(monkeypatch, capsys, tmp_pat
     def refuse(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("nplp.clustering.estimate._Stage.run", refuse)
-    assert main([str(tmp_path / "f.npy"), "--out", str(tmp_path / "o.npz")]) == 2
+    monkeypatch.setattr("nplp.clustering.estimate._run_stages", refuse)
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "f.npy"), "--out", str(tmp_path / "o.npz")])
     shown = capsys.readouterr().err.splitlines()
     assert "700 images of 24 dimensions do not fit into memory" in shown[-1]
     assert not (tmp_path / "o.npz").exists()

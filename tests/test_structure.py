@@ -11,6 +11,7 @@ STANDARD = set(__import__("sys").stdlib_module_names)
 
 FLOORS = (
     ("nplp_experiments",),
+    ("nplp.cluster_command",),
     ("nplp.command_line",),
     ("nplp.export", "nplp.report"),
     ("nplp.engine",),
@@ -20,6 +21,7 @@ FLOORS = (
     ("nplp.host",),
     ("nplp.config",),
     ("nplp.weights",),
+    ("nplp.array_files",),
     ("nplp.files",),
     ("nplp.distributed",),
     ("nplp.clustering", "nplp.losses", "nplp.layers"),
@@ -62,6 +64,13 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def members(path: Path) -> set[str]:
+    """Return the dotted names of what a module takes from others by ``from``."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
+
+
 def room_of(name: str) -> str | None:
     """Return the package of FLOORS that a module belongs to; None for other projects'."""
     top = name.split(".")[0]
@@ -76,6 +85,10 @@ def floor_of(room: str) -> int:
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_imports_point_down(path):
+    if path.name == "__main__.py":
+        pytest.skip(
+            "nothing imports an entry of `python -m`; it may call a command that lives above its package"
+        )
     own = room_of(name_of(path))
     for name in imported(path):
         room = room_of(name)
@@ -94,6 +107,15 @@ def test_pure_packages_need_no_toolbox(folder):
     for path in paths:
         others = {name.split(".")[0] for name in imported(path) if room_of(name) is None}
         assert others <= PURE[folder] | STANDARD, path
+
+
+def test_the_sweep_is_entered_by_its_interface_alone():
+    sweep = SOURCES / "nplp" / "clustering" / "sweep"
+    below = {name_of(path) for path in sweep.glob("*.py")} - {"nplp.clustering.sweep"}
+    for path in modules():
+        if not path.is_relative_to(sweep):
+            names = imported(path) | members(path)
+            assert not names & below, f"{path} must import from nplp.clustering.sweep itself: {names & below}"
 
 
 def test_nothing_below_the_tools_imports_them():

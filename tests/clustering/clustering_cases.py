@@ -11,14 +11,17 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from nplp.clustering import (
-    distances,
+from nplp.clustering import PseudoLabels, jaccard, reciprocal
+from nplp.clustering.estimate import _run_stages
+from nplp.clustering.settings import Settings
+from nplp.clustering.sweep import (
+    FeatureRows,
+    Progress,
     euclidean,
     euclidean_tiles,
     features,
-    jaccard,
     neighbours,
-    reciprocal,
+    pairs,
     smallest,
     tiles,
 )
@@ -124,7 +127,7 @@ BLOCKS = {
     neighbours: {"_CANDIDATES": 2, "_MIN_CANDIDATES": 2, "_SEGMENT": 4},
     reciprocal: {"_BLOCK_ENTRIES": 97, "_MOST_ROWS": 5},
     jaccard: {"_BLOCK_ROWS": 5, "_MIN_BUFFER": 1},
-    distances: {"_MIN_PAIRS": 13, "_PAIRS_PER_SAMPLE": 0},
+    pairs: {"_MIN_PAIRS": 13, "_PAIRS_PER_SAMPLE": 0},
     smallest: {"_MIN_VALUES": 40, "_VALUES_PER_SAMPLE": 0, "_BINS": 5},
     euclidean: {"_SAMPLED_PAIRS": 60, "_SMALL_CLUSTER": 4},
     euclidean_tiles: {"_SETTLED_PAIRS": 3},
@@ -139,6 +142,21 @@ def tiny_blocks(active: bool = True) -> Iterator[None]:
             for name, size in sizes.items():
                 patch.setattr(module, name, size)
         yield
+
+
+def rows_on(device: torch.device | None, features: np.ndarray) -> FeatureRows:
+    """Return features [N, D] that a device multiplies; None stands for the processor's own kernels."""
+    return FeatureRows.plain(features, None if device is None else torch.from_numpy(features).to(device))
+
+
+def labels_on(device: torch.device | None, case: Case, settings: Settings) -> PseudoLabels:
+    """Return the labels of a case whose features are on a device; None stands for the processor."""
+    tensor = None if device is None else torch.from_numpy(case.features).to(device)
+    if settings.camera_centering:
+        rows = FeatureRows.centred_by_camera(case.features, case.camera_ids, tensor)
+    else:
+        rows = FeatureRows.plain(case.features, tensor)
+    return _run_stages(settings, rows, case.camera_ids, Progress())
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nplp.clustering.assessment import assess, self_assessment
-from nplp.clustering.distances import EdgeVisitor
-from nplp.clustering.euclidean import EuclideanDistances
-from nplp.clustering.features import FeatureRows
-from nplp.clustering.jaccard import JaccardDistances
+from nplp.clustering.jaccard import jaccard_distances
 from nplp.clustering.reciprocal import reciprocal_encoding
+from nplp.clustering.sweep import EdgeVisitor
+from nplp.clustering.sweep.euclidean import EuclideanDistances
+from nplp.clustering.sweep.features import FeatureRows
 
 LABELS = np.array([0, 0, 1, 1, 2, 2, 3, 3, -1])
 # Sums within a cluster of two are a, those outside it six times b: a score is 1 - a / b.
@@ -101,7 +101,7 @@ def test_scores_are_the_oracles(case: Case, seed: int, jaccard: bool, swept: boo
     rows = FeatureRows.plain(case.features)
     with tiny_blocks(tiny), threads(2):
         if jaccard:
-            distances = JaccardDistances(reciprocal_encoding(rows, 6, 3))
+            distances = jaccard_distances(reciprocal_encoding(rows, 6, 3))
         else:
             distances = EuclideanDistances(rows, keep_sums=True)
         if swept:

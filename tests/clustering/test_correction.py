@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nplp.clustering.correction import correct_labels
-from nplp.clustering.distances import Distances
-from nplp.clustering.euclidean import EuclideanDistances
-from nplp.clustering.features import FeatureRows
-from nplp.clustering.jaccard import JaccardDistances
+from nplp.clustering.jaccard import jaccard_distances
 from nplp.clustering.reciprocal import reciprocal_encoding
+from nplp.clustering.sweep import Distances
+from nplp.clustering.sweep.euclidean import EuclideanDistances
+from nplp.clustering.sweep.features import FeatureRows
 
 
 def distances_of(features: np.ndarray, jaccard: bool) -> Distances:
     rows = FeatureRows.plain(features)
-    return JaccardDistances(reciprocal_encoding(rows, 5, 3)) if jaccard else EuclideanDistances(rows)
+    return jaccard_distances(reciprocal_encoding(rows, 5, 3)) if jaccard else EuclideanDistances(rows)
 
 
 def matrix_of(features: np.ndarray, jaccard: bool) -> np.ndarray:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nplp.clustering.dbscan import cluster, dbscan
-from nplp.clustering.distances import EdgeVisitor
+from nplp.clustering.sweep import EdgeVisitor
 
 
 def labels_of_edges(count: int, edges: list[tuple[int, int]], min_samples: int) -> list[int]:

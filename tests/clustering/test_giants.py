@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import DBSCAN
 
-from nplp.clustering import estimate_pseudo_labels, euclidean, giants
+from nplp.clustering import estimate_pseudo_labels, giants, jaccard
 from nplp.clustering.assessment import all_equal
 from nplp.clustering.dbscan import cluster
-from nplp.clustering.euclidean import EuclideanDistances
-from nplp.clustering.features import FeatureRows
 from nplp.clustering.giants import cluster_without_giants, is_giant
-from nplp.clustering.jaccard import JaccardDistances
+from nplp.clustering.jaccard import jaccard_distances
 from nplp.clustering.reciprocal import reciprocal_encoding
+from nplp.clustering.sweep import euclidean
+from nplp.clustering.sweep.euclidean import EuclideanDistances
+from nplp.clustering.sweep.features import FeatureRows
 
 CAMERAS = np.arange(120) % 3
 
@@ -156,7 +157,7 @@ def test_the_first_step_without_a_giant_is_found(case, place, min_samples, share
         if distance == "euclidean":
             found, epsilon = EuclideanDistances(rows), float(radii[int(place * (len(radii) - 1))])
         else:
-            found, epsilon = JaccardDistances(reciprocal_encoding(rows, 6, 3)), place
+            found, epsilon = jaccard_distances(reciprocal_encoding(rows, 6, 3)), place
         labels, radius, done = cluster_without_giants(found, epsilon, min_samples, share)
         expected = step_by_step(found, epsilon, min_samples, share)
     assert (radius, done) == expected[1:]
@@ -203,9 +204,15 @@ def test_a_radius_below_which_there_is_a_giant_again_is_not_passed_over():
 def sweeps(monkeypatch):
     """The passes over all pairs that were made, by name."""
     made = []
-    sweep, pairs = euclidean.sweep, JaccardDistances._make_pairs
+    sweep, pairs = euclidean.sweep, jaccard._pairs_below_one
+
+    def counted(start, *rest):
+        if start == 0:
+            made.append("jaccard")
+        return pairs(start, *rest)
+
     monkeypatch.setattr(euclidean, "sweep", lambda *args: made.append("euclidean") or sweep(*args))
-    monkeypatch.setattr(JaccardDistances, "_make_pairs", lambda *args: made.append("jaccard") or pairs(*args))
+    monkeypatch.setattr(jaccard, "_pairs_below_one", counted)
     return made
 
 
@@ -217,8 +224,8 @@ def dense(count=300, seed=0):
 @pytest.mark.parametrize("lowest", [3, 20, 60])
 def test_many_steps_in_a_dense_graph_take_few_passes(monkeypatch, sweeps, lowest):
     # Nothing fits but the pairs of very small radii, and the chain breaks below the step between neighbours.
-    monkeypatch.setattr("nplp.clustering.distances._MIN_PAIRS", 4000)
-    monkeypatch.setattr("nplp.clustering.distances._PAIRS_PER_SAMPLE", 0)
+    monkeypatch.setattr("nplp.clustering.sweep.pairs._MIN_PAIRS", 4000)
+    monkeypatch.setattr("nplp.clustering.sweep.pairs._PAIRS_PER_SAMPLE", 0)
     features = dense()
     epsilon = 1.5 / 0.9**lowest
     labels, radius, done = cluster_without_giants(distances(features), epsilon, 2, 0.3)
@@ -232,8 +239,8 @@ def test_many_steps_in_a_dense_graph_take_few_passes(monkeypatch, sweeps, lowest
 
 
 def test_a_giant_that_no_radius_breaks_up_takes_few_passes(monkeypatch, sweeps):
-    monkeypatch.setattr("nplp.clustering.distances._MIN_PAIRS", 4000)
-    monkeypatch.setattr("nplp.clustering.distances._PAIRS_PER_SAMPLE", 0)
+    monkeypatch.setattr("nplp.clustering.sweep.pairs._MIN_PAIRS", 4000)
+    monkeypatch.setattr("nplp.clustering.sweep.pairs._PAIRS_PER_SAMPLE", 0)
     assert cluster_without_giants(distances(np.ones((200, 3), "f4")), 1.0, 4, 0.3)[2] == "dropped"
     # The steps 0, 1, 2, 4, 8 and so on to 88.
     assert len(sweeps) == 18
@@ -249,10 +256,10 @@ def test_once_the_pairs_fit_lower_radii_need_no_pass(sweeps):
 
 
 def test_jaccard_pairs_are_held_at_a_radius_at_which_they_fit(monkeypatch, sweeps):
-    monkeypatch.setattr("nplp.clustering.distances._MIN_PAIRS", 300)
-    monkeypatch.setattr("nplp.clustering.distances._PAIRS_PER_SAMPLE", 0)
+    monkeypatch.setattr("nplp.clustering.sweep.pairs._MIN_PAIRS", 300)
+    monkeypatch.setattr("nplp.clustering.sweep.pairs._PAIRS_PER_SAMPLE", 0)
     rows = FeatureRows.plain(dense(200))
-    found = JaccardDistances(reciprocal_encoding(rows, 10, 3))
+    found = jaccard_distances(reciprocal_encoding(rows, 10, 3))
     wide, narrow = [], []
     found.visit_edges(0.9, lambda first, second: wide.append(len(first)))
     assert sum(wide) > 300

@@ -10,18 +10,19 @@ from clustering_cases import Case, cases, make_case, threads, tiny_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.clustering.features import FeatureRows
-from nplp.clustering.jaccard import JaccardDistances
+from nplp.clustering.jaccard import jaccard_distances
 from nplp.clustering.reciprocal import reciprocal_encoding
+from nplp.clustering.sweep import SparseDistances
+from nplp.clustering.sweep.features import FeatureRows
 
 NEIGHBOURS = [(20, 6), (5, 3), (7, 1), (1, 1), (2, 9), (3, 2), (30, 30)]
 
 
-def distances_of(features: np.ndarray, k1: int, k2: int) -> JaccardDistances:
-    return JaccardDistances(reciprocal_encoding(FeatureRows.plain(features), k1, k2))
+def distances_of(features: np.ndarray, k1: int, k2: int) -> SparseDistances:
+    return jaccard_distances(reciprocal_encoding(FeatureRows.plain(features), k1, k2))
 
 
-def dense(distances: JaccardDistances) -> np.ndarray:
+def dense(distances: SparseDistances) -> np.ndarray:
     matrix = np.ones((len(distances), len(distances)))
     np.fill_diagonal(matrix, 0)
 
@@ -31,11 +32,11 @@ def dense(distances: JaccardDistances) -> np.ndarray:
         assert (matrix[first, second] == 1).all()
         matrix[first, second] = matrix[second, first] = distance
 
-    distances.visit_overlapping(visit)
+    distances.visit_pairs(visit)
     return matrix
 
 
-def edge_list(distances: JaccardDistances, epsilon: float) -> list[tuple[int, int]]:
+def edge_list(distances: SparseDistances, epsilon: float) -> list[tuple[int, int]]:
     edges: list[tuple[int, int]] = []
     distances.visit_edges(epsilon, lambda i, j: edges.extend(zip(i.tolist(), j.tolist(), strict=True)))
     return edges

@@ -8,12 +8,12 @@ import clustering_oracle as oracle
 import numpy as np
 import pytest
 import torch
-from clustering_cases import KINDS, Case, cases, make_case, threads, tiny_blocks
+from clustering_cases import KINDS, Case, cases, make_case, rows_on, threads, tiny_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.clustering.features import FeatureRows
 from nplp.clustering.reciprocal import SparseRows, reciprocal_encoding
+from nplp.clustering.sweep.features import FeatureRows
 
 NEIGHBOURS = [(20, 6), (5, 3), (7, 1), (1, 1), (2, 9), (3, 2), (30, 30), (70, 6)]
 
@@ -95,7 +95,7 @@ def test_blocks_threads_and_devices_change_no_bit(kind: str, k2: int) -> None:
     usual = encoding_of(features, 7, k2)
     for number, device in ((1, None), (3, None), (2, torch.device("cpu"))):
         with tiny_blocks(), threads(number):
-            other = encoding_of(features, 7, k2, device=device)
+            other = reciprocal_encoding(rows_on(device, features), 7, k2)
         for name in ("starts", "columns", "weights"):
             np.testing.assert_array_equal(getattr(other, name), getattr(usual, name), err_msg=name)
 

@@ -9,11 +9,11 @@ from clustering_cases import Case, cases, threads, tiny_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.clustering.euclidean import EuclideanDistances
-from nplp.clustering.features import FeatureRows
-from nplp.clustering.jaccard import JaccardDistances
+from nplp.clustering.jaccard import jaccard_distances
 from nplp.clustering.reciprocal import reciprocal_encoding
 from nplp.clustering.rejoining import rejoin_outliers
+from nplp.clustering.sweep.euclidean import EuclideanDistances
+from nplp.clustering.sweep.features import FeatureRows
 
 
 def on_a_line(*places: float) -> EuclideanDistances:
@@ -70,7 +70,7 @@ def test_it_is_the_oracle(case: Case, seed: int, quantile: float, jaccard: bool,
     labels = np.where((startup >= 0) & (rng.random(count) < 0.6), parts, -1)
     labels = np.where(labels < 0, -1, np.searchsorted(np.unique(labels[labels >= 0]), labels))
     rows = FeatureRows.plain(case.features)
-    distances = JaccardDistances(reciprocal_encoding(rows, 5, 3)) if jaccard else EuclideanDistances(rows)
+    distances = jaccard_distances(reciprocal_encoding(rows, 5, 3)) if jaccard else EuclideanDistances(rows)
     with tiny_blocks(tiny), threads(2):
         found = rejoin_outliers(distances, startup, labels, epsilon)
     np.testing.assert_array_equal(found, oracle.rejoin(matrix, startup, labels, epsilon))

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clustering_cases import make_case, threads, tiny_blocks
+from clustering_cases import labels_on, make_case, threads, tiny_blocks
 
-from nplp.clustering import PseudoLabels, distances, estimate_pseudo_labels
-from nplp.clustering.estimate import _Stage
-from nplp.clustering.parallel import Progress
+from nplp.clustering import PseudoLabels, estimate_pseudo_labels
 from nplp.clustering.settings import Settings
+from nplp.clustering.sweep import pairs
 
 
 def assert_identical(one: PseudoLabels, other: PseudoLabels) -> None:
@@ -71,7 +70,7 @@ def test_device_finds_what_the_processor_finds(distance: str, centring: bool, ti
     results = []
     for device in (None, torch.device("cpu")):
         with tiny_blocks(tiny and device is not None):
-            results.append(_Stage(settings, Progress(), device).run(case.features, case.camera_ids))
+            results.append(labels_on(device, case, settings))
     one, other = results
     np.testing.assert_array_equal(other.labels, one.labels)
     np.testing.assert_array_equal(other.startup_labels, one.startup_labels)
@@ -89,8 +88,8 @@ def test_pairs_that_cannot_be_held_are_found_again(
     case = make_case(10, count=150, dimension=8, cameras=3, kind="blobs")
     chosen = {"alpha": 0.05, "distance": distance, "assessment_distance": assessed_by}
     usual = estimate_pseudo_labels(case.features, case.camera_ids, **chosen)
-    monkeypatch.setattr(distances, "_MIN_PAIRS", 0)
-    monkeypatch.setattr(distances, "_PAIRS_PER_SAMPLE", 0)
+    monkeypatch.setattr(pairs, "_MIN_PAIRS", 0)
+    monkeypatch.setattr(pairs, "_PAIRS_PER_SAMPLE", 0)
     assert_identical(estimate_pseudo_labels(case.features, case.camera_ids, **chosen), usual)
 
 

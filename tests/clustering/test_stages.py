@@ -8,8 +8,8 @@ import pytest
 from nplp.clustering.assessment import noisy_clusters, self_assessment
 from nplp.clustering.correction import correct_labels
 from nplp.clustering.epsilon import round_half_up, startup_epsilon
-from nplp.clustering.euclidean import EuclideanDistances
-from nplp.clustering.features import FeatureRows
+from nplp.clustering.sweep.euclidean import EuclideanDistances
+from nplp.clustering.sweep.features import FeatureRows
 
 
 def line(*positions: float) -> EuclideanDistances:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from nplp.errors import printable
@@ -26,12 +26,18 @@ class OneLineParser(argparse.ArgumentParser):
         super().exit(status, printable(message) if message else message)
 
 
-def run_tool(parser: OneLineParser, main: Callable[[argparse.Namespace], int | None]) -> None:
+def run_tool(
+    parser: OneLineParser,
+    main: Callable[[argparse.Namespace], int | None],
+    argv: Sequence[str] | None = None,
+) -> None:
     """Parse the command line, call ``main`` and exit with the code that it returns.
+
+    The command line is ``argv``, or that of the process where it is None.
 
     A ``ValueError``, as which every mistake of a user comes, is one line and code 2; Ctrl-C is code 130.
     """
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         code = main(args) or 0
     except ValueError as error:

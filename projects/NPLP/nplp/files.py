@@ -32,6 +32,9 @@ PART = ".part"
 
 SUM_DIGITS = 16
 
+_REMEDY = "make room or set another OUTPUT_DIR; what was saved before is whole, and --resume goes on from it"
+"""What a user can do about a file of a run that cannot be written."""
+
 
 def write_atomically(path: Path, content: str) -> None:
     """Write text so that ``path`` holds either its old content or all of the new one.
@@ -42,13 +45,18 @@ def write_atomically(path: Path, content: str) -> None:
     write_bytes_atomically(path, content.encode("utf-8"))
 
 
-def write_bytes_atomically(path: Path, content: bytes) -> None:
+def write_bytes_atomically(path: Path, content: bytes, remedy: str = _REMEDY) -> None:
     """Write bytes so that ``path`` holds either its old content or all of the new one.
+
+    Args:
+        path: where to.
+        content: the bytes.
+        remedy: what the error tells the user to do.
 
     Raises:
         UserError: if it cannot be written.
     """
-    with _part_of(path, lambda file: file.write(content)) as part:
+    with _part_of(path, lambda file: file.write(content), remedy) as part:
         os.replace(part, path)
 
 
@@ -71,7 +79,7 @@ def save_atomically(data: dict[str, Any], path: Path, summed: bool = False) -> P
 
 
 @contextmanager
-def _part_of(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[Path]:
+def _part_of(path: Path, write: Callable[[BinaryIO], object], remedy: str = _REMEDY) -> Iterator[Path]:
     """Write a file beside ``path``, for the block to rename; what the block leaves of it is removed.
 
     Raises:
@@ -89,10 +97,7 @@ def _part_of(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[Path]:
         # torch's writer reports a file that cannot grow as a RuntimeError of its own.
         cause = error if isinstance(error, OSError) else error.__context__ or error
         reason = getattr(cause, "strerror", None) or str(cause).partition("\n")[0]
-        raise UserError(
-            f"{str(path)!r} cannot be written ({reason}): make room or set another OUTPUT_DIR; "
-            "what was saved before is whole, and --resume goes on from it"
-        ) from error
+        raise UserError(f"{str(path)!r} cannot be written ({reason}): {remedy}") from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)

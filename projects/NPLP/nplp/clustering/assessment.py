@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from nplp.clustering.distances import Distances
 from nplp.clustering.epsilon import round_half_up
 from nplp.clustering.results import OUTLIER
+from nplp.clustering.sweep import Distances
 
 __all__ = ["all_equal", "assess", "noisy_clusters", "self_assessment"]
 

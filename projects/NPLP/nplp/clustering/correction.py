@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nplp.clustering.dbscan import dbscan
-from nplp.clustering.distances import Distances, EdgeVisitor
 from nplp.clustering.results import OUTLIER
+from nplp.clustering.sweep import Distances, EdgeVisitor
 
 __all__ = ["correct_labels"]
 

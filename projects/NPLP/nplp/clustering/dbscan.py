@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nplp.clustering.compiling import compiled
-from nplp.clustering.distances import Distances, EdgeVisitor
 from nplp.clustering.results import OUTLIER
+from nplp.clustering.sweep import Distances, EdgeVisitor, compiled
 
 __all__ = ["cluster", "cluster_and_cores", "dbscan"]
 

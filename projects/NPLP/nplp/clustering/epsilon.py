@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 
-from nplp.clustering.distances import Distances
+from nplp.clustering.sweep import Distances
 
 __all__ = ["round_half_up", "startup_epsilon"]
 

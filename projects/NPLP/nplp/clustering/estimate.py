@@ -1,9 +1,8 @@
-"""The pseudo-label stage as one function (section III-C)."""
+"""The pseudo-label stage as one function (section III-C; Algorithm 1, lines 4-11)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,18 +10,15 @@ import torch
 from nplp.clustering.assessment import all_equal, assess
 from nplp.clustering.correction import correct_labels
 from nplp.clustering.dbscan import cluster
-from nplp.clustering.distances import Distances
 from nplp.clustering.epsilon import startup_epsilon
-from nplp.clustering.euclidean import EuclideanDistances
-from nplp.clustering.features import FeatureRows
 from nplp.clustering.giants import cluster_without_giants
 from nplp.clustering.inputs import as_features, as_integer_ids
-from nplp.clustering.jaccard import JaccardDistances
-from nplp.clustering.parallel import Progress
+from nplp.clustering.jaccard import jaccard_distances
 from nplp.clustering.reciprocal import reciprocal_encoding
 from nplp.clustering.rejoining import rejoin_outliers
 from nplp.clustering.results import PseudoLabels
 from nplp.clustering.settings import Settings
+from nplp.clustering.sweep import Distances, EuclideanDistances, FeatureRows, Progress
 
 __all__ = ["estimate_pseudo_labels"]
 
@@ -51,7 +47,8 @@ def estimate_pseudo_labels(
     """Estimate pseudo-labels by the startup stage (eq. 4) and the correcting stage (eqs. 6-9).
 
     Args:
-        features: [N, D] float32 or float64, tensor on any device or array, used as given: not normalised.
+        features: [N, D] float32 or float64, tensor on any device or array; they are not normalised. A tensor
+            on a CUDA device is multiplied there; the processor gets its values once, to settle single pairs.
         camera_ids: [N] integers; None where unknown, and eq. 4 then warns and averages over all pairs.
         alpha: share of the cross-camera pairs that eq. 4 averages, in (0, 1].
         beta: epsilon_c / epsilon_e (eq. 9), in (0, 1].
@@ -80,8 +77,8 @@ def estimate_pseudo_labels(
     Raises:
         ValueError: if an argument is of the wrong shape, type or range; the message names it.
 
-    Memory: never N x N. Tiles of fixed size, 24 bytes a pair that eq. 4 averages, 16 an edge of the DBSCAN
-    graph up to 256 a sample, and with the Jaccard distance sparse rows of about 100 values a sample.
+    Memory: never N x N. Tiles of fixed size, 24 bytes for each pair that eq. 4 averages, 16 bytes for each
+    pair within epsilon_e, up to 256 pairs a sample, and with the Jaccard distance about 100 values a sample.
     """
     settings = Settings(
         alpha=alpha,
@@ -102,58 +99,54 @@ def estimate_pseudo_labels(
     )
     values = as_features(features)
     cameras = None if camera_ids is None else as_integer_ids("camera_ids", camera_ids, len(values))
-    device = features.device if isinstance(features, torch.Tensor) and features.device.type != "cpu" else None
-    return _Stage(settings, Progress(progress), device).run(values, cameras)
+    on_device = features.detach() if isinstance(features, torch.Tensor) and features.is_cuda else None
+    if camera_centering and cameras is not None:
+        rows = FeatureRows.centred_by_camera(values, cameras, on_device)
+    else:
+        rows = FeatureRows.plain(values, on_device)
+    return _run_stages(settings, rows, cameras, Progress(progress))
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """Both stages with their settings; `device` multiplies where it is not None."""
-
-    settings: Settings
-    progress: Progress
-    device: torch.device | None
-
-    def run(self, values: np.ndarray, cameras: np.ndarray | None) -> PseudoLabels:
-        """Run on checked features [N, D] and camera ids [N]."""
-        settings = self.settings
-        rows = FeatureRows.plain(values)
-        if settings.camera_centering and cameras is not None:
-            rows = FeatureRows.centred_by_camera(values, cameras)
-        distances = self._distances(settings.distance, rows)
-        if settings.epsilon is None:
-            epsilon, pairs, averaged = startup_epsilon(distances, cameras, settings.alpha)
-        else:
-            epsilon, pairs, averaged = float(settings.epsilon), 0, 0
-        literal, giants = epsilon, ""
-        if settings.giant_share is None:
-            startup = cluster(distances, epsilon, settings.min_samples)
-        else:
-            startup, epsilon, giants = cluster_without_giants(
-                distances, epsilon, settings.min_samples, settings.giant_share
-            )
-        epsilon_c = settings.beta * epsilon
-        labels, scores = startup.copy(), np.empty(0)
-        noisy = gone = np.empty(0, dtype=np.int64)
-        if settings.correct:
-            same = settings.assessed_by == settings.distance
-            assessed = distances if same else self._distances(settings.assessed_by, rows)
-            scores, noisy = assess(assessed, startup, settings.noisy_fraction)
-            if settings.equal_scores == "skip" and all_equal(scores):
-                noisy = noisy[:0]
-            keep = settings.dissolved == "keep"
-            labels, gone = correct_labels(distances, startup, noisy, epsilon_c, settings.min_samples, keep)
-            if settings.reclustered_outliers == "rejoin":
-                labels = rejoin_outliers(distances, startup, labels, epsilon)
-        return PseudoLabels(
-            labels, startup, epsilon, epsilon_c, scores, noisy, gone, pairs, averaged, literal, giants
+def _run_stages(
+    settings: Settings, rows: FeatureRows, cameras: np.ndarray | None, progress: Progress
+) -> PseudoLabels:
+    """Run both stages on checked features of N samples and camera ids [N] int64."""
+    distances = _distances_by_name(settings.distance, settings, rows, progress)
+    # The startup stage: epsilon_e (eq. 4) and its clusters.
+    if settings.epsilon is None:
+        literal, pairs, averaged = startup_epsilon(distances, cameras, settings.alpha)
+    else:
+        literal, pairs, averaged = float(settings.epsilon), 0, 0
+    epsilon, giants = literal, ""
+    if settings.giant_share is None:
+        startup = cluster(distances, epsilon, settings.min_samples)
+    else:
+        startup, epsilon, giants = cluster_without_giants(
+            distances, epsilon, settings.min_samples, settings.giant_share
         )
+    epsilon_c = settings.beta * epsilon
+    labels, scores = startup.copy(), np.empty(0)
+    noisy = dissolved = np.empty(0, dtype=np.int64)
+    if settings.correct:
+        # The correcting stage: scores (eqs. 6-8), and noisy clusters clustered again at epsilon_c (eq. 9).
+        assessed = distances
+        if settings.assessed_by != settings.distance:
+            assessed = _distances_by_name(settings.assessed_by, settings, rows, progress)
+        scores, noisy = assess(assessed, startup, settings.noisy_fraction)
+        if settings.equal_scores == "skip" and all_equal(scores):
+            noisy = noisy[:0]
+        keep = settings.dissolved == "keep"
+        labels, dissolved = correct_labels(distances, startup, noisy, epsilon_c, settings.min_samples, keep)
+        if settings.reclustered_outliers == "rejoin":
+            labels = rejoin_outliers(distances, startup, labels, epsilon)
+    return PseudoLabels(
+        labels, startup, epsilon, epsilon_c, scores, noisy, dissolved, pairs, averaged, literal, giants
+    )
 
-    def _distances(self, name: str, rows: FeatureRows) -> Distances:
-        """Return the distances among features by the name that the settings give them."""
-        settings = self.settings
-        if name == "jaccard":
-            weights = reciprocal_encoding(rows, settings.k1, settings.k2, self.progress, self.device)
-            return JaccardDistances(weights, self.progress)
-        assessed = settings.correct and settings.assessed_by == settings.distance
-        return EuclideanDistances(rows, self.progress, assessed, self.device)
+
+def _distances_by_name(name: str, settings: Settings, rows: FeatureRows, progress: Progress) -> Distances:
+    """Return the distances among features that the settings call "jaccard" or "euclidean"."""
+    if name == "jaccard":
+        return jaccard_distances(reciprocal_encoding(rows, settings.k1, settings.k2, progress), progress)
+    keep_sums = settings.correct and settings.assessed_by == settings.distance
+    return EuclideanDistances(rows, progress, keep_sums)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from nplp.clustering.dbscan import cluster, cluster_and_cores
-from nplp.clustering.distances import Distances
 from nplp.clustering.results import OUTLIER
+from nplp.clustering.sweep import Distances
 
 __all__ = ["DROPPED", "LOWERED", "cluster_without_giants", "is_giant"]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nplp.clustering.features import FeatureRows
-from nplp.clustering.jaccard import JaccardDistances
+from nplp.clustering.jaccard import jaccard_distances
 from nplp.clustering.reciprocal import reciprocal_encoding
+from nplp.clustering.sweep import FeatureRows
 
 __all__ = ["DistanceHistogram", "distance_histogram"]
 
@@ -72,7 +72,7 @@ def distance_histogram(
     if distance == "jaccard":
         rows = FeatureRows.plain(features) if centred is None else centred
         count.limit = 1.0
-        JaccardDistances(reciprocal_encoding(rows, k1, k2)).visit_overlapping(count)
+        jaccard_distances(reciprocal_encoding(rows, k1, k2)).visit_pairs(count)
         return count.result(all_pairs=True)
     if camera_centering:
         for camera in np.unique(camera_ids):

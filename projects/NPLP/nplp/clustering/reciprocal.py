@@ -13,12 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from nplp.clustering.compiling import compiled
-from nplp.clustering.features import FeatureRows, squared_distance
-from nplp.clustering.neighbours import nearest_neighbours
-from nplp.clustering.parallel import Progress, row_blocks, run_blocks
+from nplp.clustering.sweep import (
+    FeatureRows,
+    Progress,
+    compiled,
+    nearest_neighbours,
+    row_blocks,
+    run_blocks,
+    squared_distance,
+)
 
 __all__ = ["SparseRows", "reciprocal_encoding"]
 
@@ -45,11 +49,7 @@ class SparseRows:
 
 
 def reciprocal_encoding(
-    features: FeatureRows,
-    k1: int,
-    k2: int,
-    progress: Progress | None = None,
-    device: torch.device | None = None,
+    features: FeatureRows, k1: int, k2: int, progress: Progress | None = None
 ) -> SparseRows:
     """Return each sample's weights over its expanded k-reciprocal neighbours, averaged over k2 neighbours.
 
@@ -64,13 +64,12 @@ def reciprocal_encoding(
         k1: neighbours that the sets are taken from; more than N count as N.
         k2: neighbours averaged over; more than k1 count as k1.
         progress: shows a bar.
-        device: where to multiply; see `TileSource`.
 
     Returns:
         About 50 to 100 entries a row at k1 = 20. A row is empty only if k2 is 1 and the sample has k1 or more
         exact duplicates of lower index.
     """
-    ranks = nearest_neighbours(features, k1, progress, device=device)
+    ranks = nearest_neighbours(features, k1, progress)
     half = min(int(np.around(k1 / 2)) + 1, ranks.shape[1])
     sets = (*_mutual(ranks), *_mutual(ranks[:, :half]))
     widest = min(ranks.shape[1] * (half + 1), len(features))

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nplp.clustering.distances import Distances
 from nplp.clustering.results import OUTLIER
+from nplp.clustering.sweep import Distances
 
 __all__ = ["rejoin_outliers"]
 

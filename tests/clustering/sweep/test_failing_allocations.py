@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from clustering_cases import Case, make_case, tiny_blocks
+from clustering_cases import Case, labels_on, make_case, tiny_blocks
 from clustering_faults import Faults, failing
 
-from nplp.clustering import PseudoLabels, smallest
-from nplp.clustering.distances import HeldPairs
-from nplp.clustering.estimate import _Stage
-from nplp.clustering.parallel import Progress
+from nplp.clustering import PseudoLabels
 from nplp.clustering.settings import Settings
-from nplp.clustering.smallest import Bracket, MeanOfSmallest
+from nplp.clustering.sweep import smallest
+from nplp.clustering.sweep.pairs import HeldPairs
+from nplp.clustering.sweep.smallest import Bracket, MeanOfSmallest
+
+Stage = Callable[[Case], PseudoLabels]
 
 DEVICE = torch.device("cpu")
 """The kernels for devices, on the one device that every machine has."""
 
 
-def stage(distance: str, device: torch.device | None) -> _Stage:
+def stage(distance: str, device: torch.device | None) -> Stage:
     settings = Settings(
         alpha=0.02, beta=0.5, min_samples=3, noisy_fraction=0.4, correct=True, distance=distance,
         assessment_distance=None, k1=8, k2=4, camera_centering=True, dissolved="drop",
         reclustered_outliers="rejoin", epsilon=None, giant_share=0.5, equal_scores="order",
     )  # fmt: skip
-    return _Stage(settings, Progress(), device)
+    return lambda case: labels_on(device, case, settings)
 
 
-def run(stage: _Stage, case: Case, faults: Faults) -> PseudoLabels:
+def run(stage: Stage, case: Case, faults: Faults) -> PseudoLabels:
     with tiny_blocks(), pytest.MonkeyPatch.context() as patch:
         # No tile of a single pair, which cannot be read in pieces.
         for name in ("_DEVICE_TILE", "_TILE_ROWS", "_MIN_ROWS"):
-            patch.setattr(f"nplp.clustering.tiles.{name}", 16)
-        patch.setattr("nplp.clustering.euclidean_tiles._SETTLED_PAIRS", 40)
+            patch.setattr(f"nplp.clustering.sweep.tiles.{name}", 16)
+        patch.setattr("nplp.clustering.sweep.euclidean_tiles._SETTLED_PAIRS", 40)
         with failing(faults):
-            return stage.run(case.features, case.camera_ids)
+            return stage(case)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -47,7 +49,7 @@ def compiled() -> None:
     for distance in ("euclidean", "jaccard"):
         for device in (None, DEVICE):
             with tiny_blocks():
-                stage(distance, device).run(case.features, case.camera_ids)
+                stage(distance, device)(case)
 
 
 def assert_same(found: PseudoLabels, expected: PseudoLabels) -> None:

@@ -1,4 +1,4 @@
-"""Features as the distances see them: read in place, camera-centred if asked, never copied whole.
+"""Features that distances are made from: read in place, camera-centred on request, never copied whole.
 
 Shapes: N samples, D dimensions, G groups (cameras) with a common offset, P pairs.
 """
@@ -8,18 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from nplp.clustering.compiling import compiled
-from nplp.clustering.parallel import row_blocks, run_blocks
+from nplp.clustering.sweep.compiling import compiled
+from nplp.clustering.sweep.parallel import row_blocks, run_blocks
 
 __all__ = [
     "MIN_CAMERA_IMAGES",
     "FeatureRows",
-    "add_half",
     "camera_offsets",
     "centred_rows",
     "half_rows",
-    "split_rows",
     "squared_distance",
 ]
 
@@ -34,8 +33,7 @@ _ROW_BLOCK = 1024
 def squared_distance(values, offsets, groups, i, j):  # type: ignore[no-untyped-def]
     """Return the squared Euclidean distance of two rows from their differences, in float64.
 
-    This is the reference that near ties are settled by. It is the only code that sums such differences, so
-    that a pair has one value wherever it is asked for.
+    It settles near ties. No other code sums such differences, so that a pair has one value everywhere.
     """
     x, y = values[i], values[j]
     total = 0.0
@@ -67,54 +65,15 @@ def centred_rows(values, offsets, groups, origin, scale, members, out):  # type:
 
 
 @compiled(error_model="numpy")
-def _round_to_half(bits, out):  # type: ignore[no-untyped-def]
-    """Write the bits [D] uint16 of bfloat16 numbers, rounded to the nearest even from those of float32."""
-    for d in range(len(bits)):
-        bit = bits[d]
-        out[d] = (bit + np.uint32(0x7FFF) + ((bit >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-
-
-@compiled(error_model="numpy")
 def half_rows(values, offsets, groups, origin, scale, members, out):  # type: ignore[no-untyped-def]
-    """Write what `centred_rows` does to out [M, D] uint16, as the bits of bfloat16."""
+    """Write what `centred_rows` does to out [M, D] uint16: the bits of bfloat16, rounded to nearest even."""
     single = np.empty((1, values.shape[1]), dtype=np.float32)
     bits = single.view(np.uint32)
     for row in range(len(members)):
         centred_rows(values, offsets, groups, origin, scale, members[row : row + 1], single)
-        _round_to_half(bits[0], out[row])
-
-
-@compiled(error_model="numpy")
-def split_rows(values, offsets, groups, origin, scale, members, parts, side):  # type: ignore[no-untyped-def]
-    """Write what `centred_rows` does as h + l to parts [M, 2, D], uint16 bits of bfloat16: h at `side`."""
-    single = np.empty((1, values.shape[1]), dtype=np.float32)
-    leading = np.empty_like(single)
-    bits, leading_bits = single.view(np.uint32), leading.view(np.uint32)
-    for row in range(len(members)):
-        centred_rows(values, offsets, groups, origin, scale, members[row : row + 1], single)
-        _round_to_half(bits[0], parts[row, side])
-        _widen(parts[row, side], leading_bits[0])
         for d in range(values.shape[1]):
-            single[0, d] -= leading[0, d]
-        _round_to_half(bits[0], parts[row, 1 - side])
-
-
-@compiled(error_model="numpy")
-def _widen(half, bits):  # type: ignore[no-untyped-def]
-    """Write the bits [D] uint32 of the float32 numbers that bfloat16 numbers are."""
-    for d in range(len(half)):
-        bits[d] = np.uint32(half[d]) << np.uint32(16)
-
-
-@compiled(error_model="numpy")
-def add_half(values, half):  # type: ignore[no-untyped-def]
-    """Add numbers [R, C], given as the uint16 bits of bfloat16, to values [R, C] float32 in place."""
-    single = np.empty((1, values.shape[1]), dtype=np.float32)
-    bits = single.view(np.uint32)
-    for row in range(len(values)):
-        _widen(half[row], bits[0])
-        for column in range(values.shape[1]):
-            values[row, column] += single[0, column]
+            bit = bits[0, d]
+            out[row, d] = (bit + np.uint32(0x7FFF) + ((bit >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
 
 
 @compiled(error_model="numpy")
@@ -167,24 +126,31 @@ class FeatureRows:
     """Features [N, D] with an offset for each group of rows.
 
     Attributes:
-        values: [N, D] float32 or float64 in C order, as given; it may be a memory-mapped file.
+        values: [N, D] float32 or float64 in C order, which may be a memory-mapped file.
         offsets: [G, D] float64 subtracted from the rows of each group; one row of zeros for none.
         groups: [N] int64, the group of each row.
+        on_device: the same values as a tensor [N, D] on the device that is to multiply; None for the
+            processor. Single pairs are settled on the processor wherever the products are made, because a
+            distance must have one value on all devices, to the last bit.
     """
 
     values: np.ndarray
     offsets: np.ndarray
     groups: np.ndarray
+    on_device: torch.Tensor | None = None
 
     @classmethod
-    def plain(cls, values: np.ndarray) -> FeatureRows:
+    def plain(cls, values: np.ndarray, on_device: torch.Tensor | None = None) -> FeatureRows:
         """Return features as they are."""
-        return cls(values, np.zeros((1, values.shape[1])), np.zeros(len(values), dtype=np.int64))
+        groups = np.zeros(len(values), dtype=np.int64)
+        return cls(values, np.zeros((1, values.shape[1])), groups, on_device)
 
     @classmethod
-    def centred_by_camera(cls, values: np.ndarray, camera_ids: np.ndarray) -> FeatureRows:
+    def centred_by_camera(
+        cls, values: np.ndarray, camera_ids: np.ndarray, on_device: torch.Tensor | None = None
+    ) -> FeatureRows:
         """Return features with each camera's mean subtracted; see `camera_offsets`."""
-        return cls(values, *camera_offsets(values, camera_ids))
+        return cls(values, *camera_offsets(values, camera_ids), on_device)
 
     def __len__(self) -> int:
         return len(self.values)

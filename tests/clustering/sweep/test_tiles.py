@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Lock
 
 import numpy as np
 import pytest
 import torch
-from clustering_cases import KINDS, make_case, threads, tiny_blocks
+from clustering_cases import KINDS, make_case, rows_on, threads, tiny_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.clustering import tiles
-from nplp.clustering.features import FeatureRows
-from nplp.clustering.parallel import Progress
-from nplp.clustering.tiles import (
-    HALF,
-    SINGLE,
-    SPLIT,
-    Precision,
+from nplp.clustering.sweep import tiles
+from nplp.clustering.sweep.features import FeatureRows
+from nplp.clustering.sweep.parallel import Progress
+from nplp.clustering.sweep.tiles import (
     Product,
     Tile,
     TileSource,
@@ -30,8 +27,8 @@ from nplp.clustering.tiles import (
 
 SHAPES = [(1, 1), (1, 5), (5, 5), (7, 11), (3, 64), (64, 64), (1024, 1024)]
 DEVICES = [None, torch.device("cpu")]
-PLACES = [(precision, None) for precision in Precision] + [(SINGLE, DEVICES[1]), (HALF, DEVICES[1])]
-"""Precisions of the products, and the devices that have them."""
+PLACES = [(False, None), (True, None), (False, DEVICES[1])]
+"""Whether products are made in bfloat16, and the device that makes them."""
 
 
 @contextmanager
@@ -72,11 +69,9 @@ def all_products(source: TileSource, rows: np.ndarray, columns: np.ndarray) -> n
     return result
 
 
-def error_and_bound(
-    features: FeatureRows, precision: Precision = SINGLE, device: torch.device | None = None
-) -> tuple[np.ndarray, ...]:
+def error_and_bound(features: FeatureRows, half: bool = False) -> tuple[np.ndarray, ...]:
     """Return the errors |n_i + n_j - 2 p - d^2| [N, N] of the products and what bounds them."""
-    source = TileSource(features, precision, device)
+    source = TileSource(features, half)
     everything = np.arange(len(features))
     product = all_products(source, everything, everything)
     first, second = np.indices(product.shape).reshape(2, -1)
@@ -88,20 +83,21 @@ def error_and_bound(
 @given(rows_of_features(), st.sampled_from(SHAPES), st.sampled_from(PLACES))
 @settings(max_examples=300, deadline=None)
 def test_products_are_within_their_bound(
-    features: FeatureRows, shape: tuple[int, int], place: tuple[Precision, torch.device | None]
+    features: FeatureRows, shape: tuple[int, int], place: tuple[bool, torch.device | None]
 ) -> None:
+    half, device = place
+    if device is not None:
+        features = replace(features, on_device=torch.from_numpy(features.values).to(device))
     with shaped(*shape):
-        error, bound = error_and_bound(features, *place)
+        error, bound = error_and_bound(features, half)
     assert (error <= bound).all()
 
 
-@pytest.mark.parametrize(
-    ("precision", "least", "most"), [(SINGLE, 1e-8, 4e-5), (SPLIT, 1e-7, 1.2e-4), (HALF, 1e-4, 0.0125)]
-)
-def test_bound_is_of_the_order_of_the_error(precision: Precision, least: float, most: float) -> None:
+@pytest.mark.parametrize(("half", "least", "most"), [(False, 1e-8, 4e-5), (True, 1e-4, 0.0125)])
+def test_bound_is_of_the_order_of_the_error(half: bool, least: float, most: float) -> None:
     features = np.random.default_rng(0).normal(size=(200, 500)) + 30
-    source = TileSource(FeatureRows.plain(features), precision)
-    error, _ = error_and_bound(source.features, precision)
+    source = TileSource(FeatureRows.plain(features), half)
+    error, _ = error_and_bound(source.features, half)
     assert least < error.max()
     assert source.slope < most
     assert source.floor < 1e-9
@@ -167,7 +163,7 @@ def test_symmetric_sweep_meets_each_pair_once(
     shape: tuple[int, int], number: int, device: torch.device | None
 ) -> None:
     rng = np.random.default_rng(1)
-    source = TileSource(FeatureRows.plain(rng.normal(size=(70, 6))), device=device)
+    source = TileSource(rows_on(device, rng.normal(size=(70, 6))))
     for members in (np.arange(70), rng.permutation(70)[:33], np.array([4]), np.array([], dtype=np.int64)):
         counted = Counted(source, members, members, symmetric=True)
         with shaped(*shape), threads(number):
@@ -183,7 +179,7 @@ def test_rectangular_sweep_meets_each_pair_once(
     shape: tuple[int, int], number: int, device: torch.device | None
 ) -> None:
     rng = np.random.default_rng(2)
-    source = TileSource(FeatureRows.plain(rng.normal(size=(60, 6))), device=device)
+    source = TileSource(rows_on(device, rng.normal(size=(60, 6))))
     chosen = rng.permutation(60)
     for rows, columns in ((chosen[:23], chosen[23:]), (chosen[:1], chosen), (chosen[:40], chosen[5:6])):
         counted = Counted(source, rows, columns, symmetric=False)
@@ -227,15 +223,15 @@ def test_half_precision_pays_on_processors_with_tiles_and_for_long_rows(
         monkeypatch.delattr(torch.cpu, name, raising=False)
     else:
         monkeypatch.setattr(torch.cpu, name, lambda: supported, raising=False)
-    rows = FeatureRows.plain(np.zeros((2, dimension)))
-    assert half_precision_pays(rows, device) == (supported is True and dimension == 64 and device is None)
+    rows = rows_on(device, np.zeros((2, dimension)))
+    assert half_precision_pays(rows) == (supported is True and dimension == 64 and device is None)
 
 
 def test_bits_are_rounded_as_torch_rounds() -> None:
     rows = np.random.default_rng(0).normal(size=(60, 9)) * 10.0 ** np.arange(-6, 3)
     rows[:2] = [[0.0] * 9, [1 + 2.0**-8] * 9]
     features, members = FeatureRows.plain(rows), np.arange(60)
-    source = TileSource(features, HALF)
+    source = TileSource(features, half=True)
     expected = source.load(members, torch.empty(60, 9)).bfloat16()
     assert torch.equal(source.load(members, torch.empty(60, 9, dtype=torch.bfloat16)), expected)
 
@@ -246,8 +242,8 @@ def test_precision_that_the_caller_allows_is_given_back() -> None:
     for allowed in ("medium", "high", "highest"):
         torch.set_float32_matmul_precision(allowed)
         try:
-            for precision in Precision:
-                all_products(TileSource(rows, precision), np.arange(9), np.arange(9))
+            for half in (False, True):
+                all_products(TileSource(rows, half), np.arange(9), np.arange(9))
                 assert torch.get_float32_matmul_precision() == allowed
         finally:
             torch.set_float32_matmul_precision(before)

@@ -12,24 +12,18 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from copy import copy
-from enum import Enum
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from nplp.clustering.features import FeatureRows, add_half, centred_rows, half_rows, split_rows
-from nplp.clustering.parallel import Progress, row_blocks, run_blocks
-from nplp.clustering.products import multiply
+from nplp.clustering.sweep.features import FeatureRows, centred_rows, half_rows
+from nplp.clustering.sweep.parallel import Progress, row_blocks, run_blocks
+from nplp.clustering.sweep.products import multiply
 from nplp.memory import is_out_of_memory
 
 __all__ = [
-    "HALF",
-    "SINGLE",
-    "SPLIT",
-    "Precision",
     "Product",
     "Tile",
     "TileSource",
@@ -53,16 +47,6 @@ _HALF_ROUNDOFF = 2.0**-8
 _SMALLEST = 1e-35
 """Scaled squared distances below this may have been lost to underflow."""
 
-
-class Precision(Enum):
-    """How rows are multiplied."""
-
-    SINGLE = "float32"
-    HALF = "bfloat16"
-    SPLIT = "two parts in bfloat16, the second for the digits that the first leaves out"
-
-
-SINGLE, HALF, SPLIT = Precision.SINGLE, Precision.HALF, Precision.SPLIT
 
 Product = np.ndarray | torch.Tensor
 """[R, C] float32: an array for compiled kernels, or a tensor on a device that has kernels of its own."""
@@ -98,52 +82,51 @@ class TileVisitor(Protocol):
         """
 
 
-def half_precision_pays(features: FeatureRows, device: torch.device | None) -> bool:
-    """Tell whether products in bfloat16 save more time than the pairs usually cost that they leave open.
+def half_precision_pays(features: FeatureRows) -> bool:
+    """Return whether products in bfloat16 save more time than settling what they leave open costs.
 
     That is so where the processor multiplies them several times faster than float32 (AMX), unless rows are
     short. On a device float32 is fast enough.
     """
     supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    # oneDNN multiplies on the tiles; without it torch adds bfloat16 up in ways that no bound is known of.
+    # Without oneDNN, torch adds bfloat16 up with an error of which no bound is known.
     used = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
-    fast = device is None and supported is not None and bool(supported()) and used
+    fast = features.on_device is None and supported is not None and bool(supported()) and used
     return fast and features.dimension >= _MIN_HALF_DIMENSION
 
 
 class TileSource:
-    """The rows of features as products see them, and how far those are from the truth.
+    """The rows of features, centred and scaled for products, with a bound on the error of the products.
 
     For the scaled norms n and the product p of two rows, |n_i + n_j - 2 p - d^2| <= slope (n_i + n_j) + floor
     where d is their scaled distance.
 
     Attributes:
+        features: N samples.
+        half: whether products are made in bfloat16.
         norms: [N] float64, squared norms of the scaled rows, at most 1.
         scale: the scaled distance of two samples over their distance, a power of two.
-        slope: the part of the error in units of n_i + n_j.
-        floor: the rest of it.
+        slope: the part of the error that grows with n_i + n_j: about D 2^-24, and 1.2% more in bfloat16.
+        floor: the rest of the error.
     """
 
-    def __init__(
-        self, features: FeatureRows, precision: Precision = SINGLE, device: torch.device | None = None
-    ) -> None:
+    def __init__(self, features: FeatureRows, half: bool = False) -> None:
         """Prepare the rows of features.
 
         Args:
-            features: N samples.
-            precision: of the products. `slope` is about D 2^-24 for `SINGLE`, 2^-13.7 more for `SPLIT` and
-                1.2% more for `HALF`.
-            device: where to multiply, in tensors; None for the processor and arrays. A device gets a copy
-                of all rows in the precision of the products, which must not be `SPLIT`.
+            features: N samples. Where they are on a device, it multiplies, with a copy of the centred rows.
+            half: multiply in bfloat16; on the processor only.
         """
         self.features = features
-        self.device = device
+        self.half = half
         self._origin = features.mean()
         norms = features.squared_norms(self._origin)
         largest = float(norms.max())
         self.scale = float(2.0 ** -np.ceil(np.log2(np.sqrt(largest)))) if largest > 0 else 1.0
         self.norms = norms * self.scale**2
-        self._multiply_in(precision)
+        self.slope = (features.dimension + 16) * _SINGLE_ROUNDOFF
+        if half:
+            self.slope += 2 * _HALF_ROUNDOFF + _HALF_ROUNDOFF**2 + 1.01 * _HALF_ROUNDOFF
         # Offsets and origin are rounded relative to themselves, not to what is left of a row.
         shift = float(np.abs(features.offsets).max()) + float(np.abs(self._origin).max())
         shift *= 2.0**-50 * features.dimension**0.5 * self.scale
@@ -152,42 +135,24 @@ class TileSource:
     def __len__(self) -> int:
         return len(self.features)
 
-    def multiplying(self, precision: Precision) -> TileSource:
-        """Return a source of the same rows with products of another precision."""
-        source = copy(self)
-        source._multiply_in(precision)
-        return source
-
-    def _multiply_in(self, precision: Precision) -> None:
-        """Set the precision of the products and the part of their error that grows with the norms."""
-        self.precision = precision
-        self.slope = (self.features.dimension + 16) * _SINGLE_ROUNDOFF
-        if precision is HALF:
-            self.slope += 2 * _HALF_ROUNDOFF + _HALF_ROUNDOFF**2 + 1.01 * _HALF_ROUNDOFF
-        elif precision is SPLIT:
-            # What is left out of second order, and the rounding of three parts of first order.
-            self.slope += (2.01 + 3.04) * _HALF_ROUNDOFF**2
-
     def worker(self) -> TileWorker:
         """Return what makes products in one thread."""
-        if self.device is not None:
-            return _DeviceWorker(self.device_rows)
-        return _SplitWorker(self) if self.precision is SPLIT else _ArrayWorker(self)
+        return _ArrayWorker(self) if self.features.on_device is None else _DeviceWorker(self.device_rows)
 
     @cached_property
     def device_rows(self) -> torch.Tensor:
-        """The centred, scaled rows [N, D] on the device."""
-        kind = torch.bfloat16 if self.precision is HALF else torch.float32
-        rows = torch.empty(len(self), self.features.dimension, dtype=kind, device=self.device)
-        loaded = _buffer(_TILE_ROWS, self.features.dimension, kind=kind)
-        for start, stop in row_blocks(len(self), _TILE_ROWS):
-            rows[start:stop] = self.load(np.arange(start, stop), loaded).to(self.device)
+        """The centred, scaled rows [N, D] float32 on the device of the features."""
+        values = self.features.on_device
+        assert values is not None
+        offsets, groups, origin = (
+            torch.from_numpy(part).to(values.device)
+            for part in (self.features.offsets, self.features.groups, self._origin)
+        )
+        rows = torch.empty(values.shape, dtype=torch.float32, device=values.device)
+        for start, stop in row_blocks(len(self), _DEVICE_TILE):
+            shifted = values[start:stop].double() - offsets[groups[start:stop]] - origin
+            rows[start:stop] = shifted * self.scale
         return rows
-
-    def load_parts(self, members: np.ndarray, parts: torch.Tensor, side: int) -> None:
-        """Write rows h + l of samples [M] as bfloat16 to parts [M, 2, D], h at `side`."""
-        bits = parts.view(torch.uint16).numpy()
-        split_rows(*self.features.arrays, self._origin, self.scale, members, bits, side)
 
     def load(self, members: np.ndarray, out: torch.Tensor) -> torch.Tensor:
         """Write the centred, scaled rows of samples [M] to the first rows of a buffer, in its precision."""
@@ -215,7 +180,7 @@ class _ArrayWorker:
     def __init__(self, source: TileSource) -> None:
         longest, dimension = max(_TILE_ROWS, _TILE_COLUMNS), source.features.dimension
         self._source = source
-        self._half = source.precision is HALF
+        self._half = source.half
         kind = torch.bfloat16 if self._half else torch.float32
         self._rows, self._columns = (_buffer(longest, dimension, kind=kind) for _ in range(2))
         self._product = _buffer(_most_cells())
@@ -233,37 +198,6 @@ class _ArrayWorker:
         return (product.copy_(rough) if self._half else product).numpy()
 
 
-class _SplitWorker:
-    """Products of rows h + l, h and l in bfloat16, as h h' + (h l' + l h').
-
-    torch gives products of bfloat16 on the processor in bfloat16 only. The leading one is therefore made
-    twice: rounded, and then what the rounding took from it.
-    """
-
-    def __init__(self, source: TileSource) -> None:
-        longest, dimension = max(_TILE_ROWS, _TILE_COLUMNS), source.features.dimension
-        self._source = source
-        self._parts = [_buffer(longest, 2, dimension, kind=torch.bfloat16) for _ in range(2)]
-        self._product = _buffer(_most_cells())
-        self._half = _buffer(_most_cells(), kind=torch.bfloat16)
-
-    def set_rows(self, members: np.ndarray) -> None:
-        self._source.load_parts(members, self._parts[0], 0)
-
-    def product(self, rows: slice, members: np.ndarray) -> np.ndarray:
-        height, width = rows.stop - rows.start, len(members)
-        self._source.load_parts(members, self._parts[1], 1)
-        left, right = self._parts[0][rows], self._parts[1][:width]
-        product, half = (part[: height * width].view(height, width) for part in (self._product, self._half))
-        torch.mm(left[:, 0], right[:, 1].T, out=half)
-        product.copy_(half)
-        torch.addmm(half, left[:, 0], right[:, 1].T, beta=-1, out=half)
-        add_half(product.numpy(), half.view(torch.uint16).numpy())
-        torch.mm(left.flatten(1), right.flatten(1).T, out=half)
-        add_half(product.numpy(), half.view(torch.uint16).numpy())
-        return product.numpy()
-
-
 class _DeviceWorker:
     """Products on a device that holds all rows."""
 
@@ -279,9 +213,9 @@ class _DeviceWorker:
         chosen, columns = (
             self._all[torch.from_numpy(part).to(device)] for part in (self._members[rows], members)
         )
-        product = torch.empty(len(chosen), len(columns), dtype=columns.dtype, device=device)
+        product = torch.empty(len(chosen), len(columns), dtype=torch.float32, device=device)
         multiply(chosen, columns, product)
-        return product.float()
+        return product
 
 
 def _buffer(*size: int, kind: torch.dtype = torch.float32) -> torch.Tensor:
@@ -309,12 +243,13 @@ def sweep(
         name: what the bar is called.
     """
     partners = rows if columns is None else columns
-    stripes = row_blocks(len(rows), _stripe_rows(len(rows)) if source.device is None else _DEVICE_TILE)
-    width = _TILE_COLUMNS if source.device is None else _DEVICE_TILE
+    on_device = source.features.on_device is not None
+    stripes = row_blocks(len(rows), _DEVICE_TILE if on_device else _stripe_rows(len(rows)))
+    width = _DEVICE_TILE if on_device else _TILE_COLUMNS
     symmetric = columns is None
     total = sum(tile.cells for stripe in stripes for tile in _tiles(stripe, len(partners), width, symmetric))
-    if source.device is not None:
-        # The rows go to the device once, before several threads ask for them.
+    if on_device:
+        # The rows are centred once, before several threads ask for them.
         source.worker()
     pieces = _Pieces(name)
     with progress.step(name, total) as advance:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from clustering_cases import threads
 
-from nplp.clustering.parallel import Progress, row_blocks, run_blocks
+from nplp.clustering.sweep.parallel import Progress, row_blocks, run_blocks
 
 LONG = 1000
 

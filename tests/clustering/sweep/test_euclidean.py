@@ -9,20 +9,22 @@ import clustering_oracle as oracle
 import numpy as np
 import pytest
 import torch
-from clustering_cases import Case, cases, make_case, threads, tiny_blocks
+from clustering_cases import Case, cases, make_case, rows_on, threads, tiny_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.clustering import euclidean, smallest
-from nplp.clustering.distances import camera_groups
-from nplp.clustering.euclidean import EuclideanDistances
-from nplp.clustering.features import FeatureRows
+from nplp.clustering.sweep import euclidean, smallest
+from nplp.clustering.sweep.euclidean import EuclideanDistances
+from nplp.clustering.sweep.features import FeatureRows
+from nplp.clustering.sweep.pairs import camera_groups
 
 DEVICES = [None, torch.device("cpu")]
 
 
-def distances_of(features: np.ndarray, **options: object) -> EuclideanDistances:
-    return EuclideanDistances(FeatureRows.plain(features), **options)
+def distances_of(
+    features: np.ndarray, keep_sums: bool = False, device: torch.device | None = None
+) -> EuclideanDistances:
+    return EuclideanDistances(rows_on(device, features), keep_sums=keep_sums)
 
 
 def edge_list(distances: EuclideanDistances, epsilon: float) -> list[tuple[int, int]]:
@@ -44,16 +46,16 @@ def expected_sums(matrix: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, n
     return (matrix * same).sum(axis=1), (matrix * np.outer(clustered, clustered)).sum(axis=1)
 
 
-@given(cases(), st.floats(0, 1), st.booleans(), st.booleans(), st.booleans(), st.sampled_from(DEVICES))
+@given(cases(), st.floats(0, 1), st.booleans(), st.booleans(), st.sampled_from(DEVICES))
 @settings(max_examples=150, deadline=None)
 def test_edges_at_the_radius_itself_are_within_it(
-    case: Case, quantile: float, averaged: bool, half: bool, tiny: bool, device: torch.device | None
+    case: Case, quantile: float, averaged: bool, tiny: bool, device: torch.device | None
 ) -> None:
     matrix = stage_matrix(case.features)
     upper = np.triu(np.ones(matrix.shape, dtype=bool), 1)
     i, j = np.argwhere(upper)[int(quantile * (upper.sum() - 1))]
     with tiny_blocks(tiny), threads(2):
-        distances = distances_of(case.features, device=device, half=half)
+        distances = distances_of(case.features, device=device)
         if averaged:
             distances.mean_of_smallest(None, max(1, int(quantile * upper.sum())))
         for radius in (matrix[i, j], np.nextafter(matrix[i, j], -1)):
@@ -68,17 +70,17 @@ def test_edges_are_the_oracles() -> None:
         assert sorted(edge_list(distances_of(features), epsilon)) == list(map(tuple, np.argwhere(near)))
 
 
-@given(cases(), st.floats(0.001, 1), st.booleans(), st.booleans(), st.booleans(), st.booleans())
+@given(cases(), st.floats(0.001, 1), st.booleans(), st.booleans(), st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_mean_of_smallest_is_the_sorted_mean(
-    case: Case, share: float, across: bool, keep_sums: bool, half: bool, tiny: bool
+    case: Case, share: float, across: bool, keep_sums: bool, tiny: bool
 ) -> None:
     first, second = oracle.compared_pairs(len(case.features), case.camera_ids if across else None)
     alone = (case.camera_ids == case.camera_ids[0]).all()
     values = np.sort(stage_matrix(case.features)[first, second])
     count = max(1, int(share * len(values)))
     with tiny_blocks(tiny), threads(2):
-        distances = distances_of(case.features, keep_sums=keep_sums, half=half)
+        distances = distances_of(case.features, keep_sums=keep_sums)
         mean = distances.mean_of_smallest(case.camera_ids if across and not alone else None, count)
     # Beyond 20 pairs, tiny blocks take what is surely below the last of them from products.
     rel = 1e-6 if tiny and count > 20 else 1e-12
@@ -89,9 +91,9 @@ def test_mean_of_smallest_is_the_sorted_mean(
 
 @pytest.mark.parametrize("wrong", [0.0, 0.3, 3.0])
 @pytest.mark.parametrize("capacity", [20, 10**6])
-@pytest.mark.parametrize(("half", "device"), [(False, None), (True, None), (False, DEVICES[1])])
+@pytest.mark.parametrize("device", DEVICES)
 def test_wrong_guess_costs_sweeps_only(
-    monkeypatch: pytest.MonkeyPatch, wrong: float, capacity: int, half: bool, device: torch.device | None
+    monkeypatch: pytest.MonkeyPatch, wrong: float, capacity: int, device: torch.device | None
 ) -> None:
     case = make_case(1, count=120, dimension=5, cameras=3, kind="uniform")
     first, second = oracle.compared_pairs(120, case.camera_ids)
@@ -101,7 +103,7 @@ def test_wrong_guess_costs_sweeps_only(
     monkeypatch.setattr(smallest, "_VALUES_PER_SAMPLE", 0)
     squared_distances = FeatureRows.squared_distances
     for count in (1, 300, len(values)):
-        distances = distances_of(case.features, device=device, half=half)
+        distances = distances_of(case.features, device=device)
         with monkeypatch.context() as patch:
             patch.setattr(
                 FeatureRows, "squared_distances", lambda *pairs: wrong**2 * squared_distances(*pairs)
@@ -130,46 +132,25 @@ def test_cameras_of_which_no_pair_is_sampled_are_averaged(monkeypatch: pytest.Mo
     assert sorted(edge_list(distances, mean)) == sorted(edge_list(distances_of(features), mean))
 
 
-@pytest.mark.parametrize(
-    ("half", "expected"), [(False, [("SINGLE", 90)]), (True, [("HALF", 90), ("SPLIT", 90)])]
-)
-def test_no_sweep_is_made_twice(
-    monkeypatch: pytest.MonkeyPatch, half: bool, expected: list[tuple[str, int]]
-) -> None:
+def test_no_sweep_is_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     sweeps = []
     sweep = euclidean.sweep
     monkeypatch.setattr(
         euclidean,
         "sweep",
-        lambda source, *rest: (sweeps.append((source.precision.name, len(rest[0]))), sweep(source, *rest)),
+        lambda source, *rest: (sweeps.append(len(rest[0])), sweep(source, *rest)),
     )
     monkeypatch.setattr(euclidean, "_SAMPLED_PAIRS", 400)
-    monkeypatch.setattr(euclidean, "_MOST_OPEN", 1.0)
-    monkeypatch.setattr(euclidean, "_MANY_TERMS", 90)
     features = make_case(2, count=90, dimension=5, cameras=1, kind="blobs").features
-    distances = distances_of(features, keep_sums=True, half=half)
+    distances = distances_of(features, keep_sums=True)
     epsilon = distances.mean_of_smallest(None, 200)
     edge_list(distances, epsilon)
     edge_list(distances, epsilon / 2)
     distances.cluster_sums(np.arange(90) % 5)
-    assert sweeps == expected
+    assert sweeps == [90]
     # Sums over the 80 clustered samples are those over all, where known, less those to the 10 others.
     distances.cluster_sums(np.where(np.arange(90) < 10, -1, np.arange(90) % 5))
-    assert sweeps[-1][1] == 80
-
-
-@pytest.mark.parametrize(("spread", "rough"), [(0.01, False), (1.0, True)])
-def test_pairs_that_bfloat16_would_leave_open_are_found_by_float32(
-    monkeypatch: pytest.MonkeyPatch, spread: float, rough: bool
-) -> None:
-    # Two groups far apart: with tight ones, no distance within a group shows in products of 1% error.
-    monkeypatch.setattr(euclidean, "_SAMPLED_PAIRS", 2000)
-    rng = np.random.default_rng(0)
-    features = spread * rng.normal(size=(300, 70)) + 20 * np.repeat([[0.0], [1.0]], 150, axis=0) * (1 - rough)
-    distances = distances_of(features, half=True)
-    assert distances._guess(np.arange(300), 40).rough == rough
-    values = np.sort(stage_matrix(features)[np.triu_indices(300, 1)])
-    assert distances.mean_of_smallest(None, 40) == pytest.approx(values[:40].mean(), rel=1e-12)
+    assert sweeps[-1] == 80
 
 
 def test_one_far_sample_costs_no_digit_among_the_near_ones() -> None:
@@ -186,14 +167,13 @@ def test_one_far_sample_costs_no_digit_among_the_near_ones() -> None:
 
 @pytest.mark.parametrize("dimension", [64, 300])
 @pytest.mark.parametrize("kind", ["unit_norm", "grid", "far_groups", "near_duplicates", "mixed_norms"])
-def test_sums_of_products_in_two_parts_are_as_good_as_others(kind: str, dimension: int) -> None:
+def test_sums_of_products_are_near_those_of_differences(kind: str, dimension: int) -> None:
     case = make_case(5, count=2600, dimension=dimension, cameras=1, kind=kind, offset=1.0)
     labels = np.random.default_rng(1).integers(-1, 400, size=2600)
     expected = expected_sums(oracle.euclidean_matrix(case.features), labels)
-    for half in (False, True):
-        own, total = distances_of(case.features, half=half).cluster_sums(labels)
-        np.testing.assert_allclose(own, expected[0], rtol=1e-6)
-        np.testing.assert_allclose(total, expected[1], rtol=3e-6)
+    own, total = distances_of(case.features).cluster_sums(labels)
+    np.testing.assert_allclose(own, expected[0], rtol=1e-6)
+    np.testing.assert_allclose(total, expected[1], rtol=3e-6)
 
 
 @given(
@@ -208,7 +188,7 @@ def test_cluster_sums_leave_outliers_out(
     labels = np.where(rng.random(size=count) < outliers, -1, rng.integers(0, 3, size=count))
     matrix = oracle.euclidean_matrix(case.features)
     with tiny_blocks(tiny), threads(2):
-        distances = distances_of(case.features, keep_sums=True, half=False)
+        distances = distances_of(case.features, keep_sums=True)
         if swept:
             distances.mean_of_smallest(None, 1 + count // 3)
         own, total = distances.cluster_sums(labels)

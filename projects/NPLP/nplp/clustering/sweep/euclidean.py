@@ -1,4 +1,4 @@
-"""Euclidean distances: sweeps over products find the pairs and the sums, differences settle them.
+"""Euclidean distances: products find the pairs and the sums, differences settle what products leave open.
 
 Shapes: N samples, P pairs.
 """
@@ -7,62 +7,35 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from nplp.clustering.compiling import compiled
-from nplp.clustering.distances import EdgeVisitor, HeldPairs, NearPairs, PairSink, camera_groups
-from nplp.clustering.euclidean_tiles import DistanceSums, PairSearch, TileReader
-from nplp.clustering.features import FeatureRows, squared_distance
-from nplp.clustering.parallel import Progress, run_blocks
-from nplp.clustering.results import OUTLIER
-from nplp.clustering.smallest import Bracket, MeanOfSmallest, capacity
-from nplp.clustering.tiles import HALF, SPLIT, TileSource, half_precision_pays, sweep
+from nplp.clustering.sweep.compiling import compiled
+from nplp.clustering.sweep.euclidean_tiles import DistanceSums, PairSearch, TileReader
+from nplp.clustering.sweep.features import FeatureRows, squared_distance
+from nplp.clustering.sweep.pairs import EdgeVisitor, HeldPairs, NearPairs, PairSink, camera_groups
+from nplp.clustering.sweep.parallel import Progress, run_blocks
+from nplp.clustering.sweep.smallest import Bracket, MeanOfSmallest, capacity
+from nplp.clustering.sweep.tiles import TileSource, sweep
 
 __all__ = ["EuclideanDistances"]
 
 _SAMPLED_PAIRS = 1 << 20
 _SAMPLED_FOR_EACH = 4
 _SMALL_CLUSTER = 512
-_MANY_TERMS = 2048
-"""From so many on, the rounding of products in two parts averages out as that of float32 does."""
-_MOST_OPEN = 0.01
-"""Share of the pairs that bfloat16 may leave open before settling them costs what its products save."""
-
-
-class _Guess(NamedTuple):
-    """What a sample of pairs tells about the mean of the smallest distances; a wrong one costs a sweep.
-
-    Attributes:
-        bracket: where the last of them lies.
-        near: what exceeds their mean; -1 where unknown.
-        rough: whether products in bfloat16 tell nearly all other pairs from these.
-    """
-
-    bracket: Bracket
-    near: float
-    rough: bool = False
 
 
 class EuclideanDistances:
     """Euclidean distances among the rows of features [N, D].
 
-    The sweep for eq. 4 keeps what the later steps need of it: the pairs within its guess of epsilon, and
-    with `keep_sums` the sum of all distances of each sample. Where products in bfloat16 are much faster it
-    finds the pairs by these, and the sums get a sweep of their own, over the clustered samples only.
+    The sweep for eq. 4 keeps what the later steps need: the pairs within a guess of epsilon, and with
+    `keep_sums` the sum of all distances of each sample.
 
     Memory: tiles of some 30 MB a thread, and what `MeanOfSmallest` and `NearPairs` keep.
     """
 
     def __init__(
-        self,
-        features: FeatureRows,
-        progress: Progress | None = None,
-        keep_sums: bool = False,
-        device: torch.device | None = None,
-        half: bool | None = None,
+        self, features: FeatureRows, progress: Progress | None = None, keep_sums: bool = False
     ) -> None:
         """Prepare distances; the first that is asked for pays for the norms.
 
@@ -70,12 +43,7 @@ class EuclideanDistances:
             features: N samples.
             progress: shows a bar for each sweep.
             keep_sums: whether `cluster_sums` will be asked for.
-            device: where to multiply; see `TileSource`.
-            half: multiply in bfloat16: for pairs where that leaves few open, and in two parts for sums of
-                many distances, which are then as good as in float32; None where that is faster.
         """
-        self._device = device
-        self._half = half_precision_pays(features, device) if half is None else half
         self._features = features
         self._progress = progress or Progress()
         self._keep_sums = keep_sums
@@ -87,15 +55,7 @@ class EuclideanDistances:
 
     @cached_property
     def _source(self) -> TileSource:
-        return TileSource(self._features, device=self._device)
-
-    @cached_property
-    def _rough_source(self) -> TileSource:
-        return self._source.multiplying(HALF)
-
-    def _sum_source(self, terms: int) -> TileSource:
-        """Return what sums of a number of distances are made from."""
-        return self._source.multiplying(SPLIT) if self._half and terms >= _MANY_TERMS else self._source
+        return TileSource(self._features)
 
     @cached_property
     def _limit(self) -> float:
@@ -115,28 +75,26 @@ class EuclideanDistances:
     def mean_of_smallest(self, camera_ids: np.ndarray | None, count: int) -> float:
         """Return the mean of the `count` smallest distances; see `Distances.mean_of_smallest`."""
         groups = camera_groups(camera_ids, len(self))
-        guess = self._guess(groups, count)
+        bracket, near = self._guess(groups, count)
         while True:
-            bracket, near, rough = guess
             smallest = MeanOfSmallest(count, bracket, self._limit, len(self))
             held = HeldPairs(len(self), near)
             # A later bracket may be narrower than what is to be held.
             within, across = self._scaled(near), self._scaled(max(bracket.high, near))
-            search = PairSearch(groups, within, across, smallest, held)
-            self._search(search, self._rough_source if rough else self._source)
+            self._search(PairSearch(groups, within, across, smallest, held))
             mean = smallest.mean()
             if mean is not None:
                 self._pairs.take(held)
                 return mean
-            guess = _Guess(smallest.next_bracket(), near)
+            bracket = smallest.next_bracket()
 
     def visit_edges(self, epsilon: float, visit: EdgeVisitor) -> None:
-        """Give all pairs i < j within `epsilon` to `visit`; see `Distances.visit_edges`."""
+        """Call `visit` with all pairs i < j within `epsilon`; see `Distances.visit_edges`."""
         self._pairs.visit(epsilon, lambda first, second, _: visit(first, second))
 
     def cluster_sums(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return sums to the own cluster and to all clustered samples; see `Distances.cluster_sums`."""
-        clustered, outliers = np.flatnonzero(labels != OUTLIER), np.flatnonzero(labels == OUTLIER)
+        clustered, outliers = np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)
         total = np.zeros(len(self))
         if self._sums is not None and 3 * len(outliers) <= len(self):
             total[clustered] = self._sums.values()[clustered] - self._sums_between(clustered, outliers)
@@ -145,16 +103,16 @@ class EuclideanDistances:
         own, total = self._own_sums(labels), total / self._source.scale
         sizes = np.bincount(labels[clustered], minlength=1)
         if len(clustered) / 2 < sizes.max() < len(clustered):
-            # The sum to the others would be a small difference of great sums: it is made by itself.
+            # The sum to the others would be a small difference of great sums, and is made directly instead.
             great = labels == int(sizes.argmax())
-            members, others = np.flatnonzero(great), np.flatnonzero(~great & (labels != OUTLIER))
+            members, others = np.flatnonzero(great), np.flatnonzero(~great & (labels >= 0))
             total[members] = own[members] + self._sums_between(members, others) / self._source.scale
         return own, total
 
     def exact_cluster_sums(self, labels: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return sums one distance by one; see `Distances.exact_cluster_sums`."""
         own, total = np.empty(len(members)), np.empty(len(members))
-        clustered = np.flatnonzero(labels != OUTLIER)
+        clustered = np.flatnonzero(labels >= 0)
 
         def work(position: int) -> None:
             own[position], total[position] = _sums_of(
@@ -164,54 +122,52 @@ class EuclideanDistances:
         run_blocks(range(len(members)), lambda: work)
         return own, total
 
-    def _search(self, search: PairSearch, source: TileSource) -> None:
-        """Sweep over all pairs, and take the sums with it where they are wanted and not there yet.
-
-        Sums take products in float32.
-        """
+    def _search(self, search: PairSearch) -> None:
+        """Sweep over all pairs, and take the sums with it where they are wanted and not there yet."""
         sums = None
-        if self._keep_sums and self._sums is None and source is self._source:
+        if self._keep_sums and self._sums is None:
             sums = self._sums = DistanceSums(len(self), len(self))
         everything = np.arange(len(self))
 
         def reader() -> TileReader:
-            return TileReader(source, everything, everything, search, sums, sums)
+            return TileReader(self._source, everything, everything, search, sums, sums)
 
-        sweep(source, everything, None, reader, self._progress, "Euclidean distances")
+        sweep(self._source, everything, None, reader, self._progress, "Euclidean distances")
 
     def _find(self, sink: PairSink) -> None:
-        """Give all pairs within the bound of a sink to it."""
+        """Add all pairs within the bound of a sink to it."""
         groups = np.zeros(len(self), dtype=np.int32)
-        self._search(PairSearch(groups, self._scaled(sink.bound), held=sink), self._source)
+        self._search(PairSearch(groups, self._scaled(sink.bound), held=sink))
 
     def _scaled(self, distance: float) -> float:
         """Return the scaled square of a distance, a little more than it; -1 for a negative one."""
         return (distance * self._source.scale) ** 2 * (1 + 2.0**-20) if distance >= 0 else -1.0
 
-    def _guess(self, groups: np.ndarray, count: int) -> _Guess:
-        """Return from a sample of pairs where the last of the smallest lies, and what exceeds their mean.
+    def _guess(self, groups: np.ndarray, count: int) -> tuple[Bracket, float]:
+        """Guess from a sample of pairs where the last of the `count` smallest distances lies.
 
-        Both are four standard errors wide.
+        The bracket is four standard errors wide on either side. A wrong guess costs another sweep.
+
+        Returns:
+            The bracket, and a distance that exceeds the mean of the smallest; -1 where it is not known.
         """
         total = len(self) * (len(self) - 1) // 2
         if total <= min(_SAMPLED_PAIRS, capacity(len(self))):
-            return _Guess(Bracket(0.0, self._limit), self._limit)
+            return Bracket(0.0, self._limit), self._limit
         first, second = self._sampled_pairs(groups)
         if not len(first):
-            return _Guess(Bracket(0.0, self._limit), -1.0)
-        distances = np.sqrt(self._features.squared_distances(first, second))
-        sample = np.sort(distances)
+            return Bracket(0.0, self._limit), -1.0
+        sample = np.sort(np.sqrt(self._features.squared_distances(first, second)))
         crossing = total - int(sum(size * (size - 1) // 2 for size in np.bincount(groups).tolist()))
         rank = count / crossing * len(sample)
         spread = 4 * math.sqrt(rank) + 10
         upper = math.ceil(rank + spread)
         high = float(sample[upper]) if upper < len(sample) else self._limit
         if 2 * count > capacity(len(self)):
-            # What lies below the bracket is added up by products, which takes float32.
+            # Too many to be held: what lies below the bracket is added up from products.
             lower = math.floor(rank - spread)
-            return _Guess(Bracket(float(sample[lower]) if lower >= 0 else 0.0, high), -1.0)
-        rough = self._half and self._open_share(first, second, distances, high) <= _MOST_OPEN
-        return _Guess(Bracket(0.0, high), float(sample[: upper + 1].mean()), rough)
+            return Bracket(float(sample[lower]) if lower >= 0 else 0.0, high), -1.0
+        return Bracket(0.0, high), float(sample[: upper + 1].mean())
 
     def _sampled_pairs(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return random pairs of different groups: samples [P] and samples [P]."""
@@ -219,16 +175,6 @@ class EuclideanDistances:
         first, second = np.random.default_rng(0).integers(len(self), size=(2, size))
         crossing = (groups[first] != groups[second]) & (first != second)
         return first[crossing], second[crossing]
-
-    def _open_share(
-        self, first: np.ndarray, second: np.ndarray, distances: np.ndarray, radius: float
-    ) -> float:
-        """Return the share of pairs [P] beyond a radius that products in bfloat16 may put within it."""
-        source = self._rough_source
-        margin = source.slope * (source.norms[first] + source.norms[second]) + source.floor
-        # Once for the error of the product, once for what is allowed for it.
-        reach = self._scaled(radius) + 2 * margin
-        return float(((distances > radius) & ((distances * source.scale) ** 2 <= reach)).mean())
 
     def _sums_among(self, members: np.ndarray) -> np.ndarray:
         """Return sums [M] of scaled distances among the samples `members` [M]."""
@@ -246,23 +192,21 @@ class EuclideanDistances:
     def _sum(
         self, rows: np.ndarray, columns: np.ndarray | None, row_sums: DistanceSums, column_sums: DistanceSums
     ) -> None:
-        """Sweep for sums only."""
+        """Sweep for the sums of distances of all rows and columns."""
         partners = rows if columns is None else columns
         search = PairSearch(np.zeros(len(self), dtype=np.int32))
-        # Each sample of either side is in a sum of its own.
-        source = self._sum_source(min(len(rows), len(partners)))
 
         def reader() -> TileReader:
-            return TileReader(source, rows, partners, search, row_sums, column_sums)
+            return TileReader(self._source, rows, partners, search, row_sums, column_sums)
 
-        sweep(source, rows, columns, reader, self._progress, "sums of distances")
+        sweep(self._source, rows, columns, reader, self._progress, "sums of distances")
 
     def _own_sums(self, labels: np.ndarray) -> np.ndarray:
         """Return sums [N] of distances to the samples of the own cluster."""
         own = np.zeros(len(self))
         order = np.argsort(labels, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-        clusters = [members for members in groups if labels[members[0]] != OUTLIER]
+        clusters = [members for members in groups if labels[members[0]] >= 0]
         small = [members for members in clusters if len(members) <= _SMALL_CLUSTER]
 
         def work(members: np.ndarray) -> None:

@@ -6,20 +6,21 @@ import clustering_oracle as oracle
 import numpy as np
 import pytest
 import torch
-from clustering_cases import KINDS, Case, cases, make_case, threads, tiny_blocks
+from clustering_cases import KINDS, Case, cases, make_case, rows_on, threads, tiny_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.clustering import neighbours
-from nplp.clustering.features import FeatureRows
-from nplp.clustering.neighbours import nearest_neighbours
-from nplp.clustering.tiles import HALF, SINGLE, Precision
+from nplp.clustering.sweep import neighbours
+from nplp.clustering.sweep.features import FeatureRows
+from nplp.clustering.sweep.neighbours import nearest_neighbours
 
 DEVICES = [None, torch.device("cpu")]
 
 
-def ranks_of(features: np.ndarray, k: int, **options: object) -> np.ndarray:
-    return nearest_neighbours(FeatureRows.plain(features), k, **options)
+def ranks_of(
+    features: np.ndarray, k: int, half: bool | None = None, device: torch.device | None = None
+) -> np.ndarray:
+    return nearest_neighbours(rows_on(device, features), k, half=half)
 
 
 @given(cases(), st.integers(1, 70), st.booleans(), st.booleans(), st.sampled_from(DEVICES))
@@ -115,12 +116,12 @@ def test_half_precision_is_used_where_it_pays(monkeypatch: pytest.MonkeyPatch, p
     used = []
 
     class Recorded(neighbours.TileSource):
-        def __init__(self, features: FeatureRows, precision: Precision, device: torch.device | None) -> None:
-            used.append(precision)
-            super().__init__(features, precision, device)
+        def __init__(self, features: FeatureRows, half: bool) -> None:
+            used.append(half)
+            super().__init__(features, half)
 
     monkeypatch.setattr(neighbours, "TileSource", Recorded)
     monkeypatch.setattr(neighbours, "half_precision_pays", lambda *_: pays)
     features = np.random.default_rng(6).normal(size=(40, 20))
     np.testing.assert_array_equal(ranks_of(features, 5), oracle.neighbour_ranks(features, 5))
-    assert used == [HALF if pays else SINGLE]
+    assert used == [pays]

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import ALPHA, COUNT, USUAL, FakeEstimate, command, saved, write_data
 
-from nplp.clustering import PseudoLabels, __main__, estimate_pseudo_labels, label_quality
+from cluster_command_cases import ALPHA, COUNT, USUAL, FakeEstimate, command, saved, write_data
+from nplp import cluster_command
+from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "pseudo_labels.md"
 
 
@@ -51,10 +52,10 @@ def test_the_same_input_gives_the_same_bytes() -> None:
 
 def test_every_setting_has_an_option_with_the_librarys_default() -> None:
     parameters = inspect.signature(estimate_pseudo_labels).parameters.values()
-    args = __main__.build_parser().parse_args(USUAL[:5])
+    args = cluster_command.build_parser().parse_args(USUAL[:5])
     settings = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "progress"}
     assert settings.items() <= vars(args).items()
-    text = __main__.build_parser().format_help()
+    text = cluster_command.build_parser().format_help()
     for name in settings:
         option = "--no-correct" if name == "correct" else f"--{name.replace('_', '-')}"
         assert f"\n  {option} " in text or f"\n  {option}\n" in text
@@ -84,7 +85,7 @@ def test_each_option_reaches_the_estimate(
     given: str, name: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     estimate = FakeEstimate()
-    monkeypatch.setattr(__main__, "estimate_pseudo_labels", estimate)
+    monkeypatch.setattr(cluster_command, "estimate_pseudo_labels", estimate)
     assert command("features.npy", "--out", "labels.npz", *given.split()) == 0
     assert estimate.settings[name] == value
     assert type(estimate.settings[name]) is type(value)
@@ -95,7 +96,7 @@ def test_without_cameras_one_line_warns(capsys: pytest.CaptureFixture[str]) -> N
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert err.startswith("nplp.clustering: warning: ")
+    assert err.startswith("python -m nplp.clustering: warning: ")
     assert "all images" in err
 
 
@@ -135,9 +136,9 @@ def test_the_summary_says_nothing_of_what_is_not_known(capsys: pytest.CaptureFix
 def test_interrupting_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(__main__, "estimate_pseudo_labels", FakeEstimate(KeyboardInterrupt()))
+    monkeypatch.setattr(cluster_command, "estimate_pseudo_labels", FakeEstimate(KeyboardInterrupt()))
     assert command(*USUAL) == 130
-    assert capsys.readouterr() == ("", "nplp.clustering: stopped\n")
+    assert capsys.readouterr() == ("", "\npython -m nplp.clustering: stopped\n")
     assert sorted(os.listdir()) == ["cameras.npy", "features.npy", "identities.npy"]
 
 
@@ -167,12 +168,14 @@ def test_it_runs_by_itself_with_the_toolbox_and_without(how: list[str], data: di
     np.testing.assert_array_equal(saved()["labels"], expected.labels)
 
 
-@pytest.mark.parametrize("text", [__main__._EPILOG, PAGE.read_text(encoding="utf-8")], ids=["help", "page"])
+@pytest.mark.parametrize(
+    "text", [cluster_command._EPILOG, PAGE.read_text(encoding="utf-8")], ids=["help", "page"]
+)
 def test_the_commands_that_are_shown_are_understood(text: str) -> None:
     shown = re.findall(r"python -m nplp\.clustering ((?:[^\n]*\\\n)*[^\n`]*)", text)
     assert len(shown) >= 2
     for line in shown:
-        __main__.build_parser().parse_args(shlex.split(line.replace("\\\n", " ")))
+        cluster_command.build_parser().parse_args(shlex.split(line.replace("\\\n", " ")))
 
 
 def test_the_python_of_the_page_runs() -> None:
@@ -205,5 +208,5 @@ def test_with_some_identities_the_quality_is_over_these(
     rows = dict(re.split(r"  +", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
     labels = estimate_pseudo_labels(data["features"], data["cameras"], alpha=ALPHA).labels
     quality = label_quality(labels[some >= 0], some[some >= 0], data["cameras"][some >= 0])
-    assert rows["identities"] == "known of 80 of 120 images, which what follows is over"
+    assert rows["identities"] == "known for 80 of 120 images; the rows below are over these"
     assert rows["F1"] == f"{quality.f1:.1%}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import nplp
-from nplp.clustering import compiling
+from nplp.clustering.sweep import compiling
 
 SCRIPT = """
 import logging

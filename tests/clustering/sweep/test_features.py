@@ -11,7 +11,7 @@ from clustering_cases import Case, cases, threads, tiny_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.clustering.features import FeatureRows, camera_offsets, centred_rows
+from nplp.clustering.sweep.features import FeatureRows, camera_offsets, centred_rows
 
 
 def seen_rows(

@@ -6,7 +6,8 @@ import functools
 
 import numpy as np
 
-from nplp.clustering import PseudoLabels, __main__, estimate_pseudo_labels
+from nplp import cluster_command
+from nplp.clustering import PseudoLabels, estimate_pseudo_labels
 
 COUNT = 120
 ALPHA = 0.06
@@ -36,9 +37,10 @@ def write_data() -> dict[str, np.ndarray]:
 def command(*arguments: str) -> int:
     """Run the command and return its exit code."""
     try:
-        return __main__.main(arguments)
+        cluster_command.main(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
+    return 0
 
 
 def saved() -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What the pseudo-label stage asks of a distance, whichever it is.
+"""Pairs of samples as a pass over all pairs finds them: passed on, and held where they are not too many.
 
 Shapes: N samples, P pairs.
 """
@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 
 __all__ = [
-    "Distances",
     "EdgeVisitor",
     "HeldPairs",
     "NearPairs",
@@ -24,62 +23,19 @@ __all__ = [
 ]
 
 EdgeVisitor = Callable[[np.ndarray, np.ndarray], object]
-"""Takes the two samples of pairs: two integer arrays [P], the lower sample first."""
+"""Takes the two samples of each pair: two integer arrays [P], the lower sample first."""
 
 PairVisitor = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
-"""Takes the same and the distances [P] float64."""
+"""Takes the two samples of each pair and the distances [P] float64."""
 
 _MIN_PAIRS = 1 << 18
 _PAIRS_PER_SAMPLE = 256
 
 
-class Distances(Protocol):
-    """Distances among N samples, given piece by piece and never as an N x N array."""
-
-    def __len__(self) -> int:
-        """N."""
-
-    def mean_of_smallest(self, camera_ids: np.ndarray | None, count: int) -> float:
-        """Return the mean of the `count` smallest distances.
-
-        Args:
-            camera_ids: [N] int64: pairs of different cameras only; None for all pairs.
-            count: at least 1 and at most the number of such pairs.
-        """
-
-    def visit_edges(self, epsilon: float, visit: EdgeVisitor) -> None:
-        """Give all pairs i < j at a distance of at most `epsilon` to `visit`, each once, in blocks.
-
-        Blocks come in no particular order, but never two at a time.
-        """
-
-    def all_within(self, epsilon: float) -> bool:
-        """Tell whether all pairs are known to be within `epsilon` without looking at them."""
-
-    def cluster_sums(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return sums of distances to the samples of the own cluster and to all clustered samples.
-
-        Args:
-            labels: [N] int64, -1 for outliers.
-
-        Returns:
-            own, total: [N] float64 each, 0 for outliers.
-        """
-
-    @property
-    def sums_are_exact(self) -> bool:
-        """Whether `cluster_sums` are exact but for float64 rounding; otherwise to about 1e-6 of a mean."""
-
-    def exact_cluster_sums(self, labels: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `cluster_sums` does, exact but for float64 rounding, for `members` [M] int64 only.
-
-        Returns:
-            own, total: [M] float64 each. Time: M N distances one by one.
-        """
-
-
 def camera_groups(camera_ids: np.ndarray | None, count: int) -> np.ndarray:
-    """Return [N] int32 that differ for two samples whose pair counts in eq. 4: of different cameras, or any.
+    """Return groups [N] int32 such that eq. 4 counts the pairs of different groups.
+
+    The groups are the cameras; without cameras each sample is a group of its own.
 
     Args:
         camera_ids: [N] int64, or None for all pairs.
@@ -91,7 +47,7 @@ def camera_groups(camera_ids: np.ndarray | None, count: int) -> np.ndarray:
 
 
 class PairSink(Protocol):
-    """What takes the pairs that a sweep finds."""
+    """Takes the pairs that a pass finds."""
 
     @property
     def bound(self) -> float:
@@ -102,7 +58,7 @@ class PairSink(Protocol):
 
 
 class PairsPassedOn:
-    """Passes the pairs of a sweep on, one block at a time."""
+    """Passes the pairs of a pass on to a visitor, one block at a time."""
 
     def __init__(self, bound: float, visit: PairVisitor) -> None:
         """Pass pairs at a distance of at most `bound` to `visit`."""
@@ -160,7 +116,7 @@ class HeldPairs:
         return self._blocks
 
     def visit(self, radius: float, visit: PairVisitor) -> None:
-        """Give the pairs within `radius`, which is at most `bound`, to `visit`."""
+        """Call `visit` with the pairs within `radius`, which is at most `bound`."""
         for block in self._blocks:
             within = block[2] <= radius
             visit(*(block if within.all() else (part[within] for part in block)))
@@ -175,21 +131,21 @@ class NearPairs:
     """
 
     def __init__(self, count: int, find: Callable[[PairSink], None]) -> None:
-        """Find pairs among `count` samples by `find`, which gives those within the bound of a sink to it."""
+        """Prepare pairs among `count` samples; `find` adds those within the bound of a sink to that sink."""
         self._count = count
         self._find = find
         self._held: HeldPairs | None = None
         self._too_wide = math.inf
 
     def take(self, held: HeldPairs) -> None:
-        """Take pairs over that a whole pass has given to `held`."""
+        """Keep the pairs that a whole pass has added to `held`."""
         if held.overflown:
             self._too_wide = min(self._too_wide, held.bound)
         else:
             self._held = held
 
     def visit(self, radius: float, visit: PairVisitor) -> None:
-        """Give the pairs within a radius to `visit`, in blocks and never two at a time."""
+        """Call `visit` with the pairs within a radius, in blocks and never two at a time."""
         if self._held is not None and self._held.bound >= radius:
             self._held.visit(radius, visit)
             return
@@ -214,6 +170,6 @@ class _HeldAndPassedOn:
 
     def add(self, first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> None:
         """Take pairs [P] from any thread."""
-        # First what may fail for lack of memory, so that a block that comes again is held once.
+        # Passing on may fail for lack of memory, and the block then comes again: it must be held once.
         self._passed_on.add(first, second, distance)
         self._held.add(first, second, distance)

@@ -15,11 +15,11 @@ from threading import Lock
 import numpy as np
 import torch
 
-from nplp.clustering.compiling import compiled
-from nplp.clustering.device_tiles import nearest_bounds, within_reach
-from nplp.clustering.features import FeatureRows, squared_distance
-from nplp.clustering.parallel import Progress, row_blocks, run_blocks
-from nplp.clustering.tiles import HALF, SINGLE, Product, Tile, TileSource, half_precision_pays, sweep
+from nplp.clustering.sweep.compiling import compiled
+from nplp.clustering.sweep.device_tiles import nearest_bounds, within_reach
+from nplp.clustering.sweep.features import FeatureRows, squared_distance
+from nplp.clustering.sweep.parallel import Progress, row_blocks, run_blocks
+from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_precision_pays, sweep
 
 __all__ = ["nearest_neighbours"]
 
@@ -29,11 +29,7 @@ _SEGMENT = 1024
 
 
 def nearest_neighbours(
-    features: FeatureRows,
-    k: int,
-    progress: Progress | None = None,
-    half: bool | None = None,
-    device: torch.device | None = None,
+    features: FeatureRows, k: int, progress: Progress | None = None, half: bool | None = None
 ) -> np.ndarray:
     """Return the k nearest samples of each sample, itself among them, nearest first.
 
@@ -45,7 +41,6 @@ def nearest_neighbours(
         k: at least 1; no more than N are returned.
         progress: shows a bar.
         half: multiply in bfloat16, which changes nothing but the time; None where that is faster.
-        device: where to multiply; see `TileSource`.
 
     Returns:
         [N, min(k, N)] int32. Memory: 16 bytes for each of 4 k candidates a sample (at least 48) and tiles
@@ -53,8 +48,8 @@ def nearest_neighbours(
     """
     k = min(k, len(features))
     if half is None:
-        half = half_precision_pays(features, device)
-    candidates = _Candidates(TileSource(features, HALF if half else SINGLE, device), k)
+        half = half_precision_pays(features)
+    candidates = _Candidates(TileSource(features, half), k)
     everything = np.arange(len(features))
     sweep(candidates.source, everything, None, lambda: candidates.offer, progress or Progress(), "neighbours")
     return candidates.nearest()

@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from clustering_cases import Case, cases, make_case, threads, tiny_blocks
+from clustering_cases import Case, cases, make_case, rows_on, threads, tiny_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.clustering.distances import HeldPairs
-from nplp.clustering.euclidean_tiles import DistanceSums, PairSearch, TileReader
-from nplp.clustering.features import FeatureRows
-from nplp.clustering.parallel import Progress
-from nplp.clustering.smallest import Bracket, MeanOfSmallest
-from nplp.clustering.tiles import TileSource, sweep
+from nplp.clustering.sweep.euclidean_tiles import DistanceSums, PairSearch, TileReader
+from nplp.clustering.sweep.features import FeatureRows
+from nplp.clustering.sweep.pairs import HeldPairs
+from nplp.clustering.sweep.parallel import Progress
+from nplp.clustering.sweep.smallest import Bracket, MeanOfSmallest
+from nplp.clustering.sweep.tiles import TileSource, sweep
 
 DEVICES = [None, torch.device("cpu")]
 
@@ -73,9 +73,8 @@ class Read:
         near: float,
         *,
         summed: bool,
-        device: torch.device | None = None,
     ) -> None:
-        source = TileSource(rows, device=device)
+        source = TileSource(rows)
         count = len(rows)
         everything = np.arange(count)
         within, across = ((bound * source.scale) ** 2 * (1 + 2.0**-20) for bound in (near, bracket.high))
@@ -118,9 +117,9 @@ def test_each_pair_goes_where_it_belongs(
     tiny: bool,
     device: torch.device | None,
 ) -> None:
-    rows = FeatureRows.plain(case.features)
+    rows = rows_on(device, case.features)
     if centring:
-        rows = FeatureRows.centred_by_camera(case.features, case.camera_ids)
+        rows = FeatureRows.centred_by_camera(case.features, case.camera_ids, rows.on_device)
     first, second = np.triu_indices(len(rows), 1)
     distance = np.sqrt(rows.squared_distances(first, second))
     crossing = case.camera_ids[first] != case.camera_ids[second]
@@ -128,10 +127,10 @@ def test_each_pair_goes_where_it_belongs(
     low, high = sorted(ordered[int(share * (len(ordered) - 1))] for share in (one, other))
     near = ordered[len(ordered) // 3]
     with tiny_blocks(tiny), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nplp.clustering.distances._MIN_PAIRS", 10**6)
-        patch.setattr("nplp.clustering.smallest._MIN_VALUES", 10**6)
+        patch.setattr("nplp.clustering.sweep.pairs._MIN_PAIRS", 10**6)
+        patch.setattr("nplp.clustering.sweep.smallest._MIN_VALUES", 10**6)
         groups = case.camera_ids.astype(np.int32)
-        read = Read(rows, groups, Bracket(low, high), near, summed=summed, device=device)
+        read = Read(rows, groups, Bracket(low, high), near, summed=summed)
     wanted = distance <= near
     expected = zip(first[wanted].tolist(), second[wanted].tolist(), distance[wanted].tolist(), strict=True)
     assert sorted(read.pairs()) == sorted(expected)
@@ -158,11 +157,11 @@ def test_few_pairs_are_settled_where_products_decide(
         return exact(self, first, second)
 
     case = make_case(2, count=400, dimension=32, cameras=3, kind="blobs")
-    rows = FeatureRows.plain(case.features)
+    rows = rows_on(device, case.features)
     first, second = np.triu_indices(400, 1)
     ordered = np.sort(np.sqrt(rows.squared_distances(first, second)))
     monkeypatch.setattr(FeatureRows, "squared_distances", counted)
     near = ordered[300]
-    read = Read(rows, case.camera_ids.astype(np.int32), Bracket(0.0, near), near, summed=False, device=device)
+    read = Read(rows, case.camera_ids.astype(np.int32), Bracket(0.0, near), near, summed=False)
     assert len(list(read.pairs())) == 301
     assert sum(settled) < 310

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.clustering import smallest
-from nplp.clustering.smallest import Bracket, MeanOfSmallest, clipped_mean
+from nplp.clustering.sweep import smallest
+from nplp.clustering.sweep.smallest import Bracket, MeanOfSmallest, clipped_mean
 
 PASSES = 3000
 LIMIT = 1e6

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import ALPHA, USUAL, command, saved, write_data
 
-from nplp.clustering import estimate_pseudo_labels, files
+from cluster_command_cases import ALPHA, USUAL, command, saved, write_data
+from nplp import array_files, files
+from nplp.clustering import estimate_pseudo_labels
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +71,7 @@ def test_features_larger_than_memory_are_mapped() -> None:
             file.truncate(file.tell() + 4 * shape[0] * shape[1])  # 1 TiB of nothing
         except OSError:
             pytest.skip("the file system has no sparse files of 1 TiB")
-    features = files.read_features("huge.npy")
+    features = array_files.read_features("huge.npy")
     assert tuple(features.shape) == shape
     assert not features[-1].any()
 
@@ -85,11 +86,10 @@ def test_a_write_that_fails_leaves_the_old_file(
     Path("labels.npz").write_text("old")
     listed = set(tmp_path.iterdir())
 
-    def savez(file: object, **arrays: object) -> None:
-        file.write(b"half")
+    def fail(descriptor: int) -> None:
         raise failure
 
-    monkeypatch.setattr(files.np, "savez", savez)
+    monkeypatch.setattr(files.os, "fsync", fail)
     code = command(*USUAL, "--force")
     assert code == (130 if isinstance(failure, KeyboardInterrupt) else 2)
     assert capsys.readouterr().err.count("\n") == 1

@@ -10,15 +10,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import numpy as np
 import pytest
 import torch
-from clustering_cases import make_case, threads
+from clustering_cases import make_case, rows_on, threads
 
-from nplp.clustering import estimate_pseudo_labels, euclidean, products, tiles
-from nplp.clustering.euclidean import EuclideanDistances
-from nplp.clustering.features import FeatureRows
-from nplp.clustering.neighbours import nearest_neighbours
-from nplp.clustering.parallel import Progress
-from nplp.clustering.products import keeps_float32, multiply
-from nplp.clustering.tiles import SINGLE, SPLIT, Precision, TileSource, half_precision_pays, sweep
+from nplp.clustering import estimate_pseudo_labels
+from nplp.clustering.sweep import products, tiles
+from nplp.clustering.sweep.euclidean import EuclideanDistances
+from nplp.clustering.sweep.features import FeatureRows
+from nplp.clustering.sweep.neighbours import nearest_neighbours
+from nplp.clustering.sweep.parallel import Progress
+from nplp.clustering.sweep.products import keeps_float32, multiply
+from nplp.clustering.sweep.tiles import TileSource, half_precision_pays, sweep
 
 NEW = hasattr(torch.backends, "fp32_precision")
 """Whether torch has settings for each backend."""
@@ -104,14 +105,14 @@ def medium() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("device", [None, torch.device("cpu")])
 @pytest.mark.parametrize("allowed", [medium, nullcontext])
 def test_other_threads_see_their_own_settings_while_tiles_are_made(
-    precision: Precision, device: torch.device | None, allowed: Callable[[], AbstractContextManager[None]]
+    half: bool, device: torch.device | None, allowed: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    features = FeatureRows.plain(np.random.default_rng(0).normal(size=(300, 70)))
-    source, everything = TileSource(features, precision, device), np.arange(300)
+    features = rows_on(device, np.random.default_rng(0).normal(size=(300, 70)))
+    source, everything = TileSource(features, half), np.arange(300)
     seen = set()
 
     def look(tile: tiles.Tile, product: tiles.Product) -> None:
@@ -134,24 +135,14 @@ def test_products_are_as_good_where_float32_would_be_shortened(
     )
     exact = rows.double() @ columns.double().T
     norms = rows.double().norm(dim=1)[:, None] * columns.double().norm(dim=1)
-    plain, split = torch.empty(shape[:2]), torch.empty(shape[:2])
+    plain, double = torch.empty(shape[:2]), torch.empty(shape[:2])
     multiply(rows, columns, plain)
     monkeypatch.setattr(products, "keeps_float32", lambda device: False)
     with medium():
-        multiply(rows, columns, split)
-    errors = [float(((found - exact).abs() / norms).max()) for found in (plain, split)]
+        multiply(rows, columns, double)
+    errors = [float(((found - exact).abs() / norms).max()) for found in (plain, double)]
     assert max(errors) <= (shape[2] + 16) * 2.0**-24
     assert errors[1] < 4 * errors[0] + 2.0**-23
-
-
-def test_parts_add_up_to_the_number_and_lose_nothing_in_bfloat16() -> None:
-    values = torch.randn(1000, generator=torch.Generator().manual_seed(0)) * 10.0 ** torch.arange(1000).fmod(
-        9
-    )
-    parts = products._parts(values)
-    assert torch.equal(sum(part.double() for part in parts), values.double())
-    for part in parts:
-        assert torch.equal(part.bfloat16().float(), part)
 
 
 @needs_new
@@ -197,21 +188,6 @@ def test_a_driver_that_shortens_everything_is_noticed(monkeypatch: pytest.Monkey
     assert keeps_float32(torch.device("cpu"))
 
 
-def test_sums_in_two_parts_are_as_good_as_in_float32_whatever_is_allowed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(euclidean, "_MANY_TERMS", 10)
-    case = make_case(1, count=400, dimension=100, cameras=3, kind="blobs")
-    rows, labels = FeatureRows.plain(case.features), np.arange(400) % 2
-    expected = EuclideanDistances(rows, half=False).exact_cluster_sums(labels, np.arange(400))
-    for allowed in (nullcontext, medium):
-        with allowed():
-            for found, right in zip(
-                EuclideanDistances(rows, half=True).cluster_sums(labels), expected, strict=True
-            ):
-                np.testing.assert_allclose(found, right, rtol=3e-6)
-
-
 def default_type(kind: torch.dtype) -> AbstractContextManager[None]:
     @contextmanager
     def changed() -> Iterator[None]:
@@ -243,14 +219,15 @@ def test_surroundings_of_a_call_change_nothing(
     surroundings: str, device: torch.device | None, number: int
 ) -> None:
     case = make_case(5, count=300, dimension=70, cameras=3, kind="blobs")
-    rows = FeatureRows.centred_by_camera(case.features, case.camera_ids)
+    tensor = None if device is None else torch.from_numpy(case.features)
+    rows = FeatureRows.centred_by_camera(case.features, case.camera_ids, tensor)
 
     def found() -> list[np.ndarray]:
-        distances = EuclideanDistances(rows, keep_sums=True, device=device)
+        distances = EuclideanDistances(rows, keep_sums=True)
         mean = distances.mean_of_smallest(case.camera_ids, 900)
         edges: list[tuple[int, int]] = []
         distances.visit_edges(1.5 * mean, lambda i, j: edges.extend(zip(i.tolist(), j.tolist(), strict=True)))
-        near = nearest_neighbours(rows, 9, half=True if device is None else None, device=device)
+        near = nearest_neighbours(rows, 9, half=True if device is None else None)
         return [np.array(mean), np.array(sorted(edges)), near]
 
     with threads(number):
@@ -277,7 +254,6 @@ def test_bfloat16_does_not_pay_without_the_library_that_multiplies_it(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
     rows = FeatureRows.plain(np.zeros((2, 64)))
-    assert half_precision_pays(rows, None) == torch.backends.mkldnn.is_available()
+    assert half_precision_pays(rows) == torch.backends.mkldnn.is_available()
     with torch.backends.mkldnn.flags(enabled=False, allow_tf32=None, fp32_precision=None):
-        assert not half_precision_pays(rows, None)
-    assert TileSource(FeatureRows.plain(np.ones((2, 64))), SPLIT).slope > TileSource(rows, SINGLE).slope
+        assert not half_precision_pays(rows)

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nplp.clustering.compiling import compiled
-from nplp.clustering.device_tiles import Cells, Findings, read_tensor
-from nplp.clustering.distances import PairSink
-from nplp.clustering.smallest import MeanOfSmallest
-from nplp.clustering.tiles import Product, Tile, TileSource
+from nplp.clustering.sweep.compiling import compiled
+from nplp.clustering.sweep.device_tiles import Cells, Findings, read_tensor
+from nplp.clustering.sweep.pairs import PairSink
+from nplp.clustering.sweep.smallest import MeanOfSmallest
+from nplp.clustering.sweep.tiles import Product, Tile, TileSource
 from nplp.memory import ShrinkingBlocks
 
 __all__ = ["DistanceSums", "PairSearch", "TileReader"]

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nplp.clustering import device_tiles, distances, euclidean_tiles, features, neighbours, smallest, tiles
+from nplp.clustering.sweep import device_tiles, euclidean_tiles, features, neighbours, pairs, smallest, tiles
 
-MODULES = (device_tiles, distances, euclidean_tiles, features, neighbours, smallest)
+MODULES = (device_tiles, pairs, euclidean_tiles, features, neighbours, smallest)
 MAKERS = (
     "bincount", "concatenate", "empty", "flatnonzero", "full", "minimum", "rint", "sqrt", "where", "zeros",
     "zeros_like",

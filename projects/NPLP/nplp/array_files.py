@@ -1,17 +1,17 @@
-"""Arrays in files, for the command line; a file that would run code when loaded is refused.
+"""Arrays in files, for the command line of the pseudo-label stage; files that could run code are refused.
 
 An address is a path (.npy, .npz, .pt or .pth), with ``:KEY`` behind it where the file holds several arrays.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import re
 import struct
 import tempfile
 import tokenize
-import uuid
 import warnings
 import zipfile
 import zlib
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from nplp.errors import UserError
+from nplp.files import write_bytes_atomically
 
 __all__ = ["check_output", "read_array", "read_features", "read_ids", "write_npz"]
 
@@ -220,16 +221,8 @@ def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
         arrays: numbers and text by name, none of it Python objects.
 
     Raises:
-        UserError: if they cannot be written, for lack of space for one.
+        UserError: if they cannot be written, such as on a full disk.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with open(temporary, "xb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write_bytes_atomically(path, content.getvalue(), "make room, or name another file by --out")

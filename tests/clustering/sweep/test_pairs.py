@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from nplp.clustering import distances
-from nplp.clustering.distances import HeldPairs, PairsPassedOn, camera_groups
+from nplp.clustering.sweep.pairs import HeldPairs, PairsPassedOn, camera_groups
 
 PAIRS = [(0, 1, 0.5), (0, 2, 0.25), (1, 2, 1.0), (3, 4, 0.0), (2, 4, 0.5)]
 
@@ -25,9 +24,9 @@ def visited(held: HeldPairs, epsilon: float) -> list[tuple[int, int]]:
     return found
 
 
-def limit_to(monkeypatch: pytest.MonkeyPatch, pairs: int, per_sample: int = 0) -> None:
-    monkeypatch.setattr(distances, "_MIN_PAIRS", pairs)
-    monkeypatch.setattr(distances, "_PAIRS_PER_SAMPLE", per_sample)
+def limit_to(monkeypatch: pytest.MonkeyPatch, most: int, per_sample: int = 0) -> None:
+    monkeypatch.setattr(pairs, "_MIN_PAIRS", most)
+    monkeypatch.setattr(pairs, "_PAIRS_PER_SAMPLE", per_sample)
 
 
 def test_groups_differ_where_cameras_do() -> None:

@@ -1,0 +1,232 @@
+"""Estimate pseudo-labels of the features in a file, and write them into another file."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from nplp import array_files
+from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
+from nplp.clustering.giants import LOWERED
+from nplp.command_line import OneLineParser, run_tool
+from nplp.errors import UserError, printable
+from nplp.memory import is_out_of_memory
+
+__all__ = ["build_parser", "main"]
+
+_NAME = "python -m nplp.clustering"
+
+_EPILOG = """\
+files:
+  .npy             one array; features stay in the file, which may be larger than memory
+  .npz             the only array, or FILE.npz:KEY
+  .pt, .pth        a tensor, or the only tensor of a dict, or FILE.pt:KEY
+  Files that hold Python objects are refused: loading them could run code.
+
+what is written:
+  labels           [N] int64, the clusters from 0 after correction, -1 for outliers
+  startup_labels   [N] int64, the same before correction
+  epsilon_e, epsilon_c, self_assessment, noisy_clusters, dissolved_clusters, pairs, averaged_pairs,
+  literal_epsilon, giant_clusters
+  settings         the settings used, as JSON
+
+examples:
+  python -m nplp.clustering features.npy --cameras cameras.npy --out labels.npz
+  about 1,500 people are expected (alpha 0.9 / 1500), and identities are known:
+    python -m nplp.clustering features.npy --cameras cameras.npy --out labels.npz \\
+      --alpha 0.0006 --identities identities.npy
+  everything in one file, the Euclidean distance and a radius from elsewhere, without correction:
+    python -m nplp.clustering data.pt:features --cameras data.pt:cameras --out labels.npz \\
+      --distance euclidean --epsilon 0.6 --no-correct
+
+Mistakes end with exit code 2 and Ctrl-C with 130, both before anything is written.
+OMP_NUM_THREADS sets the number of threads.
+"""
+
+
+_SETTINGS = (
+    ("--alpha", float, "SHARE", "share of the pairs that epsilon averages, in (0, 1]; about 0.9 / people"),
+    ("--beta", float, "RATIO", "epsilon_c / epsilon_e, in (0, 1]"),
+    ("--epsilon", float, "DISTANCE", "epsilon_e itself, 0 or more (default: from --alpha)"),
+    ("--min-samples", int, "COUNT", "images within epsilon of a core image, itself included"),
+    ("--noisy-fraction", float, "SHARE", "share of the clusters that is clustered again, in (0, 1]"),
+    ("--dissolved", str, "drop|keep", "what becomes of a noisy cluster without sub-clusters"),
+    ("--reclustered-outliers", str, "drop|rejoin", "what becomes of an image that falls out of one"),
+    ("--distance", str, "jaccard|euclidean", "of epsilon and of the clusters"),
+    ("--assessment-distance", str, "jaccard|euclidean", "of the scores (default: --distance)"),
+    ("--k1", int, "COUNT", "neighbours of the Jaccard distance"),
+    ("--k2", int, "COUNT", "neighbours of its local query expansion"),
+    ("--giant-share", float, "SHARE", "lower epsilon where a cluster holds so much (default: never)"),
+    (
+        "--equal-scores",
+        str,
+        "order|skip",
+        "take the first clusters as noisy, or none, where scores are equal",
+    ),
+)
+
+_QUALITY = {
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "cross_camera_recall": "cross-camera recall",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "mixed_noise": "mixed noise",
+    "fragmented_noise": "fragmented noise",
+}
+
+
+def _defaults() -> dict[str, Any]:
+    """Return the settings of the estimate with their defaults, as its signature has them."""
+    parameters = inspect.signature(estimate_pseudo_labels).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "progress"}
+
+
+def build_parser() -> OneLineParser:
+    """Return the parser, with an option for each setting of `estimate_pseudo_labels`."""
+    parser = OneLineParser(prog=_NAME, description=__doc__, epilog=_EPILOG, allow_abbrev=False)
+    add = parser.add_argument
+    add(
+        "features",
+        metavar="FEATURES",
+        help="[N, D] real numbers, a row an image; not normalised here",
+    )
+    add("--cameras", metavar="FILE", help="[N] integers, the camera of each image (default: unknown)")
+    add(
+        "--identities",
+        metavar="FILE",
+        help="[N] integers, the people, -1 where unknown, only to say how good the labels are",
+    )
+    add("--out", metavar="FILE.npz", required=True, help="what to write, in a folder that exists")
+    add("--force", action="store_true", help="replace that file if it exists")
+    add("--quiet", action="store_true", help="neither progress nor summary")
+    group = parser.add_argument_group("settings")
+    for option, kind, metavar, text in _SETTINGS:
+        note = "" if "(default" in text else " (default: %(default)s)"
+        group.add_argument(option, type=kind, metavar=metavar, help=text + note)
+    group.add_argument("--no-correct", dest="correct", action="store_false", help="no correcting stage")
+    group.add_argument("--camera-centering", action="store_true", help="subtract each camera's mean first")
+    parser.set_defaults(**_defaults())
+    return parser
+
+
+def _run(args: argparse.Namespace) -> None:
+    """Read, estimate, write and summarise.
+
+    Raises:
+        ValueError: for a mistake in the arguments or in a file, or where memory does not suffice.
+    """
+    out = Path(args.out)
+    inputs = [address for address in (args.features, args.cameras, args.identities) if address is not None]
+    array_files.check_output(out, inputs, args.force)
+    features = array_files.read_features(args.features)
+    count = len(features)
+    cameras = None if args.cameras is None else array_files.read_ids("--cameras", args.cameras, count)
+    people = None if args.identities is None else array_files.read_ids("--identities", args.identities, count)
+    settings = {name: getattr(args, name) for name in _defaults()}
+    start = time.perf_counter()
+    try:
+        result = estimate_pseudo_labels(features, cameras, **settings, progress=not args.quiet)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"{count:,} images of {features.shape[1]:,} dimensions do not fit into memory: lower --alpha or "
+            "OMP_NUM_THREADS, or use a machine with more"
+        ) from error
+    seconds = time.perf_counter() - start
+    fields = {name: np.asarray(value) for name, value in vars(result).items()}
+    array_files.write_npz(out, {**fields, "settings": np.asarray(json.dumps(settings))})
+    if not args.quiet:
+        images = f"{count:,} of {features.shape[1]:,} dimensions"
+        seen = "unknown" if cameras is None else f"{len(np.unique(cameras)):,}"
+        rows = [("images", images), ("cameras", seen), *_summary(result, seconds)]
+        rows += [] if people is None else _quality_rows(result.labels, people, cameras)
+        width = max(len(name) for name, _ in rows)
+        sys.stdout.write("".join(f"{name:<{width}}  {value}\n" for name, value in rows))
+
+
+def _summary(result: PseudoLabels, seconds: float) -> list[tuple[str, str]]:
+    """Return the rows of the summary that describe the result and its cost."""
+    averaged = f", the mean of {result.averaged_pairs:,} of {result.pairs:,} pairs" if result.pairs else ""
+    share = result.num_outliers / len(result.labels)
+    lowered = f", lowered from {result.literal_epsilon:.6g}" if result.giant_clusters == LOWERED else ""
+    rows = [
+        ("epsilon_e", f"{result.epsilon_e:.6g}{lowered}{averaged}"),
+        ("epsilon_c", f"{result.epsilon_c:.6g}"),
+        ("clusters", f"{result.num_clusters:,}, {result.num_startup_clusters:,} before correction"),
+        ("outliers", f"{result.num_outliers:,} ({share:.1%} of the images)"),
+        ("largest cluster", f"{result.largest_cluster_share:.1%} of the clustered images"),
+    ]
+    if len(result.noisy_clusters):
+        lowest = ", ".join(f"{score:.3f}" for score in result.self_assessment[result.noisy_clusters[:3]])
+        noisy = f"{len(result.noisy_clusters):,}, of which {len(result.dissolved_clusters):,} dissolved"
+        rows += [("noisy clusters", noisy), ("lowest scores", lowest)]
+    rows += [("threads", f"{torch.get_num_threads()}"), ("time", f"{seconds:.1f} s")]
+    peak = _peak_memory()
+    return rows if peak is None else [*rows, ("peak memory", f"{peak / 1e9:.2f} GB, mapped files included")]
+
+
+def _peak_memory() -> int | None:
+    """Return the most bytes that the process has had in memory, None where the system does not say."""
+    # Not getrusage: a child starts with the peak of the process that started it.
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    peaks = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(peaks[0]) * 1024 if peaks else None
+
+
+def _quality_rows(
+    labels: np.ndarray, people: np.ndarray, cameras: np.ndarray | None
+) -> list[tuple[str, str]]:
+    """Return the rows that compare labels [N] with identities [N], negative where unknown, in percent."""
+    known = people >= 0
+    if len(np.unique(people[known])) < 2:
+        return [("identities", "fewer than two are known: precision and recall are undefined")]
+    quality = label_quality(labels[known], people[known], None if cameras is None else cameras[known])
+    values = quality.as_dict()
+    rows = [(name, f"{values[key]:.1%}") for key, name in _QUALITY.items() if values[key] is not None]
+    if known.all():
+        return rows
+    return [
+        ("identities", f"known for {known.sum():,} of {len(people):,} images; the rows below are over these"),
+        *rows,
+    ]
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Write a warning as one line, clear of the progress bar."""
+    tqdm.write(f"{_NAME}: warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
+
+
+def _run_with_warnings(args: argparse.Namespace) -> None:
+    """Run with warnings of one line."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        _run(args)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        argv: the arguments; None takes those of the process.
+
+    Raises:
+        SystemExit: with code 2 after a mistake, 130 after Ctrl-C.
+    """
+    run_tool(build_parser(), _run_with_warnings, argv)
