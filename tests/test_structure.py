@@ -11,7 +11,7 @@ STANDARD = set(__import__("sys").stdlib_module_names)
 
 FLOORS = (
     ("nplp_experiments",),
-    ("nplp.command_line",),
+    ("nplp.commands",),
     ("nplp.export", "nplp.report"),
     ("nplp.engine",),
     ("nplp.methods",),
@@ -23,6 +23,7 @@ FLOORS = (
     ("nplp.files",),
     ("nplp.distributed",),
     ("nplp.clustering", "nplp.losses", "nplp.layers"),
+    ("nplp.command_line",),
     ("nplp.errors", "nplp.memory", "nplp.metric_names", "nplp.circumstances", "nplp.first_calls"),
     ("nplp_synthetic",),
 )

@@ -26,17 +26,26 @@ class OneLineParser(argparse.ArgumentParser):
         super().exit(status, printable(message) if message else message)
 
 
-def run_tool(parser: OneLineParser, main: Callable[[argparse.Namespace], int | None]) -> None:
+def run_tool(
+    parser: OneLineParser,
+    main: Callable[[argparse.Namespace], int | None],
+    mistake: type[ValueError] = ValueError,
+    how_to_go_on: Callable[[argparse.Namespace], str] = lambda _: "",
+) -> None:
     """Parse the command line, call ``main`` and exit with the code that it returns.
 
-    A ``ValueError``, as which every mistake of a user comes, is one line and code 2; Ctrl-C is code 130.
+    Args:
+        parser: of the command line.
+        main: what the command does.
+        mistake: the errors of the user; each is one line and exit code 2.
+        how_to_go_on: returns what is said after Ctrl-C, which is exit code 130.
     """
     args = parser.parse_args()
     try:
         code = main(args) or 0
-    except ValueError as error:
+    except mistake as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        parser.exit(130, f"\n{parser.prog}: stopped\n")
+        parser.exit(130, f"\n{parser.prog}: stopped{how_to_go_on(args)}\n")
     if code:
         sys.exit(code)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fastreid.config import CfgNode
 
-from nplp.config.keys import default_config
+from nplp.config.keys import default_config, value_of
 from nplp.errors import UserError
 
 __all__ = ["refuse_ignored", "warn_of_ignored"]
@@ -109,14 +109,14 @@ def refuse_ignored(cfg: CfgNode) -> None:
         UserError: naming the first of them, its value and what to do.
     """
     for key, instead in _refused(cfg):
-        raise UserError(f"{key} {_value(cfg, key)!r} is not followed here, leave it out: {instead}")
+        raise UserError(f"{key} {value_of(cfg, key)!r} is not followed here, leave it out: {instead}")
 
 
 def warn_of_ignored(cfg: CfgNode) -> None:
     """Log settings without an effect on a run, one line for those of one reason."""
     keys: dict[str, list[str]] = {}
     for key, instead in _warned(cfg):
-        keys.setdefault(instead, []).append(f"{key} {_value(cfg, key)!r}")
+        keys.setdefault(instead, []).append(f"{key} {value_of(cfg, key)!r}")
     for instead, named in keys.items():
         logger.warning("%s: %s", ", ".join(named), instead)
 
@@ -127,7 +127,7 @@ def _refused(cfg: CfgNode) -> Iterator[_Ignored]:
     if of_nplp and cfg.MODEL.HEADS.NORM not in BATCH_NORMS:
         yield _Ignored("MODEL.HEADS.NORM", "the neck is a batch normalisation")
     for section in NEVER_APPLIED:
-        if _value(cfg, section).ENABLED and not _value(cfg, section).PROB:
+        if value_of(cfg, section).ENABLED and not value_of(cfg, section).PROB:
             yield _Ignored(f"{section}.ENABLED", f"it is applied with {section}.PROB, which is 0.0")
     backbone = cfg.MODEL.BACKBONE.NAME
     if not cfg.MODEL.BACKBONE.PRETRAIN:
@@ -179,8 +179,8 @@ def _warned(cfg: CfgNode) -> Iterator[_Ignored]:
 def _among(cfg: CfgNode, reasons: dict[str, str]) -> Iterator[_Ignored]:
     """Yield the keys, or those within the sections, whose values are not the defaults."""
     for name, reason in reasons.items():
-        for key in _keys(_value(cfg, name), name):
-            if _value(cfg, key) != _value(_defaults(), key):
+        for key in _keys(value_of(cfg, name), name):
+            if value_of(cfg, key) != value_of(_defaults(), key):
                 yield _Ignored(key, reason)
 
 
@@ -195,13 +195,9 @@ def _keys(value: Any, name: str) -> Iterator[str]:
 def _switched_off(cfg: CfgNode) -> Iterator[str]:
     """Yield the keys named ENABLED that are False."""
     for section in ("INPUT", "SOLVER", "TEST"):
-        for key in _keys(_value(cfg, section), section):
-            if key.endswith(".ENABLED") and not _value(cfg, key):
+        for key in _keys(value_of(cfg, section), section):
+            if key.endswith(".ENABLED") and not value_of(cfg, key):
                 yield key
-
-
-def _value(cfg: CfgNode, key: str) -> Any:
-    return functools.reduce(lambda node, name: node[name], key.split("."), cfg)
 
 
 @functools.cache

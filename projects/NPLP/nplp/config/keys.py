@@ -1,13 +1,15 @@
 """The configuration keys that NPLP adds to the toolbox's."""
 
+import functools
 from dataclasses import fields
+from typing import Any
 
 import torch
 from fastreid.config import CfgNode, get_cfg
 
 from nplp_synthetic import DomainStyle
 
-__all__ = ["add_nplp_config", "default_config", "source_config"]
+__all__ = ["add_nplp_config", "default_config", "source_config", "value_of"]
 
 
 def default_config() -> CfgNode:
@@ -15,6 +17,15 @@ def default_config() -> CfgNode:
     cfg = get_cfg()
     add_nplp_config(cfg)
     return cfg
+
+
+def value_of(cfg: CfgNode, key: str) -> Any:
+    """Return what a configuration has under a dotted key, such as ``NPLP.ALPHA``.
+
+    Raises:
+        KeyError: if there is no such key.
+    """
+    return functools.reduce(lambda node, name: node[name], key.split("."), cfg)
 
 
 def add_nplp_config(cfg: CfgNode) -> None:
