@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GROUPS = ("library", "siblings", "tools", "all")
 BEGIN = "<!-- begin: python benchmarks/house.py -->"
 END = "<!-- end: python benchmarks/house.py -->"
-SIBLINGS = ("nplp_synthetic", "nplp_experiments", "nplp/synthetic", "nplp/experiments")
+SIBLINGS = ("nplp_synthetic", "nplp_experiments", "nplp/data/synthetic", "nplp/experiments")
 SIBLING_TESTS = ("synthetic", "experiments")
 
 RULES = """\
