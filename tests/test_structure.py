@@ -11,8 +11,7 @@ STANDARD = set(__import__("sys").stdlib_module_names)
 
 FLOORS = (
     ("nplp_experiments",),
-    ("nplp.cluster_command",),
-    ("nplp.command_line",),
+    ("nplp.commands", "nplp.cluster_command"),
     ("nplp.export", "nplp.report"),
     ("nplp.engine",),
     ("nplp.methods",),
@@ -25,6 +24,7 @@ FLOORS = (
     ("nplp.files",),
     ("nplp.distributed",),
     ("nplp.clustering", "nplp.losses", "nplp.layers"),
+    ("nplp.command_line",),
     ("nplp.errors", "nplp.memory", "nplp.metric_names", "nplp.circumstances", "nplp.first_calls"),
     ("nplp_synthetic",),
 )

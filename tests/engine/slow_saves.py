@@ -1,23 +1,21 @@
 """Runs train_net with slow steps, and saves of three seconds once a signal asked to stop; run by a test.
 
-A new process imports this module again and finds `main`, so that all of them are slow.
+A new process imports this module again and finds `run_process`, so that all of them are slow.
 """
 
 import argparse
 import sys
 import time
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-import train_net
+from nplp.commands import train as command
 
 SECONDS = 3.0
-train = train_net.main
+train = command.run_process
 
 
-def main(args: argparse.Namespace) -> None:
+def run_process(args: argparse.Namespace) -> None:
     """Train; say when a step begins, and save slowly after a signal."""
     from fastreid.utils import comm
 
@@ -44,5 +42,5 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    train_net.main = main
-    train_net.command_line()
+    command.run_process = run_process
+    command.command_line()

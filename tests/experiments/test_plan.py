@@ -1,18 +1,20 @@
 """Runs are shared where they are the same, and every cell of every table has one."""
 
 import argparse
-from functools import reduce
 from pathlib import Path
 
 import pytest
 import yaml
 
+from nplp.config.dotted import value_at
 from nplp.engine.setup import load_config
+from nplp.errors import UserError
 from nplp_experiments import plan as plan_module
 from nplp_experiments.catalogue import DOMAINS, EXPERIMENTS
 from nplp_experiments.definitions import SCOPES, SOURCE, STARTUP
-from nplp_experiments.plan import ROOT, Run, _digest, code_digest, plan, shared_stage
+from nplp_experiments.plan import Run, _digest, code_digest, configurations_root, plan, shared_stage
 
+ROOT = configurations_root()
 ABLATIONS = ROOT / "configs" / "NPLP" / "ablations"
 
 
@@ -150,7 +152,7 @@ def test_shared_source_models_are_of_the_same_data_set(domain):
             for each in (direction, other)
         )
         for section in ("NPLP.SOURCE", "MODEL", "INPUT"):
-            of = [reduce(lambda node, part: node[part], section.split("."), cfg) for cfg in (first, second)]
+            of = [value_at(cfg, section) for cfg in (first, second)]
             assert of[0] == of[1], (direction, section)
 
 
@@ -177,7 +179,7 @@ def test_a_traced_row_is_run_in_one_piece_with_its_page():
 
 
 def test_settings_change_with_what_files_say_but_not_with_comments(tmp_path, monkeypatch):
-    monkeypatch.setattr("nplp_experiments.plan.ROOT", tmp_path)
+    monkeypatch.setattr("nplp_experiments.plan.configurations_root", lambda: tmp_path)
     seen = set()
     for number, text in enumerate(("A: 1", "A: 1  # one", "A: 2")):
         (tmp_path / f"base{number}.yml").write_text(text)
@@ -195,21 +197,33 @@ def test_synthetic_and_real_pairs_have_the_papers_directions():
         assert all(Path(ROOT / path).is_file() for path in domain.directions.values())
 
 
-def test_the_codes_digits_change_with_statements_alone(tmp_path, monkeypatch):
-    library = tmp_path / "projects" / "NPLP" / "nplp"
-    (library / "losses").mkdir(parents=True)
-    (library / "report").mkdir()
-    monkeypatch.setattr(plan_module, "ROOT", tmp_path)
+def test_the_codes_digits_change_with_statements_that_decide_results(tmp_path, monkeypatch):
+    for package in ("nplp/losses", "nplp/report", "nplp/export", "nplp/commands", "nplp_synthetic"):
+        (tmp_path / package).mkdir(parents=True)
+    monkeypatch.setattr(plan_module, "PACKAGES", tmp_path)
 
     def digits(path, text):
-        (library / path).write_text(text)
+        (tmp_path / path).write_text(text)
         code_digest.cache_clear()
         return code_digest()
 
     try:
-        first = digits("losses/a.py", '"""Says."""\nx = 1\n')
-        assert digits("losses/a.py", '"""Says more."""\n\n# why\nx = (1)\n') == first
-        assert digits("report/page.py", "y = 2\n") == first
-        assert digits("losses/a.py", "x = 2\n") != first
+        first = digits("nplp/losses/a.py", '"""Says."""\nx = 1\n')
+        assert digits("nplp/losses/a.py", '"""Says more."""\n\n# why\nx = (1)\n') == first
+        for package in ("report", "export", "commands"):
+            assert digits(f"nplp/{package}/page.py", "y = 2\n") == first
+        second = digits("nplp_synthetic/render.py", "z = 3\n")
+        assert second != first
+        assert digits("nplp/losses/a.py", "x = 2\n") not in (first, second)
     finally:
         code_digest.cache_clear()
+
+
+def test_configurations_are_those_of_the_checkout_or_of_the_current_folder(tmp_path, monkeypatch):
+    assert configurations_root() == Path(__file__).parents[2]
+    monkeypatch.setattr(plan_module, "PACKAGES", tmp_path / "lib" / "python" / "site-packages")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="configurations of the experiments are missing.*in a checkout"):
+        configurations_root()
+    (tmp_path / "configs" / "NPLP").mkdir(parents=True)
+    assert configurations_root() == tmp_path

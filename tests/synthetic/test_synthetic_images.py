@@ -10,7 +10,7 @@ import pytest
 from nplp_synthetic import DomainSpec, DomainStyle, contact_sheet, iter_images, render_image
 from nplp_synthetic.camera import camera_of
 from nplp_synthetic.cast import Cast
-from nplp_synthetic.records import DISTRACTOR, JUNK, extra_records, identity_records
+from nplp_synthetic.images import DISTRACTOR, JUNK, extra_records, identity_records
 from nplp_synthetic.scenes import backdrop
 
 EASY = DomainStyle(**dict.fromkeys(DomainStyle.__dataclass_fields__, 0.0))

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from nplp.command_line import run_tool
-
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
@@ -44,10 +42,7 @@ def call_tool(monkeypatch, capsys, usual_logging):
         monkeypatch.setattr(sys, "argv", [f"{tool.__name__}.py", *words])
         code = 0
         try:
-            if hasattr(tool, "command_line"):
-                tool.command_line()
-            else:
-                run_tool(tool.build_parser(), tool.main)
+            tool.command_line()
         except SystemExit as end:
             code = end.code
         return code, capsys.readouterr()

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from nplp.commands.synthetic import build_parser
+
 SMALL = "--identities 2 --images-per-identity 4 --cameras 2 --size 32x32 --distractors 1 --junk 1 --workers 1"
 
 
@@ -19,10 +21,10 @@ def call(tool, call_tool, monkeypatch, tmp_path):
     return lambda *arguments: call_tool(tool, [word for text in arguments for word in str(text).split()])
 
 
-def test_help_suffices(call, tool):
+def test_help_suffices(call):
     code, shown = call("--help")
     assert code == 0
-    options = [option for action in tool.build_parser()._actions for option in action.option_strings]
+    options = [option for action in build_parser()._actions for option in action.option_strings]
     for word in (*options, "examples", "NPLP_CACHE", "manifest.json"):
         assert word in shown.out
 

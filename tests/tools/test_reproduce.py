@@ -3,7 +3,7 @@
 import pytest
 
 from nplp_experiments.catalogue import EXPERIMENTS
-from nplp_experiments.records import RECORDS
+from nplp_experiments.results_file import RECORDS
 
 
 @pytest.fixture

@@ -30,19 +30,24 @@ def run_tool(
     parser: OneLineParser,
     main: Callable[[argparse.Namespace], int | None],
     argv: Sequence[str] | None = None,
+    mistake: type[ValueError] = ValueError,
+    how_to_go_on: Callable[[argparse.Namespace], str] = lambda _: "",
 ) -> None:
     """Parse the command line, call ``main`` and exit with the code that it returns.
 
-    The command line is ``argv``, or that of the process where it is None.
-
-    A ``ValueError``, as which every mistake of a user comes, is one line and code 2; Ctrl-C is code 130.
+    Args:
+        parser: of the command line.
+        main: what the command does.
+        argv: the command line; None: that of the process.
+        mistake: the errors of the user; each is one line and exit code 2.
+        how_to_go_on: returns what is said after Ctrl-C, which is exit code 130.
     """
     args = parser.parse_args(argv)
     try:
         code = main(args) or 0
-    except ValueError as error:
+    except mistake as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        parser.exit(130, f"\n{parser.prog}: stopped\n")
+        parser.exit(130, f"\n{parser.prog}: stopped{how_to_go_on(args)}\n")
     if code:
         sys.exit(code)

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from nplp.report.plots import COLOURS, STYLE, Plot, figure_and_axes, finish_figure, mark_stages
 from nplp_experiments.definitions import Domain, Experiment
 from nplp_experiments.plan import Cell
-from nplp_experiments.records import option_of
+from nplp_experiments.results_file import option_of
 from nplp_experiments.rows import Row, estimate
 
 __all__ = ["by_iteration", "by_setting"]

@@ -5,12 +5,13 @@ import ast
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from nplp.config.dotted import value_at
 from nplp.engine.setup import load_config
 from nplp.errors import UserError
 from nplp_experiments.definitions import (
@@ -25,16 +26,21 @@ from nplp_experiments.definitions import (
     Setting,
 )
 
-__all__ = ["Cell", "Run", "code_digest", "plan", "shared_stage"]
+__all__ = ["Cell", "Run", "code_digest", "configurations_root", "plan", "shared_stage"]
 
-ROOT = Path(__file__).resolve().parents[3]
+PACKAGES = Path(__file__).resolve().parents[1]
+"""The folder that nplp and nplp_synthetic lie in."""
+
+NO_RESULTS = ("export", "report", "commands")
+"""Packages of nplp that decide no result."""
+
 ABLATIONS = "configs/NPLP/ablations"
 ORDER = (SOURCE, STARTUP, FULL)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One call of tools/train_net.py.
+    """One run of ``nplp.commands.train``.
 
     Attributes:
         key: its folder, below that of all runs.
@@ -76,18 +82,34 @@ class Cell:
     metrics: str
 
 
+def configurations_root() -> Path:
+    """Return the folder that holds ``configs/NPLP``: the checkout of this file, else the current folder.
+
+    Raises:
+        UserError: if neither holds it.
+    """
+    folders = (PACKAGES.parents[1], Path.cwd())
+    for folder in folders:
+        if (folder / "configs" / "NPLP").is_dir():
+            return folder
+    raise UserError(
+        f"the configurations of the experiments are missing: neither {str(folders[0])!r} nor the current "
+        f"folder {str(folders[1])!r} holds configs/NPLP; call this in a checkout of the project"
+    )
+
+
 @cache
 def code_digest() -> str:
-    """Return eight digits that change with the library's code, but not with its comments and docstrings.
+    """Return eight digits that change with the code that decides results: nplp's and nplp_synthetic's.
 
-    The experiments themselves, the page and the bundles are left out: they decide no result.
+    Comments and docstrings do not change them; neither do the experiments and :data:`NO_RESULTS`.
     """
-    library = ROOT / "projects" / "NPLP" / "nplp"
     total = hashlib.sha256()
-    for path in sorted(library.rglob("*.py")):
-        name = path.relative_to(library)
-        if name.parts[0] not in ("export", "report"):
-            total.update(f"{name.as_posix()}\n{_statements(path)}\n".encode())
+    for package in ("nplp", "nplp_synthetic"):
+        for path in sorted((PACKAGES / package).rglob("*.py")):
+            name = path.relative_to(PACKAGES)
+            if name.parts[1] not in NO_RESULTS:
+                total.update(f"{name.as_posix()}\n{_statements(path)}\n".encode())
     return total.hexdigest()[:8]
 
 
@@ -106,7 +128,7 @@ def _statements(path: Path) -> str:
 @cache
 def _digest(files: tuple[str, ...]) -> str:
     """Return eight digits that change with what configurations and their bases say, but not with comments."""
-    text = json.dumps([_content(ROOT / file) for file in files], sort_keys=True)
+    text = json.dumps([_content(configurations_root() / file) for file in files], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -154,7 +176,7 @@ def _own_seeds(experiment: Experiment, row: Setting) -> range:
 def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]:
     """Return the runs that a cell needs, the last of which gives its numbers."""
     config = domain.directions[direction]
-    cfg = load_config(argparse.Namespace(config_file=str(ROOT / config), opts=[]))
+    cfg = load_config(argparse.Namespace(config_file=str(configurations_root() / config), opts=[]))
     values = {key: _value(key, value, _own(cfg, key)) for key, value in row.options}
     # The configuration's own value is no option: the runs are the same.
     options = {key: value for key, value in values.items() if value != str(_own(cfg, key))}
@@ -227,7 +249,7 @@ def _own(cfg: Any, key: str) -> object:
     Raises:
         UserError: if there is no such key.
     """
-    try:
-        return reduce(lambda node, part: node[part], key.split("."), cfg)
-    except KeyError as error:
-        raise UserError(f"an experiment names {key}, which is no key of the configuration") from error
+    value: object = value_at(cfg, key)
+    if value is None:
+        raise UserError(f"an experiment names {key}, which is no key of the configuration")
+    return value

@@ -21,7 +21,7 @@ from nplp.circumstances import circumstances, commit
 from nplp.distributed.processes import end_with_parent
 from nplp.errors import UserError
 from nplp.files import write_atomically
-from nplp_experiments.plan import ROOT, Run, code_digest
+from nplp_experiments.plan import Run, code_digest, configurations_root
 
 __all__ = ["DONE", "finished", "run_missing"]
 
@@ -46,7 +46,7 @@ class _Active:
 
 def command_of(run: Run, folder: Path) -> list[str]:
     """Return the words that carry out a run."""
-    words = [sys.executable, "tools/train_net.py", "--resume", "--config-file", run.config]
+    words = [sys.executable, "-m", "nplp.commands.train", "--resume", "--config-file", run.config]
     for overlay in run.overlays:
         words += ["--overlay", overlay]
     words += ["OUTPUT_DIR", str((folder / run.key).resolve())]
@@ -149,7 +149,7 @@ def _start(run: Run, folder: Path, threads: int, lock: IO[str] | None) -> _Activ
     with open(place / SHOWN, "ab") as shown:
         process = subprocess.Popen(
             command_of(run, folder),
-            cwd=ROOT,
+            cwd=configurations_root(),
             stdin=subprocess.DEVNULL,
             stdout=shown,
             stderr=subprocess.STDOUT,

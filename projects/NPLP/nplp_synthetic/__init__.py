@@ -8,8 +8,8 @@ Everything is drawn by this package from a seed: no photograph, no download, no 
 It needs numpy, Pillow and tqdm only.
 """
 
+from nplp_synthetic.images import Record, iter_images
 from nplp_synthetic.layouts import write_duke, write_market, write_msmt17
-from nplp_synthetic.records import Record, iter_images
 from nplp_synthetic.render import render_image
 from nplp_synthetic.sheet import contact_sheet
 from nplp_synthetic.spec import DOMAINS, GENERATOR_VERSION, DomainSpec, DomainStyle

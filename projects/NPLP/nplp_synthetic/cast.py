@@ -10,9 +10,9 @@ import numpy as np
 from nplp_synthetic.body import View
 from nplp_synthetic.camera import Camera
 from nplp_synthetic.figure import Pose, paint_person
+from nplp_synthetic.images import DISTRACTOR, JUNK, Record
 from nplp_synthetic.painter import Paint, Painter
 from nplp_synthetic.person import person, stranger
-from nplp_synthetic.records import DISTRACTOR, JUNK, Record
 from nplp_synthetic.spec import DomainSpec
 from nplp_synthetic.wardrobe import COLOURS
 

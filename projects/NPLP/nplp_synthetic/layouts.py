@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from nplp_synthetic.records import DISTRACTOR, JUNK, Record, identity_records
+from nplp_synthetic.images import DISTRACTOR, JUNK, Record, identity_records
 from nplp_synthetic.spec import DomainSpec
 from nplp_synthetic.writer import MARKET_FOLDERS, market_name, write_images
 

@@ -11,8 +11,8 @@ from PIL import Image, ImageFilter
 from nplp_synthetic.camera import Camera, Light, camera_of, develop
 from nplp_synthetic.cast import Cast
 from nplp_synthetic.figure import Pose
+from nplp_synthetic.images import DISTRACTOR, JUNK, Record
 from nplp_synthetic.painter import NEUTRAL, Painter
-from nplp_synthetic.records import DISTRACTOR, JUNK, Record
 from nplp_synthetic.scenes import backdrop
 from nplp_synthetic.spec import DomainSpec, generator
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from nplp_synthetic.records import identity_records
+from nplp_synthetic.images import identity_records
 from nplp_synthetic.render import render_image
 from nplp_synthetic.spec import DomainSpec
 

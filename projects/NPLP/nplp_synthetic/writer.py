@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from tqdm import tqdm
 
-from nplp_synthetic.records import DISTRACTOR, JUNK, Record, extra_records, identity_records
+from nplp_synthetic.images import DISTRACTOR, JUNK, Record, extra_records, identity_records
 from nplp_synthetic.render import jpeg_quality, render_image
 from nplp_synthetic.spec import DomainSpec
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nplp_synthetic import DomainSpec, iter_images
-from nplp_synthetic.records import identity_records
+from nplp_synthetic.images import identity_records
 from nplp_synthetic.writer import market_name
 
 SPECS = st.builds(

@@ -6,13 +6,13 @@ import pytest
 
 from nplp.errors import UserError
 from nplp_experiments.catalogue import DOMAINS, EXPERIMENTS
-from nplp_experiments.plan import ROOT, Run, code_digest, plan
-from nplp_experiments.records import RECORDS, gather_records, load_records, save_records
+from nplp_experiments.plan import Run, code_digest, configurations_root, plan
+from nplp_experiments.results_file import RECORDS, gather_records, load_records, save_records
 from nplp_experiments.rows import rows_of
 from nplp_experiments.tables import as_csv, as_markdown
 from nplp_experiments.writing import write_experiment
 
-COMMITTED = ROOT / "docs" / "results" / "reproduce"
+COMMITTED = configurations_root() / "docs" / "results" / "reproduce"
 LINES = [
     {"iteration": 1, "clusters": 3, "precision": 1 / 3, "nmi": 0.5},
     {"iteration": 2, "clusters": 4, "precision": 2 / 3, "rules": [], "mAP": 12.345678},

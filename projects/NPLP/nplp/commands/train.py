@@ -1,0 +1,160 @@
+"""Train, resume or evaluate an NPLP model, or any stock model of the toolbox."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from nplp.command_line import OneLineParser, run_tool
+from nplp.commands import require_toolbox
+from nplp.errors import UserError
+
+MODULE = "nplp.commands.train"
+EPILOG = """\
+examples:
+  the built-in task, minutes on two cores:
+    python tools/train_net.py --config-file configs/NPLP/quickstart.yml
+  DukeMTMC-reID to Market-1501 on four GPUs, another seed:
+    python tools/train_net.py --config-file configs/NPLP/d2m.yml --num-gpus 4 SEED 1 OUTPUT_DIR logs/d2m_seed1
+  continue a run that was stopped (by Ctrl-C, a signal, a crash):
+    python tools/train_net.py --config-file configs/NPLP/d2m.yml --resume
+  evaluate a trained model:
+    python tools/train_net.py --config-file configs/NPLP/d2m.yml --eval-only MODEL.WEIGHTS model_final.pth
+
+FASTREID_DATASETS names the folder that holds the data sets (default: datasets).
+All keys, with their defaults and meanings: projects/NPLP/nplp/config/keys.py.
+"""
+
+
+def build_parser() -> OneLineParser:
+    """Return the parser, with the toolbox's arguments."""
+    parser = OneLineParser(prog="train_net", description=__doc__, epilog=EPILOG)
+    parser.add_argument(
+        "--config-file", default="", metavar="FILE", help="configuration, such as those in configs/NPLP"
+    )
+    parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="merge another file over it, such as those in configs/NPLP/ablations; may be repeated",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove an earlier run in OUTPUT_DIR (default: keep it in OUTPUT_DIR/earlier_runs)",
+    )
+    parser.add_argument(
+        "--eval-only",
+        action="store_true",
+        help="evaluate MODEL.WEIGHTS (default: OUTPUT_DIR/model_final.pth)",
+    )
+    parser.add_argument(
+        "--num-gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="GPUs a machine; without CUDA, processes (default: 1)",
+    )
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines (default: 1)")
+    parser.add_argument(
+        "--machine-rank", type=int, default=0, metavar="N", help="this machine's number, from 0"
+    )
+    parser.add_argument(
+        "--dist-url", default="auto", metavar="URL", help="where the processes meet (default: a free port)"
+    )
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="change keys of the configuration"
+    )
+    return parser
+
+
+def run_process(args: argparse.Namespace) -> None:
+    """Run one process of the training or of the evaluation.
+
+    Raises:
+        UserError: for a mistake in the configuration, the data or the weights.
+    """
+    from fastreid.utils import comm
+
+    from nplp.data.loaders import workers_watched
+    from nplp.engine.interruption import Interrupted, stopped_by_signals
+    from nplp.engine.pipeline import evaluate_only, run
+    from nplp.engine.setup import base_config, configure_logging, load_config
+    from nplp.report.after_run import write_pages
+
+    # Around the message too, which a signal that comes twice must not cut off.
+    with stopped_by_signals():
+        try:
+            with workers_watched():
+                cfg = load_config(args)
+                if args.eval_only:
+                    configure_logging(cfg, to_file=False)
+                    evaluate_only(cfg)
+                    return
+                configure_logging(cfg)
+                run(
+                    cfg,
+                    base_config(args.config_file),
+                    resume=args.resume,
+                    overwrite=args.overwrite,
+                    at_end=write_pages,
+                )
+        except Interrupted as interrupted:
+            if comm.is_main_process():
+                sys.stderr.write(f"\ntrain_net: stopped by {interrupted}{how_to_go_on(args)}\n")
+            sys.exit(interrupted.exit_status)
+
+
+def how_to_go_on(args: argparse.Namespace) -> str:
+    """Return what to type to go on after an interruption; nothing after an evaluation."""
+    if args.eval_only:
+        return ""
+    program = sys.argv[:1] if Path(sys.argv[0]).resolve() != Path(__file__).resolve() else ["-m", MODULE]
+    options = [option for option in sys.argv[1:] if option not in ("--resume", "--overwrite")]
+    # Before KEY VALUE, which takes all that follows.
+    command = shlex.join(["python", *program, "--resume", *options])
+    return f"; what was saved is kept, go on with\n  {command}"
+
+
+def main(args: argparse.Namespace) -> None:
+    """Start the processes and wait for them.
+
+    Raises:
+        UserError: for a mistake in the options, or one that a process found.
+    """
+    if args.resume and args.overwrite:
+        raise UserError("--resume goes on with the run that --overwrite removes: leave one out")
+    machines = max(1, args.num_machines)
+    for option, value, holds, rule in (
+        ("--num-gpus", args.num_gpus, args.num_gpus >= 1, "at least 1"),
+        ("--num-machines", args.num_machines, args.num_machines >= 1, "at least 1"),
+        (
+            "--machine-rank",
+            args.machine_rank,
+            0 <= args.machine_rank < machines,
+            "from 0 to below --num-machines",
+        ),
+    ):
+        if not holds:
+            raise UserError(f"{option} must be {rule}, got {value}")
+    require_toolbox()
+    from nplp.distributed.processes import launch
+    from nplp.engine.setup import load_config
+
+    # Here too: the processes communicate from the device, and a mistake is found before there are any.
+    device = load_config(args).MODEL.DEVICE
+    launch(run_process, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,), device)
+
+
+def command_line() -> None:
+    """Parse the command line and do what it asks for."""
+    # Any other ValueError is a defect here, whose traceback is needed.
+    run_tool(build_parser(), main, mistake=UserError, how_to_go_on=how_to_go_on)
+
+
+if __name__ == "__main__":
+    command_line()
