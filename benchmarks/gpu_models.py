@@ -211,8 +211,8 @@ class Steps:
         """Build model and optimiser from ``cfg``; ``dtype`` None trains in float32."""
         torch.manual_seed(0)
         self.model = ReidTrainer.build_model(cfg)
-        table = getattr(self.model, "center_contrastive", None)
-        if table is not None:
+        if "CenterContrastiveLoss" in getattr(self.model, "criteria", ()):
+            table = self.model.criteria["CenterContrastiveLoss"]
             centroids = torch.randn(identities, self.model.heads.embedding_dim)
             table.reset(centroids.relu_())
         optimizer, wrapper = ReidTrainer.build_optimizer(cfg, self.model)

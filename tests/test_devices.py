@@ -55,7 +55,7 @@ def build(cfg):
     """Return the model on its device, with the same weights and lookup table wherever that is."""
     torch.manual_seed(0)
     model = ReidTrainer.build_model(cfg)
-    model.center_contrastive.reset(torch.rand(IDENTITIES, model.heads.embedding_dim))
+    model.criteria["CenterContrastiveLoss"].reset(torch.rand(IDENTITIES, model.heads.embedding_dim))
     return model.train()
 
 
@@ -111,7 +111,7 @@ def test_losses_and_gradients_are_those_of_the_processor(device, make_cfg):
         found[name] = (
             {key: loss.item() for key, loss in losses.items()},
             gradients,
-            model.center_contrastive.table,
+            model.criteria["CenterContrastiveLoss"].table,
         )
     (here, expected, table), (there, gradients, moved) = found["cpu"], found[device]
     assert there == pytest.approx(here, rel=1e-3)
@@ -168,7 +168,7 @@ def test_steps_repeat_to_the_bit_with_deterministic_algorithms(device, dtype, ma
         with EventStorage(0):
             for _ in range(20):
                 trainer.run_step()
-        return {**model.state_dict(), "table": model.center_contrastive.table}
+        return {**model.state_dict(), "table": model.criteria["CenterContrastiveLoss"].table}
 
     torch.use_deterministic_algorithms(True)
     try:

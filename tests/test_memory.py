@@ -177,16 +177,16 @@ def test_a_step_that_does_not_fit_is_one_line(synthetic_root, tmp_path, monkeypa
         run(cfg, cfg, resume=False)
 
 
-def test_an_iteration_that_does_not_fit_is_one_line(monkeypatch, tiny_cfg):
+def test_an_iteration_that_does_not_fit_is_one_line(tiny_cfg):
     from nplp.engine.pseudo_labels import PseudoLabelHook
     from nplp.errors import UserError
 
     def refuse(*_):
         raise ERRORS["torch"]
 
-    monkeypatch.setattr(PseudoLabelHook, "_estimate", refuse)
     hook = PseudoLabelHook.__new__(PseudoLabelHook)
     hook._cfg, hook._items = tiny_cfg, []
+    hook._cameras, hook._method = None, SimpleNamespace(label=refuse)
     hook.state = SimpleNamespace()
     with pytest.raises(UserError, match="iteration 3: the clustering of 4 images does not fit into memory"):
         hook._label(3, torch.zeros(4, 2))

@@ -38,10 +38,10 @@ def test_a_run_keeps_what_it_saved_when_an_image_vanishes(synthetic_root, tmp_pa
     prepare_output(cfg)
     extract = hook_module.extract_features
 
-    def vanishing(cfg, model, items, description):
+    def vanishing(cfg, model, items, description, **options):
         if "iteration 2" in description:
             items = [(str(tmp_path / "gone.jpg"), *items[0][1:]), *items[1:]]
-        return extract(cfg, model, items, description)
+        return extract(cfg, model, items, description, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(hook_module, "extract_features", vanishing)

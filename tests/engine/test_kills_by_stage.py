@@ -15,14 +15,14 @@ STAGES = {
     "the first checkpoint": ("torch:save", 1, "after"),
     "the direct transfer": ("nplp.evaluation.evaluator:BoundedReidEvaluator.evaluate", 1, "before"),
     "extraction": ("nplp.engine.pseudo_labels:extract_features", 1, "before"),
-    "clustering": ("nplp.engine.pseudo_labels:estimate_pseudo_labels", 1, "after"),
+    "clustering": ("nplp.methods.nplp:estimate_pseudo_labels", 1, "after"),
     "an optimiser step of the second epoch": ("nplp.engine.trainer:ReidTrainer.run_step", 9, "after"),
     "a checkpoint, before it has its name": ("nplp.files:summed_name", 1, "after"),
     "a checkpoint, right after it has its name": ("nplp.files:_synchronise", 1, "before"),
     "results.json": ("nplp.engine.run_record:write_atomically", 3, "before"),
     "between results.json and pseudo_labels.jsonl": ("nplp.engine.run_record:write_atomically", 3, "after"),
     "the evaluation of an iteration": ("nplp.engine.adaptation:evaluate", 1, "before"),
-    "clustering with correction": ("nplp.engine.pseudo_labels:estimate_pseudo_labels", 1, "before"),
+    "clustering with correction": ("nplp.methods.nplp:estimate_pseudo_labels", 1, "before"),
     "the final model": ("nplp.engine.trainer:save_atomically", 1, "before"),
 }
 

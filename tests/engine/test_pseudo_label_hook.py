@@ -2,18 +2,20 @@
 
 import logging
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from nplp.clustering import label_quality
 from nplp.engine import pseudo_labels as hook_module
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.run_record import RunRecord
 from nplp.errors import UserError
+from nplp.losses import CenterContrastiveLoss
+from nplp.methods import build_method
 
 
 class FakeModel(nn.Module):
@@ -22,12 +24,8 @@ class FakeModel(nn.Module):
         self.heads = nn.Module()
         self.heads.neck = nn.Sequential(nn.BatchNorm1d(width), nn.ReLU())
         self.device = torch.device("cpu")
-        self.center_contrastive = SimpleNamespace(
-            table=torch.empty(0, width), reset=self._set, restore=self._set
-        )
-
-    def _set(self, table):
-        self.center_contrastive.table = table.clone()
+        self.loss = CenterContrastiveLoss()
+        self.criteria = {"CenterContrastiveLoss": self.loss}
 
 
 class FakeTrainer:
@@ -62,8 +60,9 @@ def make(tiny_cfg, monkeypatch):
         for key, value in options.items():
             cfg.NPLP[key] = value
         shown = {"features": planted() if features is None else features}
-        monkeypatch.setattr(hook_module, "extract_features", lambda *_: shown["features"])
-        hook = PseudoLabelHook(cfg, FakeModel(WIDTH), ITEMS, RunRecord(), identities)
+        monkeypatch.setattr(hook_module, "extract_features", lambda *_, **__: shown["features"])
+        model = FakeModel(WIDTH)
+        hook = PseudoLabelHook(cfg, model, build_method(cfg, model), ITEMS, RunRecord(), identities)
         hook.trainer = FakeTrainer()
         hook.shown = shown
         return hook
@@ -88,7 +87,7 @@ def test_an_iteration_labels_the_people_and_fills_the_table(make):
     neck = hook._model.heads.neck.eval()
     with torch.no_grad():
         expected = torch.stack([neck(planted())[labels == cluster].mean(0) for cluster in range(PEOPLE)])
-    torch.testing.assert_close(hook._model.center_contrastive.table, expected)
+    torch.testing.assert_close(hook._model.loss.table, F.normalize(expected))
 
 
 def test_estimates_come_every_period_and_correction_after_the_startup_stage(make):
@@ -151,13 +150,13 @@ def test_epsilon_of_the_first_iteration_can_be_frozen(make):
 def test_a_resumed_hook_goes_on_within_the_iteration(make):
     hook = make()
     run_epoch(hook, 0)
-    hook._model.center_contrastive.table.mul_(0.5)
+    hook._model.loss.table.mul_(0.5)
     state = hook.state_dict()
     other = make(features=torch.zeros(0, WIDTH))
     other.load_state_dict(state)
     run_epoch(other, 1)
     torch.testing.assert_close(other.state.labels, hook.state.labels)
-    torch.testing.assert_close(other._model.center_contrastive.table, hook._model.center_contrastive.table)
+    torch.testing.assert_close(other._model.loss.table, hook._model.loss.table)
     assert len(other.trainer.sets) == 1
     assert other._record.history == []
 

@@ -120,7 +120,7 @@ def adapt(source_weights, synthetic_root, tmp_path, monkeypatch):
         cfg = make_tiny_cfg(synthetic_root, tmp_path, *(word for pair in given.items() for word in pair))
         shown = [torch.from_numpy(np.asarray(value, dtype=np.float32)) for value in features]
 
-        def extract(*args):
+        def extract(*args, **_):
             iteration = int(args[-1].split()[-1])
             return shown[min(iteration, len(shown)) - 1]
 

@@ -160,7 +160,7 @@ def test_losses_average_and_step_are_built_with_the_new_settings(resumed):
     )
     model = trainer.bare_model
     assert (model.triplet.margin, model.triplet.reduction) == (0.7, "sum")
-    assert model.center_contrastive.temperature == 0.3
+    assert model.criteria["CenterContrastiveLoss"].temperature == 0.3
     assert trainer.average.decay == 0.5
     assert type(trainer.optimizer).__name__ == "SGDWithGradientClip"
 

@@ -34,7 +34,7 @@ def main(folder: str, options: list[str]) -> None:
     def watched(trainer: AdaptationTrainer) -> None:
         seen["labels"].append(trainer.pseudo_labels.state.labels.clone())
         run_steps(trainer)
-        seen["tables"].append(trainer.bare_model.center_contrastive.table.clone())
+        seen["tables"].append(trainer.bare_model.criteria["CenterContrastiveLoss"].table.clone())
         seen["weights"] = copied(trainer.bare_model.named_parameters())
         seen["buffers"] = copied(trainer.bare_model.named_buffers())
         seen["average"] = copied(trainer.average.weights().items())

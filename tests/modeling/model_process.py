@@ -27,8 +27,8 @@ def train(losses: tuple[str, ...], rank: int) -> dict[str, torch.Tensor]:
         pixel_std=[64.0] * 3,
     )
     parallel = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
-    if model.center_contrastive is not None:
-        model.center_contrastive.reset(torch.rand(3, 4))
+    if "CenterContrastiveLoss" in model.criteria:
+        model.criteria["CenterContrastiveLoss"].reset(torch.rand(3, 4))
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     generator = torch.Generator().manual_seed(rank)
     for _ in range(STEPS):
@@ -38,8 +38,8 @@ def train(losses: tuple[str, ...], rank: int) -> dict[str, torch.Tensor]:
         sum(parallel({"images": images, "targets": targets}).values()).backward()
         optimizer.step()
     result = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    if model.center_contrastive is not None:
-        result["table"] = model.center_contrastive.table
+    if "CenterContrastiveLoss" in model.criteria:
+        result["table"] = model.criteria["CenterContrastiveLoss"].table
     return result
 
 

@@ -15,7 +15,7 @@ RESNET, OSNET, VIT = "build_resnet_backbone", "build_osnet_backbone", "build_vit
 def train_and_evaluate(cfg: Any, granularities: int) -> None:
     torch.manual_seed(0)
     model = build_model(cfg).train()
-    model.center_contrastive.reset(torch.rand(2, 16))
+    model.criteria["CenterContrastiveLoss"].reset(torch.rand(2, 16))
     images = torch.rand(4, 3, 64, 32) * 255
     losses = model({"images": images, "targets": torch.tensor([0, 0, 1, 1])})
     sum(losses.values()).backward()

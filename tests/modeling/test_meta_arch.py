@@ -21,39 +21,39 @@ def build(backbone: nn.Module, losses: tuple[str, ...], num_classes: int = 3, **
     torch.manual_seed(0)
     heads = PAPHead(feat_dim=5, embedding_dim=4, num_classes=num_classes, loss_names=losses)
     model = NPLP(backbone=backbone, heads=heads, loss_names=losses, pixel_mean=MEAN, pixel_std=STD, **options)
-    if model.center_contrastive is not None:
-        model.center_contrastive.reset(torch.rand(3, 4) + 0.1)
+    if "CenterContrastiveLoss" in model.criteria:
+        model.criteria[CC].reset(torch.rand(3, 4) + 0.1)
     return model
 
 
 def test_pretraining_losses_are_eqs_1_and_2(tiny_backbone: nn.Module, batch: dict[str, Any]) -> None:
-    model = build(tiny_backbone, (CE, TRIPLET), triplet=BatchHardTripletLoss(0.7, "sum"))
+    model = build(tiny_backbone, (CE, TRIPLET), criteria={TRIPLET: BatchHardTripletLoss(0.7, "sum")})
     losses = model(batch)
     output = model.heads(model.backbone(model.preprocess_image(batch["images"])))
     assert list(losses) == ["loss_cls", "loss_triplet"]
     torch.testing.assert_close(losses["loss_cls"], softmax_loss(output.logits, batch["targets"]))
     expected = batch_hard_triplet_loss(output.f_e, batch["targets"], 0.7, "sum")
     torch.testing.assert_close(losses["loss_triplet"], expected)
-    assert model.center_contrastive is None
+    assert "CenterContrastiveLoss" not in model.criteria
 
 
 def test_adaptation_losses_are_eqs_1_and_10(tiny_backbone: nn.Module, batch: dict[str, Any]) -> None:
-    model = build(tiny_backbone, (TRIPLET, CC), center_contrastive=CenterContrastiveLoss(temperature=0.3))
+    model = build(tiny_backbone, (TRIPLET, CC), criteria={CC: CenterContrastiveLoss(temperature=0.3)})
     losses = model(batch)
     output = model.heads(model.backbone(model.preprocess_image(batch["images"])))
     assert list(losses) == ["loss_triplet", "loss_cc"]
     torch.testing.assert_close(losses["loss_triplet"], batch_hard_triplet_loss(output.f_e, batch["targets"]))
-    torch.testing.assert_close(losses["loss_cc"], model.center_contrastive(output.f_r, batch["targets"]))
+    torch.testing.assert_close(losses["loss_cc"], model.criteria[CC](output.f_r, batch["targets"]))
     assert model.heads.classifier is None
 
 
 def test_a_step_moves_the_lookup_table(tiny_backbone: nn.Module, batch: dict[str, Any]) -> None:
     model = build(tiny_backbone, (TRIPLET, CC))
-    before = model.center_contrastive.table.clone()
+    before = model.criteria[CC].table.clone()
     losses = model(batch)
-    assert torch.equal(model.center_contrastive.table, before)
+    assert torch.equal(model.criteria[CC].table, before)
     sum(losses.values()).backward()
-    assert not torch.equal(model.center_contrastive.table, before)
+    assert not torch.equal(model.criteria[CC].table, before)
     assert all("_table" not in key for key in model.state_dict())
 
 
@@ -152,8 +152,8 @@ def test_builds_from_a_configuration(make_cfg: Callable[..., Any]) -> None:
     )
     model = build_model(cfg)
     assert isinstance(model, NPLP)
-    assert (model.triplet.margin, model.triplet.reduction) == (0.9, "sum")
-    contrastive = model.center_contrastive
+    assert (model.criteria[TRIPLET].margin, model.criteria[TRIPLET].reduction) == (0.9, "sum")
+    contrastive = model.criteria[CC]
     assert (contrastive.normalize, contrastive.temperature, contrastive.update) == (False, 0.5, False)
     assert model.pixel_mean.flatten().tolist() == pytest.approx(cfg.MODEL.PIXEL_MEAN)
     assert model.heads.classifier.weight.shape == (5, 16)
@@ -163,7 +163,7 @@ def test_builds_from_a_configuration(make_cfg: Callable[..., Any]) -> None:
     ("key", "value"), [("TRI__MARGIN", -1.0), ("TRI__REDUCTION", "none"), ("CC__TEMPERATURE", 0.0)]
 )
 def test_rejects_loss_options(make_cfg: Callable[..., Any], key: str, value: Any) -> None:
-    with pytest.raises(UserError, match=rf"MODEL\.LOSSES .*{key.split('__')[1].lower()} must be .* got"):
+    with pytest.raises(UserError, match=rf"MODEL\.LOSSES\.{key.replace('__', '.')} must be .* got"):
         build_model(make_cfg(**{f"MODEL__LOSSES__{key}": value}))
 
 
@@ -180,9 +180,9 @@ def test_pretrained_weights_fit_the_adapting_model(make_cfg: Callable[..., Any])
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_trains_on_a_gpu_in_mixed_precision(tiny_backbone: nn.Module, batch: dict[str, Any]) -> None:
     model = build(tiny_backbone, (CE, TRIPLET, CC)).cuda()
-    before = model.center_contrastive.table.clone()
+    before = model.criteria[CC].table.clone()
     with torch.autocast("cuda", dtype=torch.float16):
         losses = model(batch)
     sum(losses.values()).backward()
     assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
-    assert not torch.equal(model.center_contrastive.table, before)
+    assert not torch.equal(model.criteria[CC].table, before)

@@ -21,14 +21,14 @@ if not host.toolbox_fault():
 
     bridge_ranking()
 
-    from nplp import modeling
+    from nplp import methods, modeling
     from nplp.config import add_nplp_config
     from nplp.data import datasets
     from nplp.host.zoo_paths import register_zoo
 
     register_zoo()
 
-    __all__ = ["add_nplp_config", "datasets", "host", "modeling"]
+    __all__ = ["add_nplp_config", "datasets", "host", "methods", "modeling"]
 else:
 
     def __getattr__(name: str) -> Any:

@@ -12,8 +12,10 @@ from typing import NamedTuple
 from fastreid.config import CfgNode
 
 from nplp.config.dotted import flat, value_at
-from nplp.config.keys import default_config
+from nplp.config.keys import SOURCE_LOSSES, default_config
+from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.errors import UserError
+from nplp.losses import LOSSES
 
 __all__ = ["refuse_ignored", "warn_of_ignored"]
 
@@ -70,6 +72,9 @@ WARNED_OF_OTHERS = {
     "MODEL.HEADS.FUSION": "it belongs to NPLP's PAPHead",
     "MODEL.HEADS.PAP": "it belongs to NPLP's PAPHead",
     "MODEL.LOSSES.CC": "it belongs to NPLP's CenterContrastiveLoss",
+    "MODEL.LOSSES.MEMORY": "it belongs to NPLP's ClusterMemoryLoss",
+    "MODEL.HEADS.NECK_BIAS": "it belongs to NPLP's PAPHead",
+    "MODEL.HEADS.OUTPUT": "it belongs to NPLP's PAPHead",
     "MODEL.LOSSES.TRI.REDUCTION": "it belongs to NPLP's triplet loss",
     "NPLP": "only MODEL.META_ARCHITECTURE NPLP adapts",
 }
@@ -150,6 +155,8 @@ def _warned(cfg: CfgNode) -> Iterator[_Ignored]:
     for switch in _switched_off(cfg):
         section = switch.removesuffix(".ENABLED")
         yield from _among(cfg, {section: f"no effect while {switch} is False"})
+    if model == NPLP:
+        yield from _of_other_methods(cfg)
     if model == NPLP and cfg.NPLP.SOURCE.WEIGHTS:
         yield from _among(cfg, {"MODEL.WEIGHTS": "adaptation starts from NPLP.SOURCE.WEIGHTS"})
     solver = cfg.SOLVER
@@ -175,6 +182,19 @@ def _warned(cfg: CfgNode) -> Iterator[_Ignored]:
     ):
         if idle:
             yield from _among(cfg, dict.fromkeys(keys, f"no effect while {reason}"))
+
+
+def _of_other_methods(cfg: CfgNode) -> Iterator[_Ignored]:
+    """Yield the options of methods and losses that the run does not use."""
+    for method, (section, options) in METHOD_SECTIONS.items():
+        if method != cfg.NPLP.METHOD:
+            keys = [f"{section}.{option}" for option in options]
+            yield from _among(cfg, dict.fromkeys(keys, f"no effect without NPLP.METHOD {method}"))
+    for loss in LOSSES.values():
+        # The losses of pre-training are needed whatever adaptation uses.
+        if loss.section and loss.name not in (*cfg.MODEL.LOSSES.NAME, *SOURCE_LOSSES):
+            keys = [f"MODEL.LOSSES.{loss.section}.{option}" for option in loss.options]
+            yield from _among(cfg, dict.fromkeys(keys, f"no effect without {loss.name}"))
 
 
 def _among(cfg: CfgNode, reasons: dict[str, str]) -> Iterator[_Ignored]:

@@ -1,13 +1,21 @@
 """The configuration keys that NPLP adds to the toolbox's."""
 
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 import torch
 from fastreid.config import CfgNode, get_cfg
 
+from nplp.config.method_sections import METHOD_SECTIONS
+from nplp.losses import LOSSES
 from nplp_synthetic import DomainStyle
 
-__all__ = ["add_nplp_config", "default_config", "source_config"]
+__all__ = ["SOURCE_LOSSES", "add_nplp_config", "default_config", "source_config"]
+
+
+SOURCE_LOSSES = ("CrossEntropyLoss", "TripletLoss")
+"""Those of the pre-training, eq. 3."""
 
 
 def default_config() -> CfgNode:
@@ -36,16 +44,23 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # key) outputs, or "concat", f_e = f_c (DC in Table II).
     cfg.MODEL.HEADS.FUSION = "hn"
 
-    # Eq. 1 sums over the batch; "mean" keeps the scale independent of the batch's size.
-    cfg.MODEL.LOSSES.TRI.REDUCTION = "mean"
+    # What the head returns in evaluation, for clustering and test: "f_e", or "f_bn" = BN(f_e).
+    cfg.MODEL.HEADS.OUTPUT = "f_e"
+    # Train the bias of the neck's BN; False keeps it at 0, as most peers do.
+    cfg.MODEL.HEADS.NECK_BIAS = True
 
-    cfg.MODEL.LOSSES.CC = CfgNode()
-    # L2-normalise f_r and the lookup table V; the literal form (False) diverges.
-    cfg.MODEL.LOSSES.CC.NORMALIZE = True
-    # Logits are divided by this in the normalised form.
-    cfg.MODEL.LOSSES.CC.TEMPERATURE = 0.1
-    # Eq. 11, V_i <- (V_i + f_r) / 2, in the backward pass.
-    cfg.MODEL.LOSSES.CC.UPDATE = True
+    # The options of each loss are explained at its entry in nplp/losses/registry.py.
+    for loss in LOSSES.values():
+        if loss.section:
+            _add_section(cfg.MODEL.LOSSES, loss.section, loss.options)
+
+
+def _add_section(cfg: CfgNode, section: str, options: Mapping[str, Any]) -> None:
+    """Add options to the section of ``cfg`` with a dotted name; keys that are there keep their values."""
+    for name in section.split("."):
+        cfg = cfg.setdefault(name, CfgNode())
+    for key, value in options.items():
+        cfg.setdefault(key, value)
 
 
 def _add_data_keys(cfg: CfgNode) -> None:
@@ -72,6 +87,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
 
 def _add_method_keys(cfg: CfgNode) -> None:
     cfg.NPLP = CfgNode()
+    # How pseudo-labels are made and trained on: a module of nplp.methods by its registered name.
+    cfg.NPLP.METHOD = "nplp"
     # N, the total number of iterations; 0 stops after the direct transfer. Unstated in the paper: 30 as
     # in UDA and SSG.
     cfg.NPLP.ITERATIONS = 30
@@ -88,39 +105,14 @@ def _add_method_keys(cfg: CfgNode) -> None:
     # Write OUTPUT_DIR/report.html at the end, and on the way what it shows (OUTPUT_DIR/trace, a few MB).
     cfg.NPLP.REPORT = True
 
-    # alpha of eq. 4, the share of cross-camera pairs averaged for epsilon_e. The paper's 0.0012 is
-    # 0.9 / 751 for Market-1501's identities; a target with other numbers needs about 0.9 / identities.
-    cfg.NPLP.ALPHA = 0.0012
-    # beta of eq. 9, epsilon_c = beta epsilon_e.
-    cfg.NPLP.BETA = 0.5
-    # Share of the clusters, those with the lowest self-assessment scores, that are clustered again.
-    cfg.NPLP.NOISY_FRACTION = 0.1
-    # DBSCAN's min_samples; not in the paper, 4 in its peers.
-    cfg.NPLP.MIN_SAMPLES = 4
-    # Distance of eq. 4 and DBSCAN: "jaccard" (k-reciprocal, as the method's peers) or "euclidean".
-    cfg.NPLP.DISTANCE = "jaccard"
-    # Distance of eqs. 6-8; empty: the same. The literal reading is "euclidean".
-    cfg.NPLP.ASSESSMENT_DISTANCE = ""
-    # k1 and k2 of the Jaccard distance.
-    cfg.NPLP.K1 = 20
-    cfg.NPLP.K2 = 6
-    # L2-normalise f_e before the pseudo-label stage.
-    cfg.NPLP.NORMALIZE = True
-    # "iteration": eq. 4 in every iteration (Algorithm 1); "first": epsilon_e of the first one is kept.
-    cfg.NPLP.EPSILON_UPDATE = "iteration"
-    # A noisy cluster that dissolves entirely when clustered again is dropped ("drop") or kept ("keep").
-    cfg.NPLP.DISSOLVED = "drop"
-    # What is an outlier when its noisy cluster is clustered again is left out of the iteration ("drop", the
-    # paper's X_t^c holds sub-clusters alone) or put back ("rejoin") into the sub-cluster in which it has the
-    # most neighbours within epsilon_e.
-    cfg.NPLP.RECLUSTERED_OUTLIERS = "drop"
-
     _add_rule_keys(cfg)
 
-    # Two additions to the paper, off by default. Subtract each camera's mean feature before any distance
-    # of the pseudo-label stage:
-    cfg.NPLP.CAMERA_CENTERING = False
-    # Keep an exponential moving average of the weights, evaluated and saved beside the last ones:
+    # The options of each method are explained where it is registered, in nplp/methods.
+    for section, options in METHOD_SECTIONS.values():
+        _add_section(cfg, section, options)
+
+    # An addition to the paper, off by default: keep an exponential moving average of the weights, evaluated
+    # and saved beside the last ones.
     cfg.NPLP.EMA = False
     # What the average keeps of itself at each step.
     cfg.NPLP.EMA_DECAY = 0.999
@@ -186,7 +178,7 @@ def source_config(cfg: CfgNode) -> CfgNode:
             source.SOLVER[key] = value
     source.DATALOADER.NUM_INSTANCE = cfg.NPLP.SOURCE.NUM_INSTANCE
     source.DATASETS.NAMES = cfg.NPLP.SOURCE.DATASETS
-    source.MODEL.LOSSES.NAME = ("CrossEntropyLoss", "TripletLoss")
+    source.MODEL.LOSSES.NAME = SOURCE_LOSSES
     source.TEST.EVAL_PERIOD = 0
     source.OUTPUT_DIR = f"{cfg.OUTPUT_DIR.rstrip('/')}/source"
     source.freeze()

@@ -5,7 +5,9 @@ from fastreid.config import CfgNode
 
 from nplp.config.choices import SAMPLERS
 from nplp.config.ignored import refuse_ignored
+from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.errors import UserError
+from nplp.losses import LOSSES
 from nplp.metric_names import TEST_DISTANCES
 from nplp.weights.zoo import ZOO_PREFIX
 
@@ -35,9 +37,10 @@ def validate_config(cfg: CfgNode) -> None:
     Raises:
         UserError: naming the first key whose value is out of its range, the range and the value.
     """
-    nplp, heads, losses = cfg.NPLP, cfg.MODEL.HEADS, cfg.MODEL.LOSSES
+    nplp, heads = cfg.NPLP, cfg.MODEL.HEADS
     sampler = cfg.DATALOADER.SAMPLER_TRAIN
     rules = [
+        ("NPLP.METHOD", nplp.METHOD, nplp.METHOD in METHOD_SECTIONS, f"one of {tuple(METHOD_SECTIONS)}"),
         ("NPLP.ITERATIONS", nplp.ITERATIONS, nplp.ITERATIONS >= 0, "at least 0"),
         ("NPLP.STARTUP_ITERATIONS", nplp.STARTUP_ITERATIONS, nplp.STARTUP_ITERATIONS >= 0, "at least 0"),
         (
@@ -87,20 +90,16 @@ def validate_config(cfg: CfgNode) -> None:
         ("NPLP.EMA_DECAY", nplp.EMA_DECAY, 0 <= nplp.EMA_DECAY < 1, "in [0, 1)"),
         ("NPLP.SOURCE.MAX_EPOCH", nplp.SOURCE.MAX_EPOCH, nplp.SOURCE.MAX_EPOCH >= 1, "at least 1"),
         ("MODEL.HEADS.PAP", heads.PAP, heads.PAP >= 1, "at least 1"),
+        ("MODEL.HEADS.OUTPUT", heads.OUTPUT, heads.OUTPUT in ("f_e", "f_bn"), "'f_e' or 'f_bn'"),
         ("MODEL.HEADS.FUSION", heads.FUSION, heads.FUSION in ("hn", "concat"), "'hn' or 'concat'"),
-        (
-            "MODEL.LOSSES.TRI.REDUCTION",
-            losses.TRI.REDUCTION,
-            losses.TRI.REDUCTION in ("mean", "sum"),
-            "'mean' or 'sum'",
-        ),
-        ("MODEL.LOSSES.CC.TEMPERATURE", losses.CC.TEMPERATURE, losses.CC.TEMPERATURE > 0, "above 0"),
         *_general_rules(cfg),
         ("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"),
     ]
     for key, value, holds, rule in rules:
         if not holds:
             raise UserError(f"{key} must be {rule}, got {value!r}")
+    for loss in LOSSES.values():
+        loss.build(cfg.MODEL.LOSSES)
     _validate_batches(cfg)
     _validate_device(cfg)
     if cfg.MODEL.BACKBONE.PRETRAIN_PATH.startswith(ZOO_PREFIX):

@@ -1,5 +1,7 @@
 """Features of a list of images, in the order of the list."""
 
+import logging
+
 import torch
 from fastreid.config import CfgNode
 from fastreid.evaluation import inference_context
@@ -9,45 +11,91 @@ from tqdm import tqdm
 
 from nplp.data.datasets import Item
 from nplp.data.loaders import build_test_loader
-from nplp.memory import ShrinkingBlocks
+from nplp.memory import ShrinkingBlocks, is_out_of_memory
 
 __all__ = ["extract_features"]
 
+logger = logging.getLogger(__name__)
+
+CPU = torch.device("cpu")
+
 
 @torch.no_grad()
-def extract_features(cfg: CfgNode, model: nn.Module, items: list[Item], description: str) -> torch.Tensor:
-    """Return f_e of each item, with the test-time transformation and the model in evaluation mode.
+def extract_features(
+    cfg: CfgNode, model: nn.Module, items: list[Item], description: str, *, on_device: bool = False
+) -> torch.Tensor:
+    """Return the feature of each item, with the test-time transformation and the model in evaluation mode.
 
     Under ``torch.distributed`` the ranks share the work, and only the main process gets the result.
 
     Args:
         cfg: the configuration.
-        model: gives f_e of a batch in evaluation mode; its mode is restored afterwards.
+        model: gives the features of a batch in evaluation mode; its mode is restored afterwards.
         items: ``N`` items; identities are not looked at.
         description: text of the progress bar, which shows on a terminal only.
+        on_device: keep the features on MODEL.DEVICE, in N x D x 4 bytes of its memory; where these do not
+            fit, or several processes share the work, they are collected on the CPU.
 
     Returns:
-        ``[N, D]`` float32 on the CPU on the main process, ``[0, D]`` on the others.
+        ``[N, D]`` float32 on the main process, ``[0, D]`` on the others; on the CPU unless ``on_device``.
     """
     loader = build_test_loader(cfg, items)
+    alone = comm.get_world_size() == 1
+    device = torch.device(cfg.MODEL.DEVICE) if on_device and alone else CPU
     bar = tqdm(
         loader, desc=description, unit="batch", leave=False, disable=None if comm.is_main_process() else True
     )
-    found: list[torch.Tensor] = []
+    rows = _Rows(len(items), device)
     with inference_context(model):
         blocks = ShrinkingBlocks(description, cfg.TEST.IMS_PER_BATCH)
         for batch in bar:
             images = batch["images"]
 
             def embed(start: int, stop: int, images: torch.Tensor = images) -> torch.Tensor:
-                return model({"images": images[start:stop].clone()}).float().cpu()
+                return model({"images": images[start:stop].clone()}).float()
 
-            blocks.run(len(images), embed, found.append)
-    # Of few images a process may have none.
-    features = torch.cat(found) if found else torch.empty(0, 0)
-    if comm.get_world_size() == 1:
+            blocks.run(len(images), embed, rows.append)
+    features = rows.features()
+    if alone:
         return features
     shares = comm.gather(features, dst=0)
     if not comm.is_main_process():
         return features[:0]
     return torch.cat([share for share in shares if len(share)])
+
+
+class _Rows:
+    """Features [N, D] that arrive block by block: in one tensor on a device, or in blocks on the CPU."""
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        self._count = count
+        self._device = device
+        self._filled = 0
+        self._room: torch.Tensor | None = None
+        self._blocks: list[torch.Tensor] = []
+
+    def append(self, block: torch.Tensor) -> None:
+        """Take the next rows."""
+        if not self._filled and self._device.type != "cpu":
+            self._room = self._allocate(block.shape[1])
+        if self._room is None:
+            self._blocks.append(block.cpu())
+        else:
+            self._room[self._filled : self._filled + len(block)] = block
+        self._filled += len(block)
+
+    def features(self) -> torch.Tensor:
+        """Return all rows; [0, 0] where there were none, as a process may have none of few images."""
+        if self._room is not None:
+            return self._room
+        return torch.cat(self._blocks) if self._blocks else torch.empty(0, 0)
+
+    def _allocate(self, width: int) -> torch.Tensor | None:
+        """Return room for all rows on the device; None where its memory does not suffice."""
+        try:
+            return torch.empty(self._count, width, device=self._device)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("Features do not fit into the memory of %s: they stay on the CPU", self._device)
+            return None

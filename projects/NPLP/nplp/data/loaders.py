@@ -52,12 +52,18 @@ __all__ = [
 class ImageSet(CommDataset):
     """The toolbox's data set, with three channels whatever the file has, which says what it cannot read."""
 
-    def __init__(self, items: list[Item], transform: Callable[[Any], Any]) -> None:
-        """Take items, whose labels are used as they are, and what makes a tensor of an RGB image."""
+    def __init__(
+        self, items: list[Item], transform: Callable[[Any], Any], indices: np.ndarray | None = None
+    ) -> None:
+        """Take items, whose labels are used as they are, and what makes a tensor of an RGB image.
+
+        ``indices`` [N] are the images' numbers in the set that the items are a part of.
+        """
         super().__init__(items, transform, relabel=False)
+        self.indices = np.arange(len(items)) if indices is None else indices
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return an image, transformed, with its identity and camera.
+        """Return an image, transformed, with its identity, camera and number.
 
         Raises:
             UserError: if the file has vanished or become unreadable since it was looked at.
@@ -70,7 +76,13 @@ class ImageSet(CommDataset):
                 f"{path!r} cannot be read any more ({error.reason}): put it back; what was saved is kept, "
                 "--resume goes on from it"
             ) from error
-        return {"images": self.transform(image), "targets": identity, "camids": camera, "img_paths": path}
+        return {
+            "images": self.transform(image),
+            "targets": identity,
+            "camids": camera,
+            "img_paths": path,
+            "indices": int(self.indices[index]),
+        }
 
 
 class DeviceLoader:
@@ -128,7 +140,7 @@ class TrainSet:
         self.cameras = cameras[kept]
         self.num_classes = int(labels.max()) + 1 if kept.size else 0
         records = [(items[i][0], int(labels[i]), int(cameras[i])) for i in kept]
-        self.dataset = ImageSet(records, build_transforms(cfg, is_train=True))
+        self.dataset = ImageSet(records, build_transforms(cfg, is_train=True), kept)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -24,6 +24,7 @@ from nplp.engine.trainer import ReidTrainer
 from nplp.errors import UserError
 from nplp.evaluation.ranking import RankLists
 from nplp.files import sha256_of
+from nplp.methods import build_method
 from nplp.metric_names import METRICS
 from nplp.modeling import NPLP
 from nplp.weights.zoo import resolve_weights
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class AdaptationTrainer(ReidTrainer):
-    """Trains an ``NPLP`` model with triplet and center-contrastive loss on pseudo-labels (eq. 12)."""
+    """Trains an ``NPLP`` model on pseudo-labels by the method of ``NPLP.METHOD``."""
 
     stage = 1
 
@@ -75,7 +76,11 @@ class AdaptationTrainer(ReidTrainer):
                 len(identities),
             )
         self.trace = Trace(cfg, self._items, identities)
-        self.pseudo_labels = PseudoLabelHook(cfg, model, self._items, self.record, identities, self.trace)
+        method = build_method(cfg, model)
+        model.objective = method.losses
+        self.pseudo_labels = PseudoLabelHook(
+            cfg, model, method, self._items, self.record, identities, self.trace
+        )
         self.average = WeightAverage(model, cfg.NPLP.EMA_DECAY) if cfg.NPLP.EMA else None
         averaging = [WeightAverageHook(self.average)] if self.average is not None else []
         return [self.pseudo_labels, *averaging, hooks.CallbackHook(after_epoch=AdaptationTrainer._end_epoch)]
@@ -223,7 +228,8 @@ class AdaptationTrainer(ReidTrainer):
         """Report the losses; at an iteration's end evaluate and write the results files."""
         options, done = self.cfg.NPLP, self.epoch + 1
         latest = get_event_storage().latest()
-        losses = {key: latest[key][0] for key in ("total_loss", "loss_triplet", "loss_cc") if key in latest}
+        names = ["total_loss", *(name for name in latest if name.startswith("loss_"))]
+        losses = {name: latest[name][0] for name in names if name in latest}
         described = ", ".join(f"{key.removeprefix('loss_')} {value:.3f}" for key, value in losses.items())
         logger.info("  epoch %d, %d steps: %s", done, self.steps_per_epoch, described)
         if done % options.EPOCHS_PER_ITERATION:

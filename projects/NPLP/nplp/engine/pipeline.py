@@ -24,7 +24,8 @@ from nplp.engine.run_record import RunRecord, format_results
 from nplp.engine.setup import prepare_output
 from nplp.engine.supervised import SupervisedTrainer, means_nothing_to_source, source_key
 from nplp.errors import UserError
-from nplp.modeling.meta_arch import check_losses
+from nplp.losses import check_losses
+from nplp.modeling.heads import EMBEDDING
 from nplp.weights.zoo import resolve_weights
 
 __all__ = ["CLASSIFIER", "NECK", "evaluate_only", "load_trained", "run"]
@@ -35,7 +36,7 @@ CLASSIFIER = ("heads.classifier.", "heads.weight")
 """Weights that belong to the training identities and are left behind."""
 
 NECK = ("heads.neck.",)
-"""Weights that make f_r of f_e: in training alone, so a model from the zoo has none."""
+"""Weights that make f_r of f_e: a model whose feature is f_e needs them in training alone."""
 
 
 def run(
@@ -177,7 +178,9 @@ def load_trained(cfg: CfgNode) -> tuple[nn.Module, str]:
     """
     path = cfg.MODEL.WEIGHTS or str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
     model = SupervisedTrainer.build_model(_without_pretraining(cfg))
-    load_weights(model, path, optional=CLASSIFIER + NECK)
+    # A model whose feature is f_bn is not whole without its neck.
+    neck = NECK if cfg.MODEL.META_ARCHITECTURE == "NPLP" and cfg.MODEL.HEADS.OUTPUT == EMBEDDING else ()
+    load_weights(model, path, optional=CLASSIFIER + neck)
     return model.eval(), path
 
 

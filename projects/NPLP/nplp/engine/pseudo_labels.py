@@ -1,4 +1,4 @@
-"""The pseudo-label hook: lines 4 to 11 of Algorithm 1 at the beginning of every iteration."""
+"""The pseudo-label hook: how every iteration begins, with the method's labels, the rules and the log."""
 
 import logging
 from dataclasses import dataclass, field, replace
@@ -10,9 +10,9 @@ from fastreid.config import CfgNode
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from tabulate import tabulate
-from torch.nn import functional as F
+from torch import nn
 
-from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
+from nplp.clustering import PseudoLabels, label_quality
 from nplp.data.datasets import Item, index_cameras
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
@@ -30,15 +30,13 @@ from nplp.engine.rules import (
 from nplp.engine.run_record import RunRecord
 from nplp.engine.trace import Trace
 from nplp.errors import UserError
-from nplp.losses import cluster_centroids
 from nplp.memory import is_out_of_memory
-from nplp.modeling import NPLP
+from nplp.methods import Method
 
 __all__ = ["PseudoLabelHook", "PseudoLabelState"]
 
 logger = logging.getLogger(__name__)
 
-NECK_BLOCK = 4096
 QUALITY_COLUMNS = {
     "precision": "precision",
     "recall": "recall",
@@ -65,23 +63,19 @@ class PseudoLabelState:
     Attributes:
         iteration: number of the iteration, from 1; 0 before the first.
         labels: ``[N]`` int64, -1 for outliers.
-        table: ``[c, D]`` the lookup table V.
-        first_epsilon: epsilon_e of the first iteration; 0 before it.
         first_norm: mean norm of the features at the first iteration; 0 before it.
     """
 
     iteration: int = 0
     labels: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
-    table: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
-    first_epsilon: float = 0.0
     first_norm: float = 0.0
 
 
 class PseudoLabelHook(HookBase):
     """Estimates pseudo-labels every ``NPLP.EPOCHS_PER_ITERATION`` epochs and trains on them.
 
-    One process estimates; all processes hold the same labels, lookup table and order. The hook is a
-    checkpointable: its state is the labels, epsilon and the lookup table of the moment.
+    One process estimates; all processes hold the same labels, state of the method and order. The hook is a
+    checkpointable: its state is the labels and the method's own state of the moment.
     """
 
     trainer: _Trainer
@@ -89,7 +83,8 @@ class PseudoLabelHook(HookBase):
     def __init__(
         self,
         cfg: CfgNode,
-        model: NPLP,
+        model: nn.Module,
+        method: Method,
         items: list[Item],
         record: RunRecord,
         identities: np.ndarray | None,
@@ -99,25 +94,17 @@ class PseudoLabelHook(HookBase):
 
         Args:
             cfg: the configuration; ``NPLP`` is read.
-            model: an ``NPLP`` model with a center-contrastive loss, without a wrapper.
+            model: gives the features, without a wrapper.
+            method: makes the labels.
             items: the ``N`` unlabelled target images.
             record: takes the history and the times.
             identities: ``[N]`` int64 true identities, -1 where unknown, for the logged quality only: no
                 label, no threshold and no choice of a model depends on them. ``None`` where all are unknown.
             trace: takes what the run's page shows.
-
-        Raises:
-            UserError: if the model has no center-contrastive loss.
         """
-        if model.center_contrastive is None:
-            raise UserError(
-                "adaptation needs 'CenterContrastiveLoss' in MODEL.LOSSES.NAME, "
-                f"got {tuple(cfg.MODEL.LOSSES.NAME)}"
-            )
         self._cfg = cfg
         self._model = model
-        self._neck = model.heads.neck
-        self._loss = model.center_contrastive
+        self._method = method
         self._items = items
         self._cameras = index_cameras(items)
         self._record = record
@@ -132,22 +119,14 @@ class PseudoLabelHook(HookBase):
         if due > self.state.iteration:
             self._begin_iteration(due)
         elif not self._installed:
-            self._loss.restore(self.state.table)
             self._install()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state with the lookup table as it stands now."""
-        table = self._loss.table
-        return {
-            "iteration": self.state.iteration,
-            "labels": self.state.labels,
-            "table": table.detach().cpu().clone(),
-            "first_epsilon": self.state.first_epsilon,
-            "first_norm": self.state.first_norm,
-        }
+        """Return the state with the method's own as it stands now."""
+        return {**vars(self.state), "method": self._method.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a saved state.
+        """Take a saved state. Version 0.2.0 kept the state of its only method beside the labels.
 
         Raises:
             UserError: if it belongs to another number of target images.
@@ -158,28 +137,28 @@ class PseudoLabelHook(HookBase):
                 f"{len(self._items)}: resume with the data the run began with, or leave --resume out"
             )
         self.state = PseudoLabelState(
-            int(state["iteration"]),
-            state["labels"],
-            state["table"],
-            float(state["first_epsilon"]),
-            float(state.get("first_norm", 0.0)),
+            int(state["iteration"]), state["labels"], float(state.get("first_norm", 0.0))
         )
+        self._method.load_state_dict(state.get("method", state))
         self._installed = False
 
     def _begin_iteration(self, iteration: int) -> None:
         with self._record.timed("extraction"):
             features = extract_features(
-                self._cfg, self._model, self._items, f"Features, iteration {iteration}"
+                self._cfg, self._model, self._items, f"Features, iteration {iteration}", on_device=True
             )
         with self._record.timed("estimation"):
-            self.state, line = from_main_process(lambda: self._label(iteration, features))
+            self.state, line, method_state = from_main_process(lambda: self._label(iteration, features))
         if comm.is_main_process():
             self._record.history.append(line)
-        self._loss.reset(self.state.table)
+        else:
+            self._method.load_state_dict(method_state)
         self._install()
 
-    def _label(self, iteration: int, features: torch.Tensor) -> tuple[PseudoLabelState, dict[str, Any]]:
-        """Return the new state and the line of the history; say what was found.
+    def _label(
+        self, iteration: int, features: torch.Tensor
+    ) -> tuple[PseudoLabelState, dict[str, Any], dict[str, Any]]:
+        """Return the new state, the line of the history and the method's state; say what was found.
 
         Raises:
             UserError: if a feature is not finite, or a rule ends the run.
@@ -187,7 +166,7 @@ class PseudoLabelHook(HookBase):
         self._check_finite(iteration, features)
         options, before = self._cfg.NPLP, self.state
         try:
-            found = self._estimate(iteration, features)
+            labelling = self._method.label(iteration, features, self._cameras)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -195,19 +174,17 @@ class PseudoLabelHook(HookBase):
                 f"iteration {iteration}: the clustering of {len(features)} images does not fit into memory: "
                 "lower NPLP.ALPHA or OMP_NUM_THREADS and --resume from the last epoch"
             ) from error
-        labels = found.labels
+        found, labels = labelling.estimate, labelling.estimate.labels
         if options.RULES.SMALL_CLUSTERS == "drop":
             labels = without_small_clusters(labels, self._cfg.DATALOADER.NUM_INSTANCE)
-        f_r = self._neck_features(features)
-        table = _centroids(f_r, labels)
-        scale = measure_scale(self._cfg, features, f_r, table, before.first_norm)
+        logit = self._method.begin_iteration(features, labels) if labels.max(initial=-1) >= 0 else 0.0
+        scale = measure_scale(labelling.distances, features, before.first_norm, logit)
         told = findings(self._cfg, found, labels, before.labels.numpy(), scale)
-        first_epsilon = before.first_epsilon or found.epsilon_e
         rejected: np.ndarray | None = None
         if keeps_labels(told):
             line, found, rejected = self._kept(iteration, found, labels, told)
             labels = before.labels.numpy()
-            table = _centroids(f_r, labels)
+            self._method.begin_iteration(features, labels)
         else:
             line = self._line(iteration, found, labels, told)
         logger.info("%s", _format_line(line, options.ITERATIONS, len(labels)))
@@ -219,10 +196,9 @@ class PseudoLabelHook(HookBase):
         enforce(told, iteration)
         log_histograms(labels, found.self_assessment, self.trainer.iter)
         if self._trace is not None:
-            self._trace.iteration(iteration, found, labels, features, rejected)
-        return PseudoLabelState(
-            iteration, torch.from_numpy(labels), table, first_epsilon, scale.first_norm
-        ), line
+            self._trace.iteration(iteration, found, labels, features, labelling.distances, rejected)
+        state = PseudoLabelState(iteration, torch.from_numpy(labels), scale.first_norm)
+        return state, line, self._method.state_dict()
 
     def _check_finite(self, iteration: int, features: torch.Tensor) -> None:
         """Look for features that are infinite or not a number.
@@ -237,42 +213,6 @@ class PseudoLabelHook(HookBase):
                 f"or not a number, first those of {self._items[int(bad[0])][0]}: lower SOLVER.BASE_LR; what "
                 "the last checkpoint holds is kept"
             )
-
-    def _estimate(self, iteration: int, features: torch.Tensor) -> PseudoLabels:
-        """Estimate pseudo-labels with the settings of the configuration."""
-        options = self._cfg.NPLP
-        frozen = self.state.first_epsilon if options.EPSILON_UPDATE == "first" and iteration > 1 else None
-        return estimate_pseudo_labels(
-            F.normalize(features) if options.NORMALIZE else features,
-            self._cameras,
-            alpha=options.ALPHA,
-            beta=options.BETA,
-            min_samples=options.MIN_SAMPLES,
-            noisy_fraction=options.NOISY_FRACTION,
-            correct=iteration > options.STARTUP_ITERATIONS,
-            distance=options.DISTANCE,
-            assessment_distance=options.ASSESSMENT_DISTANCE or None,
-            k1=options.K1,
-            k2=options.K2,
-            camera_centering=options.CAMERA_CENTERING,
-            dissolved=options.DISSOLVED,
-            reclustered_outliers=options.RECLUSTERED_OUTLIERS,
-            epsilon=frozen,
-            giant_share=options.RULES.GIANT_SHARE if options.RULES.GIANT_CLUSTER == "lower" else None,
-            equal_scores=options.RULES.EQUAL_SCORES,
-        )
-
-    @torch.no_grad()
-    def _neck_features(self, features: torch.Tensor) -> torch.Tensor:
-        """Return f_r = ReLU(BN(f_e)) of all images in evaluation mode, ``[N, D]`` float32 on the CPU."""
-        neck = self._neck
-        assert neck is not None, "a model without losses cannot be trained"
-        was_training = neck.training
-        neck.eval()
-        device = self._model.device
-        blocks = [neck(block.to(device)).cpu() for block in features.split(NECK_BLOCK)]
-        neck.train(was_training)
-        return torch.cat(blocks)
 
     def _install(self) -> None:
         """Hand the labels to the trainer."""
@@ -348,12 +288,6 @@ def _numbers(found: PseudoLabels, labels: np.ndarray) -> dict[str, Any]:
         "dissolved_clusters": len(found.dissolved_clusters),
         "largest_cluster_share": float(sizes.max() / max(1, sizes.sum())),
     }
-
-
-def _centroids(f_r: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
-    """Return V ``[c, D]`` for labels ``[N]``; ``[0, D]`` where there is no cluster."""
-    clusters = int(labels.max(initial=-1)) + 1
-    return cluster_centroids(f_r, torch.from_numpy(labels), clusters) if clusters else f_r[:0]
 
 
 def _format_line(line: dict[str, Any], iterations: int, images: int) -> str:

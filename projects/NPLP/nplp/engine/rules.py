@@ -17,6 +17,7 @@ from nplp.clustering import PseudoLabels
 from nplp.clustering.assessment import all_equal
 from nplp.clustering.giants import is_giant
 from nplp.errors import UserError
+from nplp.methods import DistanceSettings
 
 __all__ = [
     "Finding",
@@ -87,9 +88,9 @@ class Scale:
     """How large features and logits are at the beginning of an iteration.
 
     Attributes:
-        norm: mean ``|f_e|``.
+        norm: mean length of the features.
         first_norm: the same at the first iteration.
-        logit: the largest ``V_j^T f_r`` of the literal loss; 0 where it is normalised.
+        logit: the largest of the method's loss; 0 where logits have a bound.
         unrelated: the distance at which two images have nothing in common, in the clustering's unit.
     """
 
@@ -100,27 +101,22 @@ class Scale:
 
 
 def measure_scale(
-    cfg: CfgNode, features: torch.Tensor, f_r: torch.Tensor, table: torch.Tensor, first_norm: float
+    distances: DistanceSettings, features: torch.Tensor, first_norm: float, logit: float
 ) -> Scale:
     """Return how large features and logits are.
 
     Args:
-        cfg: the configuration; ``NPLP`` and ``MODEL.LOSSES.CC`` are read.
-        features: ``[N, D]`` float32 f_e.
-        f_r: ``[N, D]`` float32.
-        table: ``[c, D]`` float32 V; ``[0, D]`` without clusters.
+        distances: how the method measures distances.
+        features: ``[N, D]`` float32, as the model gave them, on any device.
         first_norm: mean norm at the first iteration; 0 where this is it.
+        logit: the largest, as the method says.
     """
-    options = cfg.NPLP
     norms = torch.linalg.vector_norm(features, dim=1).double()
     norm = float(norms.mean())
-    logit = 0.0
-    if len(table) and not cfg.MODEL.LOSSES.CC.NORMALIZE:
-        logit = max(float((block @ table.T).max()) for block in f_r.split(ROWS_AT_ONCE))
     unrelated = 1.0
-    if options.DISTANCE == "euclidean":
+    if distances.name == "euclidean":
         # The root of the mean squared distance over all pairs is that of twice the variance.
-        weights = 1 / norms.clamp_min(NO_NORM) if options.NORMALIZE else torch.ones_like(norms)
+        weights = 1 / norms.clamp_min(NO_NORM) if distances.normalize else torch.ones_like(norms)
         centre = sum(
             (block.double() * weight[:, None]).sum(0)
             for block, weight in zip(features.split(ROWS_AT_ONCE), weights.split(ROWS_AT_ONCE), strict=True)

@@ -7,11 +7,13 @@ from fastreid.config import CfgNode
 from fastreid.engine import hooks
 from fastreid.utils.events import get_event_storage
 
+from nplp.config.keys import SOURCE_LOSSES
 from nplp.data.datasets import Item, ReidData, index_cameras, load_training_items
 from nplp.data.loaders import TrainSet
 from nplp.engine.evaluating import evaluate
 from nplp.engine.trainer import ReidTrainer
 from nplp.errors import UserError
+from nplp.losses import LOSSES
 
 __all__ = ["SupervisedTrainer", "load_labelled", "means_nothing_to_source", "source_key"]
 
@@ -37,7 +39,14 @@ def load_labelled(cfg: CfgNode) -> tuple[list[Item], np.ndarray, np.ndarray]:
 def means_nothing_to_source(key: str) -> bool:
     """Tell whether a key means nothing to the pre-training; ``NPLP.SOURCE`` stands in ``SOLVER`` there."""
     return key == "MODEL.WEIGHTS" or key.startswith(
-        ("NPLP.", "TEST.", "DATASETS.TESTS", "MODEL.LOSSES.CC.", "DATASETS.SYNTHETIC.TEST_IDENTITIES")
+        (
+            *("NPLP.", "TEST.", "DATASETS.TESTS", "DATASETS.SYNTHETIC.TEST_IDENTITIES"),
+            *(
+                f"MODEL.LOSSES.{loss.section}."
+                for loss in LOSSES.values()
+                if loss.section and loss.name not in SOURCE_LOSSES
+            ),
+        )
     )
 
 

@@ -20,6 +20,7 @@ from nplp.data.datasets import Item, ReidData, index_cameras
 from nplp.evaluation.ranking import RankLists
 from nplp.files import write_bytes_atomically
 from nplp.memory import is_out_of_memory
+from nplp.methods import DistanceSettings
 
 __all__ = ["IMAGES", "SAMPLE", "TRACE", "Trace", "sample_of"]
 
@@ -96,6 +97,7 @@ class Trace:
         found: PseudoLabels,
         labels: np.ndarray,
         features: torch.Tensor,
+        distances: DistanceSettings,
         rejected: np.ndarray | None = None,
     ) -> None:
         """Write an iteration's labels, and at the turning points features of the sample and distances.
@@ -104,7 +106,8 @@ class Trace:
             number: of the iteration, from 1.
             found: the estimate.
             labels: ``[N]`` int64, those trained on.
-            features: ``[N, D]``, those clustered, as the model gave them.
+            features: ``[N, D]``, those clustered, as the model gave them, on any device.
+            distances: how the method measures distances.
             rejected: ``[N]`` int64, labels that a rule rejected in favour of ``labels``.
         """
         if not self.enabled:
@@ -122,24 +125,24 @@ class Trace:
         # Without a startup stage the first iteration follows the direct transfer all the same.
         stage = "direct_transfer" if number == 1 else "startup"
         if number in (1, options.STARTUP_ITERATIONS + 1):
-            self.features(stage, features[self.sample])
+            self.features(stage, features[torch.from_numpy(self.sample)])
         if number in (1, options.STARTUP_ITERATIONS + 1, options.ITERATIONS):
-            self._distances(number, found, features)
+            self._distances(number, found, features, distances)
 
-    def _distances(self, number: int, found: PseudoLabels, features: torch.Tensor) -> None:
+    def _distances(
+        self, number: int, found: PseudoLabels, features: torch.Tensor, distances: DistanceSettings
+    ) -> None:
         """Write how distances are spread; without them where memory does not suffice."""
-        options = self._cfg.NPLP
-        given = F.normalize(features) if options.NORMALIZE else features
         known = self._identities if self._identities is not None and (self._identities >= 0).all() else None
         try:
             histogram = distance_histogram(
-                given.numpy(),
+                distances.prepare(features).cpu().numpy(),
                 self._cameras,
                 known,
-                distance=options.DISTANCE,
-                k1=options.K1,
-                k2=options.K2,
-                camera_centering=options.CAMERA_CENTERING,
+                distance=distances.name,
+                k1=distances.k1,
+                k2=distances.k2,
+                camera_centering=distances.camera_centering,
             )
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -151,7 +154,7 @@ class Trace:
 
     def features(self, stage: str, features: torch.Tensor) -> None:
         """Write the features ``[S, D]`` of the sample at a stage, as unit vectors."""
-        self._write(f"features_{stage}.npz", features=F.normalize(features).numpy().astype(np.float16))
+        self._write(f"features_{stage}.npz", features=F.normalize(features.cpu()).numpy().astype(np.float16))
 
     def ranks(self, stage: str, data: ReidData, lists: RankLists) -> None:
         """Write the first images of each query's rank list at a stage."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from nplp.config.bundles import KEPT
 from nplp.engine.pipeline import CLASSIFIER, NECK
+from nplp.modeling.heads import EMBEDDING, NECK_FEATURE
 from nplp.weights.zoo import ZOO_PREFIX
 
 __all__ = ["EmbeddingModel", "inference_config", "inference_weights"]
@@ -38,14 +39,15 @@ def inference_config(cfg: CfgNode, name: str) -> CfgNode:
 
 
 def inference_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the weights of backbone and head up to f_e, on the CPU and contiguous.
+    """Return the weights of backbone and head up to its feature, on the CPU and contiguous.
 
-    Left out are the classifier, the neck that makes f_r and whatever the losses hold.
+    Left out are the classifier, the neck where the feature is f_e, and whatever the losses hold.
     """
+    left_out = CLASSIFIER if getattr(model.heads, "output", EMBEDDING) == NECK_FEATURE else CLASSIFIER + NECK
     return {
         key: value.detach().cpu().contiguous()
         for key, value in model.state_dict().items()
-        if key.startswith(("backbone.", "heads.")) and not key.startswith(CLASSIFIER + NECK)
+        if key.startswith(("backbone.", "heads.")) and not key.startswith(left_out)
     }
 
 

@@ -1,15 +1,23 @@
-"""Losses of the paper: batch-hard triplet (eq. 1), softmax (eq. 2), center contrastive (eqs. 10-11)."""
+"""Losses: batch-hard triplet (eq. 1), softmax (eq. 2), center contrastive (eqs. 10-11), cluster memory."""
 
 from .center_contrastive import CenterContrastiveLoss
+from .cluster_memory import ClusterMemoryLoss
 from .lookup_table import cluster_centroids, update_lookup_table_
-from .softmax import softmax_loss
+from .registry import LOSSES, Loss, check_losses, register_loss
+from .softmax import SoftmaxLoss, softmax_loss
 from .triplet import BatchHardTripletLoss, batch_hard_triplet_loss
 
 __all__ = [
+    "LOSSES",
     "BatchHardTripletLoss",
     "CenterContrastiveLoss",
+    "ClusterMemoryLoss",
+    "Loss",
+    "SoftmaxLoss",
     "batch_hard_triplet_loss",
+    "check_losses",
     "cluster_centroids",
+    "register_loss",
     "softmax_loss",
     "update_lookup_table_",
 ]

@@ -1,191 +1,27 @@
-"""The center-contrastive loss and its lookup table, eqs. 10 and 11.
+"""The center-contrastive loss, eqs. 10 and 11."""
 
-Shapes: B images in the batch, c clusters, D values of f_r.
-"""
-
-import math
-from typing import Any
-
-import torch
-import torch.nn.functional as F
-from torch import distributed, nn
-from torch.autograd.function import once_differentiable
-
-from .batch import at_least_float32, check_batch, check_label_range
-from .lookup_table import update_lookup_table_
+from .table_contrast import TableContrast
 
 __all__ = ["CenterContrastiveLoss"]
 
+KEPT = 0.5
+"""Eq. 11 is V_i <- (V_i + f_r) / 2."""
 
-class CenterContrastiveLoss(nn.Module):
-    """Softmax over the similarities of f_r to the cluster centroids in a lookup table V (eq. 10).
 
-    L_cc = -1/B sum_a log( exp(V_i^T f_a / tau) / sum_j exp(V_j^T f_a / tau) ), i the cluster of image a.
+class CenterContrastiveLoss(TableContrast):
+    """Softmax over the similarities of f_r to the cluster centroids V (eq. 10), with eq. 11 as the update.
 
-    By default f_r and V are L2-normalised and tau is ``temperature``; with ``normalize=False`` it is the
-    literal V^T f_r without temperature, whose logits grow without bound in training. V is a constant for
-    the gradient, that of the forward pass; eq. 11 then moves it in the backward pass, see
-    :func:`update_lookup_table_`, L2-normalising each row again if ``normalize``.
-
-    When V moves:
-
-    * once for each forward pass whose loss is differentiated, when its gradient is first computed: a second
-      backward pass through a retained graph gives the gradient again and leaves V alone;
-    * not without a backward pass (evaluation, ``torch.no_grad``, features that need no gradient);
-    * not for samples whose feature is not finite: the loss shows it, V keeps its row.
-
-    In distributed training the features and labels of all processes are gathered in the forward pass, in
-    rank order, and every process applies all of them, so that tables that start equal stay equal to the
-    bit. Every process must bring the same batch size. The loss stays the mean over the own batch.
-
-    V is a buffer that no checkpoint holds, as its size changes with the clustering; it is empty until
-    :meth:`reset`, and follows the module's device and dtype (float32 at least). Computed in V's and the
-    features' wider dtype, float32 at least, whatever the autocast mode. Memory: c x D for V, B x c for the
-    logits.
+    By default f_r and V are L2-normalised and the similarities divided by ``temperature``. With
+    ``normalize=False`` it is the literal V^T f_r, whose logits grow without bound in training.
 
     Args:
         normalize: L2-normalise f_r and V.
         temperature: tau > 0, of the normalised form only.
-        update: apply eq. 11.
+        update: apply eq. 11 in the backward pass.
 
     Raises:
         ValueError: if ``temperature`` is not a finite number above 0.
     """
 
-    _table: torch.Tensor
-
     def __init__(self, normalize: bool = True, temperature: float = 0.1, update: bool = True) -> None:
-        super().__init__()
-        if not (temperature > 0 and math.isfinite(temperature)):
-            raise ValueError(f"temperature must be a finite number above 0, got {temperature}")
-        self.normalize = normalize
-        self.temperature = temperature
-        self.update = update
-        self.register_buffer("_table", torch.empty(0, 0), persistent=False)
-
-    @property
-    def table(self) -> torch.Tensor:
-        """V [c, D] itself, not a copy; [0, 0] before :meth:`reset`."""
-        return self._table
-
-    def reset(self, centroids: torch.Tensor) -> None:
-        """Start a new V from the clusters' mean features, L2-normalised if ``normalize``.
-
-        In distributed training every process must pass the same centroids.
-
-        Args:
-            centroids: [c, D] floating point, c >= 1, finite; copied to the module's device and dtype.
-
-        Raises:
-            ValueError: if ``centroids`` has another shape or is not finite.
-        """
-        self.restore(centroids)
-        if self.normalize:
-            self._table = F.normalize(self._table, dim=1)
-
-    def restore(self, table: torch.Tensor) -> None:
-        """Set V [c, D] as it was saved from :attr:`table`, without normalising it again.
-
-        Raises:
-            ValueError: if ``table`` has another shape or is not finite.
-        """
-        if table.dim() != 2 or table.numel() == 0:
-            raise ValueError(f"centroids must be [c, D] with c, D >= 1, got shape {tuple(table.shape)}")
-        if not bool(table.isfinite().all()):
-            raise ValueError("centroids must be finite, got NaN or infinity: check the features")
-        dtype = torch.promote_types(self._table.dtype, torch.float32)
-        self._table = table.detach().to(self._table.device, dtype, copy=True)
-
-    def forward(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the scalar loss of eq. 10.
-
-        Args:
-            features: f_r [B, D], floating point.
-            labels: [B] integer clusters in [0, c).
-
-        Raises:
-            ValueError: for an empty V, shapes that do not fit or a label out of range.
-        """
-        check_batch(features, labels)
-        if len(self._table) == 0:
-            raise ValueError("the lookup table is empty: call reset(centroids) before the first batch")
-        if features.shape[1] != self._table.shape[1]:
-            raise ValueError(
-                f"features must have the lookup table's {self._table.shape[1]} columns, got "
-                f"{features.shape[1]}"
-            )
-        check_label_range(labels, len(self._table))
-        with torch.autocast(features.device.type, enabled=False):
-            f_r = at_least_float32(features)
-            f_r = f_r.to(torch.promote_types(f_r.dtype, self._table.dtype))
-            if self.normalize:
-                f_r = F.normalize(f_r, dim=1)
-            temperature = self.temperature if self.normalize else 1.0
-            pending = self._pending_update(f_r, labels.long())
-            return _CenterContrastive.apply(f_r, labels.long(), self._table, temperature, pending)
-
-    def _pending_update(self, f_r: torch.Tensor, labels: torch.Tensor) -> "_PendingUpdate | None":
-        if not (self.update and torch.is_grad_enabled() and f_r.requires_grad):
-            return None
-        return _PendingUpdate(self._table, _gather(f_r.detach()), _gather(labels), self.normalize)
-
-    def extra_repr(self) -> str:
-        """Return the arguments shown in the module's representation."""
-        return f"normalize={self.normalize}, temperature={self.temperature}, update={self.update}"
-
-
-class _PendingUpdate:
-    """Eq. 11 for one batch, kept from its forward pass to its backward pass and applied at most once."""
-
-    def __init__(
-        self, table: torch.Tensor, features: torch.Tensor, labels: torch.Tensor, normalize: bool
-    ) -> None:
-        self._arguments: tuple[torch.Tensor, torch.Tensor, torch.Tensor, bool] | None
-        self._arguments = (table, features, labels, normalize)
-
-    def apply(self) -> None:
-        arguments, self._arguments = self._arguments, None
-        if arguments is not None:
-            update_lookup_table_(*arguments)
-
-
-class _CenterContrastive(torch.autograd.Function):
-    """Eq. 10 with its gradient taken in the forward pass, before eq. 11 can move V."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        f_r: torch.Tensor,
-        labels: torch.Tensor,
-        table: torch.Tensor,
-        temperature: float,
-        pending: _PendingUpdate | None,
-    ) -> torch.Tensor:
-        centroids = table.to(f_r.dtype)
-        log_probabilities = F.log_softmax(f_r @ centroids.T / temperature, dim=1)
-        loss = F.nll_loss(log_probabilities, labels)
-        if ctx.needs_input_grad[0]:
-            residual = log_probabilities.exp()
-            residual[torch.arange(len(labels), device=labels.device), labels] -= 1
-            ctx.save_for_backward(residual @ centroids / (temperature * len(labels)))
-        ctx.pending = pending
-        return loss
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        if ctx.pending is not None:
-            ctx.pending.apply()
-        return grad_output * gradient, None, None, None, None
-
-
-def _gather(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the rows of ``tensor`` of all processes in rank order; the tensor itself in a single one."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return tensor
-    if distributed.get_world_size() == 1:
-        return tensor
-    parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, tensor.contiguous())
-    return torch.cat(parts)
+        super().__init__(normalize, temperature, update, KEPT)

@@ -1,4 +1,4 @@
-"""The lookup table V of cluster centroids: how it starts and how eq. 11 moves it.
+"""The lookup table V of cluster centroids: how it starts and how training moves it.
 
 Shapes: N images, c clusters, D values of f_r, B images in a batch.
 """
@@ -57,11 +57,12 @@ def cluster_centroids(features: torch.Tensor, labels: torch.Tensor, num_clusters
 
 @torch.no_grad()
 def update_lookup_table_(
-    table: torch.Tensor, features: torch.Tensor, labels: torch.Tensor, normalize: bool
+    table: torch.Tensor, features: torch.Tensor, labels: torch.Tensor, normalize: bool, kept: float = 0.5
 ) -> torch.Tensor:
-    """Apply eq. 11, V_i <- (V_i + f_r) / 2, to ``table`` in place, once for each sample in batch order.
+    """Apply V_i <- kept V_i + (1 - kept) f to ``table`` in place, once for each sample in batch order.
 
-    Of K samples of an identity the last therefore weighs 1/2, the one before 1/4, and so on. Samples of
+    With the default it is eq. 11, V_i <- (V_i + f_r) / 2: of K samples of an identity the last weighs 1/2,
+    the one before 1/4, and so on. Samples of
     different identities do not interact: the k-th samples of all identities are applied together, which
     gives the bits of the one-by-one loop. A sample that would leave a non-finite row (an overflow under
     mixed precision) is skipped.
@@ -71,6 +72,7 @@ def update_lookup_table_(
         features: f_r [B, D], already L2-normalised if ``normalize``.
         labels: [B] integers in [0, c).
         normalize: L2-normalise V_i again after each sample.
+        kept: share of the old V_i that each sample leaves.
 
     Returns:
         ``table``.
@@ -79,7 +81,7 @@ def update_lookup_table_(
         positions = torch.tensor(visit, device=table.device)
         rows = labels[positions].long()
         current = table[rows]
-        moved = (current + features[positions]) / 2
+        moved = kept * current + (1 - kept) * features[positions]
         if normalize:
             moved = F.normalize(moved, dim=1)
         finite = moved.isfinite().all(dim=1, keepdim=True)

@@ -2,10 +2,11 @@
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from .batch import at_least_float32, check_batch, check_label_range
 
-__all__ = ["softmax_loss"]
+__all__ = ["SoftmaxLoss", "softmax_loss"]
 
 
 def softmax_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -29,3 +30,11 @@ def softmax_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     check_label_range(labels, logits.shape[1])
     with torch.autocast(logits.device.type, enabled=False):
         return F.cross_entropy(at_least_float32(logits), labels.long())
+
+
+class SoftmaxLoss(nn.Module):
+    """Module form of :func:`softmax_loss`."""
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the scalar loss of ``logits`` [B, P_s] and ``labels`` [B]."""
+        return softmax_loss(logits, labels)

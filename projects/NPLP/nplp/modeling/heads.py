@@ -1,6 +1,6 @@
-"""The head: feature map -> pyramidal average pooling -> hyper-network -> f_e -> neck -> f_r -> classifier.
+"""The head: feature map -> pyramidal pooling -> hyper-network -> f_e -> BN, f_bn -> ReLU, f_r -> classifier.
 
-Shapes: B images in the batch, C x H x W feature map, D values of f_e and f_r, P_s identities.
+Shapes: B images in the batch, C x H x W feature map, D values of f_e, f_bn and f_r, P_s identities.
 """
 
 from collections.abc import Sequence
@@ -14,26 +14,29 @@ from torch import nn
 
 from nplp.errors import UserError
 from nplp.layers import HyperNetwork, PyramidalAveragePooling
+from nplp.losses import LOSSES, check_losses
 
-__all__ = ["CENTER_CONTRASTIVE", "CROSS_ENTROPY", "TRIPLET", "HeadOutput", "PAPHead"]
+__all__ = ["EMBEDDING", "NECK_FEATURE", "HeadOutput", "PAPHead"]
 
-CROSS_ENTROPY = "CrossEntropyLoss"
-TRIPLET = "TripletLoss"
-CENTER_CONTRASTIVE = "CenterContrastiveLoss"
+EMBEDDING, NECK_FEATURE = "f_e", "f_bn"
+FEATURES = (EMBEDDING, NECK_FEATURE)
+"""Values of MODEL.HEADS.OUTPUT: what the head returns in evaluation."""
 FUSIONS = ("hn", "concat")
 
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """What the head gives in training.
+    """What the head gives in training; what no loss reads is ``None``.
 
     Attributes:
         f_e: embedding [B, D].
-        f_r: ReLU(BN(f_e)) [B, D]; ``None`` where no loss uses it.
-        logits: W^T f_r [B, P_s], in the classifier's precision; ``None`` without a classifier.
+        f_bn: BN(f_e) [B, D].
+        f_r: ReLU(BN(f_e)) [B, D].
+        logits: W^T f_r [B, P_s], in the classifier's precision; ``None`` without a classifier too.
     """
 
     f_e: torch.Tensor
+    f_bn: torch.Tensor | None
     f_r: torch.Tensor | None
     logits: torch.Tensor | None
 
@@ -42,23 +45,27 @@ class HeadOutput:
 class PAPHead(nn.Module):
     """Pyramidal average pooling, hyper-network, neck and source classifier (sections III-B and III-D).
 
-    In evaluation it returns f_e; in training a :class:`HeadOutput`. Of the toolbox's options for heads it
-    follows NUM_CLASSES and EMBEDDING_DIM; pooling, neck and classifier are the paper's.
+    In evaluation it returns f_e, or f_bn = BN(f_e) by ``output``; in training a :class:`HeadOutput`. Of the
+    toolbox's options for heads it follows NUM_CLASSES and EMBEDDING_DIM; pooling, neck and classifier are the
+    paper's.
 
-    The neck is there wherever there is a loss, as the lookup table starts from its f_r, and frozen where
-    none uses it: each parameter that requires a gradient gets one in every training step, as distributed
-    training without a search for unused parameters needs. Without losses the head ends at f_e.
+    The neck is there wherever there is a loss, as a method's table starts from its features, and frozen
+    where no loss reads them: each parameter that requires a gradient gets one in every training step, as
+    distributed training without a search for unused parameters needs. Without losses and with ``output``
+    "f_e" the head ends at f_e.
 
     Args:
         feat_dim: C of the backbone's feature map.
         granularities: I of PAP-I.
         fusion: "hn", or "concat" for f_e = f_c (DC in Table II).
         embedding_dim: size of f_e with "hn"; "concat" gives C I(I+1)/2.
-        num_classes: P_s; the classifier exists where it is above 0 and the cross-entropy is a loss.
-        loss_names: of MODEL.LOSSES.NAME, what the head's outputs are used for; none: inference alone.
+        num_classes: P_s; the classifier exists where it is above 0 and a loss reads the logits.
+        loss_names: of MODEL.LOSSES.NAME, which say what is read of the output; none: inference alone.
+        output: "f_e" or "f_bn", what is returned in evaluation.
+        neck_bias: train the bias of BN; False keeps it at 0.
 
     Raises:
-        UserError: for an unknown fusion, no granularity, or no embedding size for "hn".
+        UserError: for an unknown fusion, output or loss, no granularity, or no embedding size for "hn".
     """
 
     @configurable
@@ -71,8 +78,14 @@ class PAPHead(nn.Module):
         embedding_dim: int = 1024,
         num_classes: int = 0,
         loss_names: Sequence[str] = (),
+        output: str = EMBEDDING,
+        neck_bias: bool = True,
     ) -> None:
         super().__init__()
+        if loss_names:
+            check_losses(loss_names)
+        if output not in FEATURES:
+            raise UserError(f"MODEL.HEADS.OUTPUT must be one of {FEATURES}, got {output!r}")
         if fusion not in FUSIONS:
             raise UserError(f"MODEL.HEADS.FUSION must be one of {FUSIONS}, got {fusion!r}")
         if granularities < 1:
@@ -87,16 +100,20 @@ class PAPHead(nn.Module):
         self.embedding_dim = embedding_dim if fusion == "hn" else pooled_dim
         self.hyper_network = HyperNetwork(pooled_dim, embedding_dim) if fusion == "hn" else nn.Identity()
 
-        self.neck: nn.Module | None = None
-        if loss_names:
+        self.output = output
+        self.read = {LOSSES[name].reads for name in loss_names}
+        self.neck: nn.Sequential | None = None
+        if loss_names or output == NECK_FEATURE:
             self.neck = nn.Sequential(nn.BatchNorm1d(self.embedding_dim), nn.ReLU())
         self.classifier: nn.Linear | None = None
-        if num_classes > 0 and CROSS_ENTROPY in loss_names:
+        if num_classes > 0 and "logits" in self.read:
             self.classifier = nn.Linear(self.embedding_dim, num_classes, bias=False)
             nn.init.normal_(self.classifier.weight, std=0.001)
-        self.needs_f_r = self.classifier is not None or CENTER_CONTRASTIVE in loss_names
+        self.needs_f_r = self.classifier is not None or "f_r" in self.read
+        self.needs_f_bn = self.needs_f_r or NECK_FEATURE in self.read
         if self.neck is not None:
-            self.neck.requires_grad_(self.needs_f_r)
+            self.neck.requires_grad_(self.needs_f_bn)
+            self.neck[0].bias.requires_grad_(self.needs_f_bn and neck_bias)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -108,6 +125,8 @@ class PAPHead(nn.Module):
             "embedding_dim": cfg.MODEL.HEADS.EMBEDDING_DIM,
             "num_classes": cfg.MODEL.HEADS.NUM_CLASSES,
             "loss_names": cfg.MODEL.LOSSES.NAME,
+            "output": cfg.MODEL.HEADS.OUTPUT,
+            "neck_bias": cfg.MODEL.HEADS.NECK_BIAS,
         }
 
     def embed(self, feature_map: torch.Tensor) -> torch.Tensor:
@@ -119,12 +138,13 @@ class PAPHead(nn.Module):
         return self.hyper_network(self.pooling(feature_map))
 
     def forward(self, feature_map: torch.Tensor) -> torch.Tensor | HeadOutput:
-        """Return f_e [B, D] in evaluation, a :class:`HeadOutput` in training."""
+        """Return f_e or f_bn [B, D] in evaluation, a :class:`HeadOutput` in training."""
         f_e = self.embed(feature_map)
         if not self.training:
-            return f_e
-        f_r = self.neck(f_e) if self.needs_f_r and self.neck is not None else None
-        return HeadOutput(f_e=f_e, f_r=f_r, logits=self._classify(f_r))
+            return self.neck[0](f_e) if self.neck is not None and self.output == NECK_FEATURE else f_e
+        f_bn = self.neck[0](f_e) if self.needs_f_bn and self.neck is not None else None
+        f_r = self.neck[1](f_bn) if self.needs_f_r and self.neck is not None else None
+        return HeadOutput(f_e=f_e, f_bn=f_bn, f_r=f_r, logits=self._classify(f_r))
 
     def _classify(self, f_r: torch.Tensor | None) -> torch.Tensor | None:
         """Return W^T f_r in W's precision: half precision would round thousands of close logits."""

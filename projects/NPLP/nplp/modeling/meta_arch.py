@@ -1,9 +1,9 @@
-"""The meta-architecture: images -> backbone -> head -> losses of eqs. 3 and 12, or f_e in evaluation.
+"""The meta-architecture: images -> backbone -> head -> losses, or the head's feature in evaluation.
 
-Shapes: B images in the batch, D values of f_e.
+Shapes: B images in the batch, D values of a feature.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,36 +15,34 @@ from fastreid.utils.events import get_event_storage
 from torch import nn
 
 from nplp.errors import UserError
-from nplp.losses import BatchHardTripletLoss, CenterContrastiveLoss, softmax_loss
+from nplp.losses import LOSSES, check_losses
 
 from .feature_map import check_feature_map
-from .heads import CENTER_CONTRASTIVE, CROSS_ENTROPY, TRIPLET, HeadOutput, PAPHead
+from .heads import HeadOutput, PAPHead
 
 __all__ = ["NPLP"]
-
-LOSSES = (CROSS_ENTROPY, TRIPLET, CENTER_CONTRASTIVE)
 
 
 @META_ARCH_REGISTRY.register()
 class NPLP(nn.Module):
     """The model M of the paper, for supervised pre-training (eq. 3) and adaptation (eq. 12).
 
-    In training it returns the losses asked for, unweighted: ``loss_cls`` (eq. 2), ``loss_triplet`` (eq. 1,
-    of f_e) and ``loss_cc`` (eq. 10, of f_r); in evaluation f_e [B, D].
+    In training it returns the losses of MODEL.LOSSES.NAME, unweighted, by their names in the log, such as
+    ``loss_triplet`` (eq. 1, of f_e), or what :attr:`objective` makes of the head's output; in evaluation the
+    head's feature [B, D].
 
     Attributes:
-        center_contrastive: the loss that holds the lookup table, or ``None``; call its ``reset`` with the
-            clusters' centroids before training.
+        criteria: the losses by their names in MODEL.LOSSES.NAME.
+        objective: takes the head's output and the batch and returns scalars by name, in place of
+            :meth:`losses`: a method's.
 
     Args:
         backbone: images [B, 3, H, W] to a feature map [B, C, H', W'].
         heads: the head; its name gives its parameters the rate factor SOLVER.HEADS_LR_FACTOR.
-        loss_names: any of "CrossEntropyLoss", "TripletLoss", "CenterContrastiveLoss"; none makes a model
-            for inference alone.
+        loss_names: any of ``nplp.losses.LOSSES``; none makes a model for inference alone.
         pixel_mean: of the three channels, in the scale 0..255.
         pixel_std: of the three channels, in the same scale.
-        triplet: eq. 1; by default margin 0.3 and the mean.
-        center_contrastive: eq. 10; by default normalised, temperature 0.1 and updated.
+        criteria: losses by name; those left out are built with their defaults.
 
     Raises:
         UserError: for unknown loss names.
@@ -62,8 +60,7 @@ class NPLP(nn.Module):
         loss_names: Sequence[str],
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
-        triplet: BatchHardTripletLoss | None = None,
-        center_contrastive: CenterContrastiveLoss | None = None,
+        criteria: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         if loss_names:
@@ -71,10 +68,15 @@ class NPLP(nn.Module):
         self.backbone = backbone
         self.heads = heads
         self.loss_names = tuple(loss_names)
-        self.triplet = (triplet or BatchHardTripletLoss()) if TRIPLET in loss_names else None
-        self.center_contrastive = (
-            (center_contrastive or CenterContrastiveLoss()) if CENTER_CONTRASTIVE in loss_names else None
+        # In the registry's order, whatever the order of the names: sums of losses keep their bits.
+        self.criteria = nn.ModuleDict(
+            {
+                name: (criteria or {}).get(name) or loss.build()
+                for name, loss in LOSSES.items()
+                if name in loss_names
+            }
         )
+        self.objective: Callable[[HeadOutput, dict[str, Any]], dict[str, torch.Tensor]] | None = None
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             channels = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
             self.register_buffer(name, channels, persistent=False)
@@ -94,9 +96,9 @@ class NPLP(nn.Module):
             "backbone": backbone,
             "heads": build_heads(cfg),
             "loss_names": losses.NAME,
+            "criteria": {name: LOSSES[name].build(losses) for name in losses.NAME if name in LOSSES},
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            **_build_losses(losses),
         }
 
     @property
@@ -112,7 +114,7 @@ class NPLP(nn.Module):
     def forward(
         self, batched_inputs: dict[str, Any] | torch.Tensor
     ) -> dict[str, torch.Tensor] | torch.Tensor:
-        """Return the losses in training, f_e [B, D] in evaluation.
+        """Return the losses in training, the head's feature [B, D] in evaluation.
 
         Args:
             batched_inputs: the images [B, 3, H, W], 0..255, or a dictionary with them as "images" and, for
@@ -130,7 +132,7 @@ class NPLP(nn.Module):
             raise ValueError("training needs a batch with 'images' and 'targets', got no targets")
         targets = self._checked_targets(batched_inputs["targets"])
         output = self.heads(self.backbone(self.preprocess_image(batched_inputs["images"])))
-        return self.losses(output, targets)
+        return (self.objective or self.losses)(output, {**batched_inputs, "targets": targets})
 
     def _checked_targets(self, targets: torch.Tensor) -> torch.Tensor:
         if bool((targets < 0).any()):
@@ -140,50 +142,26 @@ class NPLP(nn.Module):
             )
         return targets.to(self.device, non_blocking=True)
 
-    def losses(self, output: HeadOutput, targets: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the scalar losses of the head's ``output`` for ``targets`` [B], by name.
+    def losses(self, output: HeadOutput, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Return the scalar losses of MODEL.LOSSES.NAME for the batch's "targets" [B], by name in the log.
 
         Raises:
             ValueError: for a target out of range or an empty lookup table.
-            UserError: for the cross-entropy without a classifier.
+            UserError: for a loss of logits without a classifier.
         """
+        targets = batch["targets"]
         losses = {}
-        if CROSS_ENTROPY in self.loss_names:
-            if output.logits is None:
+        for name, criterion in self.criteria.items():
+            read = getattr(output, LOSSES[name].reads)
+            if read is None:
                 raise UserError(
-                    f"MODEL.HEADS.NUM_CLASSES must be above 0 to train with {CROSS_ENTROPY}: set it to the "
-                    "number of identities, got 0"
+                    f"MODEL.HEADS.NUM_CLASSES must be above 0 to train with {name}: set it to the number of "
+                    "identities, got 0"
                 )
-            losses["loss_cls"] = softmax_loss(output.logits, targets)
+            losses[LOSSES[name].log_name] = criterion(read, targets)
+        if output.logits is not None:
             _log_accuracy(output.logits.detach(), targets)
-        if self.triplet is not None:
-            losses["loss_triplet"] = self.triplet(output.f_e, targets)
-        if self.center_contrastive is not None:
-            losses["loss_cc"] = self.center_contrastive(output.f_r, targets)
         return losses
-
-
-def check_losses(names: Sequence[str]) -> None:
-    """Check the names of losses.
-
-    Raises:
-        UserError: if there is none, or one that is not known.
-    """
-    if not names or set(names) - set(LOSSES):
-        raise UserError(f"MODEL.LOSSES.NAME must name one or more of {LOSSES}, got {tuple(names)}")
-
-
-def _build_losses(losses: CfgNode) -> dict[str, nn.Module]:
-    """Return eqs. 1 and 10 as ``losses``, the section MODEL.LOSSES, sets them."""
-    try:
-        return {
-            "triplet": BatchHardTripletLoss(losses.TRI.MARGIN, losses.TRI.REDUCTION),
-            "center_contrastive": CenterContrastiveLoss(
-                normalize=losses.CC.NORMALIZE, temperature=losses.CC.TEMPERATURE, update=losses.CC.UPDATE
-            ),
-        }
-    except ValueError as error:
-        raise UserError(f"MODEL.LOSSES (TRI and CC): {error}") from error
 
 
 def _log_accuracy(logits: torch.Tensor, targets: torch.Tensor) -> None:

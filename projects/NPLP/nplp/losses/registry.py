@@ -1,0 +1,133 @@
+"""The losses that MODEL.LOSSES.NAME can name. A new loss is a file beside this one and an entry here."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from nplp.errors import UserError
+
+from .center_contrastive import CenterContrastiveLoss
+from .cluster_memory import ClusterMemoryLoss
+from .softmax import SoftmaxLoss
+from .triplet import BatchHardTripletLoss
+
+__all__ = [
+    "CENTER_CONTRASTIVE",
+    "CLUSTER_MEMORY",
+    "CROSS_ENTROPY",
+    "LOSSES",
+    "OUTPUTS",
+    "TRIPLET",
+    "Loss",
+    "check_losses",
+    "register_loss",
+]
+
+CROSS_ENTROPY = "CrossEntropyLoss"
+TRIPLET = "TripletLoss"
+CENTER_CONTRASTIVE = "CenterContrastiveLoss"
+CLUSTER_MEMORY = "ClusterMemoryLoss"
+
+OUTPUTS = ("f_e", "f_bn", "f_r", "logits")
+"""The head's outputs that a loss can read."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss and its place in configuration, head and log.
+
+    Attributes:
+        name: its value in MODEL.LOSSES.NAME.
+        module: its class; called with the output that it reads and integer labels [B], it returns a scalar.
+        log_name: its name in the log, beginning with ``loss_``.
+        reads: the head's output that it reads, one of ``OUTPUTS``.
+        section: its section of MODEL.LOSSES; empty where it has no options.
+        options: its keys in that section and their defaults: the arguments of ``module`` in upper case.
+    """
+
+    name: str
+    module: Callable[..., nn.Module]
+    log_name: str
+    reads: str
+    section: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, losses: Any = None) -> nn.Module:
+        """Return the loss as ``losses``, the section MODEL.LOSSES, sets it; by default with its defaults.
+
+        Raises:
+            UserError: naming a key whose value is out of its range.
+        """
+        values = self.options
+        if losses is not None and self.section:
+            values = {key: getattr(getattr(losses, self.section), key) for key in self.options}
+        try:
+            return self.module(**{key.lower(): value for key, value in values.items()})
+        except ValueError as error:
+            option, _, rule = str(error).partition(" ")
+            raise UserError(f"MODEL.LOSSES.{self.section}.{option.upper()} {rule}") from error
+
+
+LOSSES: dict[str, Loss] = {}
+"""Every loss by its name, in the order in which they are added up."""
+
+
+def register_loss(loss: Loss) -> None:
+    """Add a loss.
+
+    Raises:
+        ValueError: if its name is taken, or it reads what the head does not give.
+    """
+    if loss.name in LOSSES or loss.reads not in OUTPUTS:
+        raise ValueError(f"a loss needs a name of its own and one of the outputs {OUTPUTS}, got {loss}")
+    LOSSES[loss.name] = loss
+
+
+register_loss(Loss(CROSS_ENTROPY, SoftmaxLoss, "loss_cls", reads="logits"))
+register_loss(
+    Loss(
+        TRIPLET,
+        BatchHardTripletLoss,
+        "loss_triplet",
+        reads="f_e",
+        section="TRI",
+        # Eq. 1 sums over the batch; "mean" keeps the scale independent of the batch's size.
+        options={"MARGIN": 0.3, "REDUCTION": "mean"},
+    )
+)
+register_loss(
+    Loss(
+        CENTER_CONTRASTIVE,
+        CenterContrastiveLoss,
+        "loss_cc",
+        reads="f_r",
+        section="CC",
+        # NORMALIZE: L2-normalise f_r and the lookup table V; the literal form (False) diverges.
+        # TEMPERATURE: logits are divided by it in the normalised form.
+        # UPDATE: eq. 11, V_i <- (V_i + f_r) / 2, in the backward pass.
+        options={"NORMALIZE": True, "TEMPERATURE": 0.1, "UPDATE": True},
+    )
+)
+register_loss(
+    Loss(
+        CLUSTER_MEMORY,
+        ClusterMemoryLoss,
+        "loss_memory",
+        reads="f_bn",
+        section="MEMORY",
+        # MOMENTUM: the share of the OLD row that each sample leaves, 0.1 as published: not that of the new.
+        options={"TEMPERATURE": 0.05, "MOMENTUM": 0.1},
+    )
+)
+
+
+def check_losses(names: Sequence[str]) -> None:
+    """Check the names of losses.
+
+    Raises:
+        UserError: if there is none, or one that is not known.
+    """
+    if not names or set(names) - set(LOSSES):
+        raise UserError(f"MODEL.LOSSES.NAME must name one or more of {tuple(LOSSES)}, got {tuple(names)}")

@@ -1,0 +1,94 @@
+"""The cluster memory of cluster contrast (Dai et al., arXiv 2103.11568), clustered anew every iteration.
+
+With one epoch an iteration it is: Jaccard DBSCAN at a fixed epsilon on L2-normalised BN-neck features of the
+whole target set, outliers left out; a memory of the clusters' L2-normalised means; InfoNCE against it.
+
+Where it differs from its authors' code: k1 and k2 count neighbours exactly, theirs take one fewer (they cut a
+search of k1 columns at k1 + 1); the model of the last epoch is reported, theirs of the epoch that was best on
+the test set.
+
+Shapes: N target images, c clusters, D values of a feature.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+from torch.nn import functional as F
+
+from nplp.clustering import estimate_pseudo_labels
+from nplp.losses import ClusterMemoryLoss, cluster_centroids
+from nplp.losses.registry import CLUSTER_MEMORY
+from nplp.methods.protocol import DistanceSettings, Labelling
+from nplp.methods.registry import register_method, require
+from nplp.modeling import NPLP, HeadOutput
+
+__all__ = ["ClusterMemory"]
+
+OPTIONS = {
+    # DBSCAN's radius in the Jaccard distance, the same in every iteration.
+    "EPSILON": 0.6,
+    "MIN_SAMPLES": 4,
+    # Neighbours of the Jaccard distance and of its query expansion.
+    "K1": 30,
+    "K2": 6,
+}
+
+
+@register_method("memory", options=OPTIONS)
+class ClusterMemory:
+    """Clusters at a fixed radius and contrasts images with a memory of the clusters.
+
+    Its state is the memory [c, D] as training has moved it.
+
+    Args:
+        cfg: the configuration.
+        model: without a wrapper.
+
+    Raises:
+        UserError: if the model has no cluster-memory loss, or its feature is not that of the BN neck.
+    """
+
+    def __init__(self, cfg: CfgNode, model: NPLP) -> None:
+        require(cfg, CLUSTER_MEMORY, "f_bn")
+        self._options = cfg.NPLP.MEMORY
+        self._model = model
+        loss = model.criteria[CLUSTER_MEMORY]
+        assert isinstance(loss, ClusterMemoryLoss)
+        self._loss = loss
+
+    def label(self, iteration: int, features: torch.Tensor, cameras: np.ndarray) -> Labelling:
+        """Cluster the L2-normalised features."""
+        del iteration
+        options = self._options
+        distances = DistanceSettings(k1=options.K1, k2=options.K2)
+        estimate = estimate_pseudo_labels(
+            distances.prepare(features),
+            cameras,
+            epsilon=options.EPSILON,
+            min_samples=options.MIN_SAMPLES,
+            k1=options.K1,
+            k2=options.K2,
+            correct=False,
+        )
+        return Labelling(estimate, distances)
+
+    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray) -> float:
+        """Start the memory as the L2-normalised means of the L2-normalised features."""
+        means = cluster_centroids(F.normalize(features), torch.from_numpy(labels), int(labels.max()) + 1)
+        self._loss.reset(means)
+        return 0.0
+
+    def losses(self, output: HeadOutput, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Return the losses of MODEL.LOSSES.NAME."""
+        return self._model.losses(output, batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the memory as it stands now."""
+        return {"memory": self._loss.table.detach().cpu().clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the memory without normalising it again."""
+        if state["memory"].numel():
+            self._loss.restore(state["memory"])

@@ -1,0 +1,141 @@
+"""The paper's method: pseudo-labels of eqs. 4-9, and the center-contrastive loss of eqs. 10-11.
+
+Shapes: N target images, c clusters, D values of f_e and f_r.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+
+from nplp.clustering import estimate_pseudo_labels
+from nplp.losses import CenterContrastiveLoss, cluster_centroids
+from nplp.losses.registry import CENTER_CONTRASTIVE
+from nplp.methods.protocol import DistanceSettings, Labelling
+from nplp.methods.registry import register_method, require
+from nplp.modeling import NPLP, HeadOutput
+
+__all__ = ["NoisyPseudoLabelProcessing"]
+
+NECK_BLOCK = 4096
+LOGIT_BLOCK = 8192
+
+OPTIONS = {
+    # alpha of eq. 4, the share of cross-camera pairs averaged for epsilon_e. The paper's 0.0012 is
+    # 0.9 / 751 for Market-1501's identities; a target with other numbers needs about 0.9 / identities.
+    "ALPHA": 0.0012,
+    # beta of eq. 9, epsilon_c = beta epsilon_e.
+    "BETA": 0.5,
+    # Share of the clusters, those with the lowest self-assessment scores, that are clustered again.
+    "NOISY_FRACTION": 0.1,
+    # DBSCAN's min_samples; not in the paper, 4 in its peers.
+    "MIN_SAMPLES": 4,
+    # Distance of eq. 4 and DBSCAN: "jaccard" (k-reciprocal, as the method's peers) or "euclidean".
+    "DISTANCE": "jaccard",
+    # Distance of eqs. 6-8; empty: the same. The literal reading is "euclidean".
+    "ASSESSMENT_DISTANCE": "",
+    # k1 and k2 of the Jaccard distance.
+    "K1": 20,
+    "K2": 6,
+    # L2-normalise f_e before the pseudo-label stage.
+    "NORMALIZE": True,
+    # "iteration": eq. 4 in every iteration (Algorithm 1); "first": epsilon_e of the first one is kept.
+    "EPSILON_UPDATE": "iteration",
+    # A noisy cluster that dissolves entirely when clustered again is dropped ("drop") or kept ("keep").
+    "DISSOLVED": "drop",
+    # What is an outlier when its noisy cluster is clustered again is left out of the iteration ("drop", the
+    # paper's X_t^c holds sub-clusters alone) or put back ("rejoin") into the sub-cluster in which it has the
+    # most neighbours within epsilon_e.
+    "RECLUSTERED_OUTLIERS": "drop",
+    # An addition to the paper: subtract each camera's mean feature before any distance.
+    "CAMERA_CENTERING": False,
+}
+
+
+@register_method("nplp", section="NPLP", options=OPTIONS)
+class NoisyPseudoLabelProcessing:
+    """Noisy pseudo-label processing: lines 4 to 11 of Algorithm 1.
+
+    Its state is the lookup table V [c, D] as training has moved it, and the first iteration's epsilon_e.
+
+    Args:
+        cfg: the configuration.
+        model: without a wrapper.
+
+    Raises:
+        UserError: if the model has no center-contrastive loss, or its feature is not f_e.
+    """
+
+    def __init__(self, cfg: CfgNode, model: NPLP) -> None:
+        require(cfg, CENTER_CONTRASTIVE, "f_e")
+        self._cfg = cfg
+        self._model = model
+        loss = model.criteria[CENTER_CONTRASTIVE]
+        assert isinstance(loss, CenterContrastiveLoss)
+        self._loss = loss
+        self._first_epsilon = 0.0
+
+    def label(self, iteration: int, features: torch.Tensor, cameras: np.ndarray) -> Labelling:
+        """Estimate pseudo-labels by eq. 4 and, after the startup stage, correct them by eqs. 6-9."""
+        options = self._cfg.NPLP
+        distances = DistanceSettings(
+            options.DISTANCE, options.NORMALIZE, options.K1, options.K2, options.CAMERA_CENTERING
+        )
+        frozen = options.EPSILON_UPDATE == "first" and iteration > 1
+        estimate = estimate_pseudo_labels(
+            distances.prepare(features),
+            cameras,
+            alpha=options.ALPHA,
+            beta=options.BETA,
+            min_samples=options.MIN_SAMPLES,
+            noisy_fraction=options.NOISY_FRACTION,
+            correct=iteration > options.STARTUP_ITERATIONS,
+            distance=options.DISTANCE,
+            assessment_distance=options.ASSESSMENT_DISTANCE or None,
+            k1=options.K1,
+            k2=options.K2,
+            camera_centering=options.CAMERA_CENTERING,
+            dissolved=options.DISSOLVED,
+            reclustered_outliers=options.RECLUSTERED_OUTLIERS,
+            epsilon=self._first_epsilon if frozen else None,
+            giant_share=options.RULES.GIANT_SHARE if options.RULES.GIANT_CLUSTER == "lower" else None,
+            equal_scores=options.RULES.EQUAL_SCORES,
+        )
+        self._first_epsilon = self._first_epsilon or estimate.epsilon_e
+        return Labelling(estimate, distances)
+
+    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray) -> float:
+        """Start V as the clusters' means of f_r; return the largest logit of the literal loss."""
+        f_r = self._neck_features(features)
+        table = cluster_centroids(f_r, torch.from_numpy(labels), int(labels.max()) + 1)
+        self._loss.reset(table)
+        if self._loss.normalize:
+            return 0.0
+        return max(float((block @ table.T).max()) for block in f_r.split(LOGIT_BLOCK))
+
+    def losses(self, output: HeadOutput, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Return the losses of MODEL.LOSSES.NAME: eq. 12."""
+        return self._model.losses(output, batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return V as it stands now, and the first epsilon."""
+        return {"table": self._loss.table.detach().cpu().clone(), "first_epsilon": self._first_epsilon}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take V without normalising it again, and the first epsilon."""
+        if state["table"].numel():
+            self._loss.restore(state["table"])
+        self._first_epsilon = float(state["first_epsilon"])
+
+    @torch.no_grad()
+    def _neck_features(self, features: torch.Tensor) -> torch.Tensor:
+        """Return f_r = ReLU(BN(f_e)) of all images in evaluation mode, ``[N, D]`` float32 on the CPU."""
+        neck = self._model.heads.neck
+        assert neck is not None, "a model without losses cannot be trained"
+        was_training = neck.training
+        neck.eval()
+        device = self._model.device
+        blocks = [neck(block.to(device)).cpu() for block in features.split(NECK_BLOCK)]
+        neck.train(was_training)
+        return torch.cat(blocks)

@@ -1,0 +1,102 @@
+"""What the engine needs of a method, and nothing more.
+
+Shapes: N target images, D values of a feature, B images in a batch.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from nplp.clustering import PseudoLabels
+from nplp.modeling import HeadOutput
+
+__all__ = ["DistanceSettings", "Labelling", "Method"]
+
+
+@dataclass(frozen=True)
+class DistanceSettings:
+    """How a method measures distances among features, for the rules and for the histograms of the page.
+
+    Attributes:
+        name: "jaccard" or "euclidean".
+        normalize: L2-normalise the features first.
+        k1: neighbours of the Jaccard distance.
+        k2: neighbours of its local query expansion.
+        camera_centering: subtract each camera's mean feature first.
+    """
+
+    name: str = "jaccard"
+    normalize: bool = True
+    k1: int = 20
+    k2: int = 6
+    camera_centering: bool = False
+
+    def prepare(self, features: torch.Tensor) -> torch.Tensor:
+        """Return features [N, D] as they are to be clustered."""
+        return F.normalize(features) if self.normalize else features
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What a method says of an iteration's images.
+
+    Attributes:
+        estimate: labels [N] int64, 0..c-1, -1 for images left out, with what the log, the rules and the
+            page show of how they were made.
+        distances: how distances were measured.
+    """
+
+    estimate: PseudoLabels
+    distances: DistanceSettings
+
+
+class Method(Protocol):
+    """Makes pseudo-labels at the beginning of each iteration and losses in each step.
+
+    In several processes the main one alone calls :meth:`label` and :meth:`begin_iteration`; the others take
+    its :meth:`state_dict`. All call :meth:`losses`, which may communicate.
+    """
+
+    def label(self, iteration: int, features: torch.Tensor, cameras: np.ndarray) -> Labelling:
+        """Return the pseudo-labels of an iteration, from 1.
+
+        Args:
+            iteration: its number.
+            features: [N, D] float32, finite, of the model in evaluation mode, on any device.
+            cameras: [N] int64.
+        """
+
+    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray) -> float:
+        """Build the memory from the labels that are trained on.
+
+        Called after :meth:`label`; twice where a rule of the engine replaces the labels by those of the
+        iteration before.
+
+        Args:
+            features: [N, D] as in :meth:`label`.
+            labels: [N] int64, 0..c-1 without gaps and c >= 1, -1 for images left out.
+
+        Returns:
+            The largest logit that the memory gives these images; 0 where logits have a bound.
+        """
+
+    def losses(self, output: HeadOutput, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Return the scalars that a step minimises the sum of, by name, each beginning with ``loss_``.
+
+        Args:
+            output: the head's, in training mode.
+            batch: of B images, with "targets" [B] int64, their labels; "indices" [B] int64, their numbers
+                among the N; and "camids" [B] int64.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that :meth:`load_state_dict` needs to go on to the bit, as tensors and numbers.
+
+        Tensors are copies on the CPU: a step in between does not change them.
+        """
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state, whatever the shape of its memory."""

@@ -1,0 +1,76 @@
+"""The methods by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from fastreid.config import CfgNode
+
+from nplp.config.method_sections import METHOD_SECTIONS, MethodSection
+from nplp.errors import UserError
+from nplp.methods.protocol import Method
+from nplp.modeling import NPLP
+
+__all__ = ["METHODS", "build_method", "register_method", "require"]
+
+Builder = TypeVar("Builder", bound=Callable[[CfgNode, NPLP], Method])
+
+METHODS: dict[str, Callable[[CfgNode, NPLP], Method]] = {}
+"""What builds each method, from the configuration and the model."""
+
+
+def register_method(
+    name: str, section: str = "", options: Mapping[str, Any] | None = None
+) -> Callable[[Builder], Builder]:
+    """Register a method's class, and its section of the configuration.
+
+    Args:
+        name: its value in ``NPLP.METHOD``.
+        section: where its options are; by default ``NPLP.`` and the name in upper case.
+        options: the keys there with their defaults.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    if name in METHODS:
+        raise ValueError(f"a method named {name!r} is registered already")
+
+    def register(builder: Builder) -> Builder:
+        METHODS[name] = builder
+        METHOD_SECTIONS[name] = MethodSection(section or f"NPLP.{name.upper()}", options or {})
+        return builder
+
+    return register
+
+
+def build_method(cfg: CfgNode, model: NPLP) -> Method:
+    """Return the method of ``NPLP.METHOD`` for a model without a wrapper.
+
+    Raises:
+        UserError: if there is no such method, or the model has not what it needs.
+    """
+    if cfg.NPLP.METHOD not in METHODS:
+        raise UserError(f"NPLP.METHOD must be one of {tuple(METHODS)}, got {cfg.NPLP.METHOD!r}")
+    return METHODS[cfg.NPLP.METHOD](cfg, model)
+
+
+def require(cfg: CfgNode, loss: str, output: str) -> None:
+    """Check that the model has the loss and the feature that a method needs.
+
+    Args:
+        cfg: the configuration.
+        loss: a name that must be in MODEL.LOSSES.NAME.
+        output: what MODEL.HEADS.OUTPUT must be.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if loss not in cfg.MODEL.LOSSES.NAME:
+        raise UserError(
+            f"NPLP.METHOD {cfg.NPLP.METHOD!r} needs {loss!r} in MODEL.LOSSES.NAME, "
+            f"got {tuple(cfg.MODEL.LOSSES.NAME)}"
+        )
+    if output != cfg.MODEL.HEADS.OUTPUT:
+        raise UserError(
+            f"NPLP.METHOD {cfg.NPLP.METHOD!r} needs MODEL.HEADS.OUTPUT {output!r}, "
+            f"got {cfg.MODEL.HEADS.OUTPUT!r}"
+        )
