@@ -6,7 +6,6 @@ import importlib.util
 import logging
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -15,6 +14,7 @@ from types import ModuleType
 
 import numpy as np
 
+from nplp.distributed.programs import fault_of_program
 from nplp.evaluation import cython_setup
 
 __all__ = ["BUILD_SECONDS", "cache_folder", "compiled_rankings"]
@@ -99,24 +99,8 @@ def _build(sources: Path, place: Path) -> None:
         shutil.copyfile(sources / f"{name}.pyx", place / f"{name}.pyx")
     shutil.copyfile(cython_setup.__file__, place / "setup.py")
     logger.info("building the toolbox's Cython rankings, once for this environment")
-    with (place / "log.txt").open("w+", encoding="utf-8", errors="replace") as log:
-        try:
-            # Output goes to a file: a pipe held open by a compiler would outlive the time limit.
-            status = subprocess.run(
-                [sys.executable, "setup.py"],
-                cwd=place,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                timeout=BUILD_SECONDS,
-                check=False,
-            ).returncode
-        except subprocess.TimeoutExpired as error:
-            raise _BuildError(f"the build took over {BUILD_SECONDS} seconds") from error
-        log.seek(0)
-        last = [line.strip() for line in log if line.strip()][-1:]
-    if status != 0:
-        raise _BuildError(f"the build ended with status {status}: {''.join(last)}")
+    if fault := fault_of_program(["setup.py"], BUILD_SECONDS, place):
+        raise _BuildError(f"the build {fault}")
 
 
 def _load(name: str, folder: Path) -> ModuleType:

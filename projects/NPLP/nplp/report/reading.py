@@ -13,10 +13,13 @@ import numpy as np
 from nplp.config.dotted import value_at
 from nplp.errors import UserError
 from nplp.files import read_json, read_json_lines, read_yaml
+from nplp.metric_names import STAGES
 
-__all__ = ["STAGES", "RunFolder", "read_run"]
+__all__ = ["TRACED", "RunFolder", "read_run"]
 
-STAGES = {"direct_transfer": "Direct transfer", "startup": "End of startup", "final": "End"}
+TRACED = {stage: STAGES[stage] for stage in ("direct_transfer", "startup", "final")}
+"""Stages whose features a run keeps, and their titles."""
+
 Arrays = dict[str, np.ndarray]
 
 
