@@ -17,6 +17,7 @@ from nplp.evaluation import (
     evaluate_features,
     evaluate_rank,
     queries_without_match,
+    ranking,
 )
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -293,3 +294,20 @@ def test_queries_without_a_match_are_those_that_a_look_at_every_pair_leaves(rand
     found = queries_without_match(query_ids, gallery_ids, query_cameras, gallery_cameras)
     assert found.tolist() == alone
     assert 0 < len(alone) < 30
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_a_caller_who_allows_shortened_products_gets_the_same_ranking(monkeypatch, metric):
+    generator = torch.Generator().manual_seed(0)
+    features = [torch.randn(count, 16, generator=generator) for count in (40, 200)]
+    rng = np.random.default_rng(0)
+    labels = [rng.integers(0, high, count) for high in (9, 3) for count in (40, 200)]
+    expected = evaluate_features(*features, *labels, metric=metric)
+    products = []
+    own = ranking._distances
+    monkeypatch.setattr(ranking, "_distances", lambda *parts: products.append(own(*parts)) or products[-1])
+    monkeypatch.setattr(ranking, "keeps_float32", lambda device: False)
+    found = evaluate_features(*features, *labels, metric=metric)
+    assert {block.dtype for block in products} == {torch.float64}
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 import yaml
 
-from nplp.distributed.children import left_in_peace
+from nplp.distributed.children import protected_from_ending
 from nplp.errors import UserError
 
 __all__ = [
@@ -79,7 +79,7 @@ def _part_of(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[Path]:
     """
     part = path.with_name(path.name + PART)
     try:
-        with left_in_peace():
+        with protected_from_ending():
             with open(part, "wb") as file:
                 write(file)
                 file.flush()

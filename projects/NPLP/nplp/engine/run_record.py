@@ -1,4 +1,4 @@
-"""What a run found: the results, the history of its iterations and the time of its stages, on disk."""
+"""The record of a run: its results, the history of its iterations and the seconds of its stages."""
 
 import json
 import time
