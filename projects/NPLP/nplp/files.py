@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from nplp.distributed.children import protected_from_ending
-from nplp.errors import UserError
+from nplp.errors import UserError, in_one_line
 
 __all__ = [
     "PART",
@@ -141,7 +141,7 @@ def _read_mapping(path: Path, parse: Callable[[str], Any], remedy: str) -> dict[
     except UserError:
         raise
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        fault = " ".join(str(error).split())[:120]
+        fault = in_one_line(error, 120)
     if fault:
         raise UserError(f"{str(path)!r} is damaged ({fault}): {remedy}")
     return dict(content)
