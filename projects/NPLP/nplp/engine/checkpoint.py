@@ -127,7 +127,8 @@ class AtomicCheckpointer(Checkpointer):
         except RuntimeError as error:
             raise UserError(
                 f"a checkpoint in {self.save_dir} does not fit this configuration's model "
-                f"({in_one_line(error)}): resume with the configuration of the run, or leave --resume out to start afresh"
+                f"({in_one_line(error)}): resume with the configuration of the run, or leave --resume out to "
+                "start afresh"
             ) from error
 
 

@@ -19,12 +19,14 @@ from nplp.distributed.collectives import from_main_process
 from nplp.errors import UserError
 from nplp.files import PART
 
-__all__ = ["CONFIG", "EARLIER", "LOCK", "LOG", "OutputFolder", "held", "put_back", "set_old_end_apart"]
+__all__ = ["CONFIG", "HISTORY", "LOCK", "LOG", "RESULTS", "OutputFolder", "held", "set_old_end_apart"]
 
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 LOG = "log.txt"
+RESULTS = "results.json"
+HISTORY = "pseudo_labels.jsonl"
 LOCK = ".lock"
 EARLIER = "earlier_runs"
 REMOVED = ".removed"
@@ -33,8 +35,8 @@ REMOVED = ".removed"
 OWN = (
     CONFIG,
     LOG,
-    "results.json",
-    "pseudo_labels.jsonl",
+    RESULTS,
+    HISTORY,
     "metrics.json",
     "events.out.tfevents.*",
     "last_checkpoint",
