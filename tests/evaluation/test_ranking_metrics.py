@@ -106,14 +106,6 @@ def test_the_toolbox_in_python_agrees(random_case, seed, queries, gallery, ties)
     assert_same(evaluate_rank(*case, max_rank=10), eval_market1501(*case, max_rank=10))
 
 
-@given(seed=SEEDS, queries=st.integers(1, 20), gallery=st.integers(20, 90), ties=st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_the_toolbox_in_cython_agrees(cython_rankings, random_case, seed, queries, gallery, ties):
-    case = random_case(seed, queries, gallery, identities=6, cameras=3, ties=ties)
-    assume(has_match(case) and enough_left(case, 10))
-    assert_same(evaluate_rank(*case, max_rank=10), cython_rankings["rank_cy"].evaluate_cy(*case, 10))
-
-
 @given(seed=SEEDS)
 @settings(max_examples=20, deadline=None)
 def test_more_queries_than_a_block_make_no_difference(random_case, seed):
