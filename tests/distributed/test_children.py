@@ -13,7 +13,7 @@ import types
 import pytest
 
 from nplp.distributed import children
-from nplp.distributed.children import left_in_peace
+from nplp.distributed.children import protected_from_ending
 from nplp.errors import UserError
 
 WORKER = """
@@ -247,5 +247,5 @@ def test_one_that_does_not_leave_is_asked_and_then_killed(tmp_path, monkeypatch)
 
 
 def test_in_a_process_of_its_own_a_block_needs_no_peace():
-    with left_in_peace():
+    with protected_from_ending():
         pass

@@ -8,7 +8,6 @@ from torch import nn
 
 from nplp.engine.checkpoint import AtomicCheckpointer, load_weights, read_checkpoint
 from nplp.errors import UserError
-from nplp.files import write_atomically
 
 
 @pytest.fixture
@@ -73,14 +72,6 @@ def test_clear_forgets_the_checkpoints_and_nothing_else(model, tmp_path):
     checkpointer.clear()
     assert [path.name for path in tmp_path.iterdir()] == ["model_final.pth"]
     assert not checkpointer.has_checkpoint()
-
-
-def test_text_is_replaced_whole(tmp_path):
-    path = tmp_path / "file.txt"
-    write_atomically(path, "one")
-    write_atomically(path, "two")
-    assert path.read_text() == "two"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_weights_round_trip_with_and_without_the_model_key(model, tmp_path):

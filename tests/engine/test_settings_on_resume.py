@@ -51,7 +51,7 @@ def test_every_key_is_on_a_list_or_refused_by_its_name(tiny_cfg, caplog):
     allowed = {*WITHOUT_A_WORD, *END, *TRAINING, *LABELLING}
     assert allowed <= keys.keys()
     assert set(RATES) <= set(TRAINING)
-    known = resuming._flat(now)
+    known = resuming.flat(now)
     for key, value in keys.items():
         then = yaml.safe_dump(nested({**known, key: other(value)}))
         if key in allowed:

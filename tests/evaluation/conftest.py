@@ -1,26 +1,9 @@
 """What the tests of the evaluation share."""
 
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
-
-from nplp.evaluation.compiled import compiled_rankings
-
-
-@pytest.fixture(scope="session")
-def cython_rankings(request) -> dict[str, ModuleType]:
-    """The toolbox's Cython rankings; built once and kept in pytest's cache folder."""
-    import fastreid.evaluation.rank_cylib as package
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(request.config.cache.mkdir("rankings")))
-        modules = compiled_rankings(Path(package.__file__).parent)
-    if not modules:
-        pytest.skip("no Cython or no compiler here")
-    return modules
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ def test_a_run_writes_its_page_by_itself(finished_run):
         "noise",
         "losses",
         "scores",
-        "map_end",
+        "map_final",
     ):
         assert (finished_run / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert "<svg" in (finished_run / "figures" / f"{name}.svg").read_text()

@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["UserError", "printable"]
+__all__ = ["UserError", "in_one_line", "printable"]
 
 UNSEEN = re.compile(
     r"[^\n\t\x20-\x7e\u00a1-\U0010ffff]"
@@ -14,6 +14,11 @@ UNSEEN = re.compile(
 def printable(text: str) -> str:
     """Return a stranger's text as a terminal may show it: what would steer it becomes its number."""
     return UNSEEN.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def in_one_line(error: Exception, limit: int = 150) -> str:
+    """Return the beginning of an error's message without line breaks, or its class where it has none."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
 
 
 class UserError(ValueError):

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import torch
 import yaml
 
-from nplp.distributed.children import left_in_peace
-from nplp.errors import UserError
+from nplp.distributed.children import protected_from_ending
+from nplp.errors import UserError, in_one_line
 
 __all__ = [
     "PART",
@@ -87,7 +87,7 @@ def _part_of(path: Path, write: Callable[[BinaryIO], object], remedy: str = _REM
     """
     part = path.with_name(path.name + PART)
     try:
-        with left_in_peace():
+        with protected_from_ending():
             with open(part, "wb") as file:
                 write(file)
                 file.flush()
@@ -146,7 +146,7 @@ def _read_mapping(path: Path, parse: Callable[[str], Any], remedy: str) -> dict[
     except UserError:
         raise
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        fault = " ".join(str(error).split())[:120]
+        fault = in_one_line(error, 120)
     if fault:
         raise UserError(f"{str(path)!r} is damaged ({fault}): {remedy}")
     return dict(content)

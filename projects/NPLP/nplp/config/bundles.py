@@ -17,7 +17,7 @@ from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 
 from nplp.config.keys import default_config
-from nplp.errors import UserError
+from nplp.errors import UserError, in_one_line
 from nplp.weights.zoo import CONFIG, NAME, WEIGHTS, ZOO_PREFIX, Bundle
 
 __all__ = ["KEPT", "RefusedKeyError", "load_bundle_config", "parse_configuration"]
@@ -88,8 +88,9 @@ def load_bundle_config(bundle: Bundle, file: str = CONFIG) -> CfgNode:
             "elsewhere and give it as --config-file after you have read it"
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise UserError(f"{where!r} is not plain YAML ({reason}): do not use the bundle") from error
+        raise UserError(
+            f"{where!r} is not plain YAML ({in_one_line(error)}): do not use the bundle"
+        ) from error
     cfg.MODEL.WEIGHTS = str(bundle.path(WEIGHTS))
     return cfg
 

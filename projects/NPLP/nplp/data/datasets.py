@@ -27,7 +27,7 @@ from nplp.data.items import (
     with_numbers,
 )
 from nplp.distributed.collectives import from_main_process
-from nplp.errors import UserError
+from nplp.errors import UserError, in_one_line
 from nplp.evaluation.ranking import queries_without_match
 from nplp_synthetic import DomainError, DomainSpec, DomainStyle, default_cache_root, ensure_domain
 
@@ -182,7 +182,7 @@ def _read_registered(factory: Any, name: str, subsets: Sequence[str], root: str)
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise UserError(
             f"{name}: {factory.__module__}.{factory.__qualname__} cannot read its images under {root!r} "
-            f"({type(error).__name__} in {place.filename}:{place.lineno}: {' '.join(str(error).split())}): "
+            f"({type(error).__name__} in {place.filename}:{place.lineno}: {in_one_line(error, 500)}): "
             "see there what it expects"
         ) from error
 

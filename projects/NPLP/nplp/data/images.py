@@ -3,7 +3,7 @@
 from fastreid.data.data_utils import read_image
 from PIL import Image
 
-from nplp.errors import UserError
+from nplp.errors import UserError, in_one_line
 
 __all__ = ["UnreadableImageError", "read_rgb", "why_unreadable"]
 
@@ -41,4 +41,4 @@ def why_unreadable(error: Exception) -> str:
         return "not an image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return f"damaged: {' '.join(str(error).split())[:80] or type(error).__name__}"
+    return f"damaged: {in_one_line(error, 80)}"

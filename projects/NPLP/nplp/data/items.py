@@ -1,4 +1,4 @@
-"""What a data set is made of, how it is told, and identities and cameras of one kind each.
+"""The items of a data set, a line that describes them, and identities and cameras of one type each.
 
 An item is ``(image path, identity, camera)`` as in the toolbox: the identity and the camera are strings
 in a training set and integers in the query and gallery sets.

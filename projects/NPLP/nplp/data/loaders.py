@@ -31,7 +31,7 @@ from nplp.data.samplers import (
     ShuffledBatchSampler,
 )
 from nplp.distributed.processes import end_with_parent
-from nplp.errors import UserError
+from nplp.errors import UserError, in_one_line
 
 _WORKERS_ERROR = mmap.mmap(-1, 240)
 """Memory that forked workers share: the error that ended one, in UTF-8; zeros for none."""
@@ -175,7 +175,7 @@ def workers_watched() -> Iterator[None]:
 def _death_of_worker(error: Exception) -> UserError:
     """Return what is said of a worker's death, be it killed for its memory or for want of open files."""
     text = _WORKERS_ERROR[:].rstrip(b"\0").decode("utf-8", "replace")
-    text = text or " ".join(str(error).split()) or type(error).__name__
+    text = text or in_one_line(error, 240)
     # Else torch reports the same death again, wherever python is when the other workers end.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return UserError(

@@ -1,4 +1,4 @@
-"""Processes that this one spawned: signals reach them, and what one of them is writing is finished first."""
+"""Spawned processes: signals are passed on to them, and none of them is ended while it writes a file."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 
 from nplp.errors import UserError
 
-__all__ = ["SIGNALS", "begin_child", "left_in_peace", "report_to_parent", "run_children"]
+__all__ = ["SIGNALS", "begin_child", "protected_from_ending", "report_to_parent", "run_children"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = tuple(128 + number for number in SIGNALS)
@@ -27,23 +27,24 @@ TIME_TO_OBEY = 30.0
 POLL = 0.1
 
 _mark: Path | None = None
-"""What this process, if it was spawned, puts up while it must not be ended."""
+"""The file by which a spawned process shows its parent that it must not be ended now."""
 
 
 def run_children(function: Callable[..., Any], count: int, args: tuple[Any, ...], folder: Path) -> None:
     """Call ``function(number, *args)`` in ``count`` new processes and wait for all of them.
 
-    When one fails, the others cannot go on and are ended, none of them within `left_in_peace`. A signal that
-    arrives here is handed on; a process that gets it twice, from a terminal too, must take it for one.
+    When one process fails, the others cannot go on: they are ended, but not within `protected_from_ending`. A
+    signal that arrives here is passed on. A terminal may send it to the processes as well: they must count
+    the two as one.
 
     Args:
         function: calls `begin_child` first.
         count: processes.
         args: of ``function``.
-        folder: an empty one, for what the processes tell this one.
+        folder: an empty one, for the reports of the processes.
 
     Raises:
-        UserError: one that a process has told by `report_to_parent`.
+        UserError: the one that a process reported by `report_to_parent`.
         SystemExit: if a signal stopped the processes, or one ended with a status of its own.
         ProcessRaisedException: with the traceback of the first process that failed in another way.
         ProcessExitedException: if the first one was killed.
@@ -51,17 +52,17 @@ def run_children(function: Callable[..., Any], count: int, args: tuple[Any, ...]
     received: list[int] = []
     processes: list[Any] = []
 
-    def hand_on(signum: int, frame: FrameType | None) -> None:
+    def pass_on(signum: int, frame: FrameType | None) -> None:
         del frame
         received.append(signum)
         for process in processes:
             if process.is_alive():
                 os.kill(process.pid, signum)
 
-    # It is started with the first process, and would let the signals through again.
+    # Else it would be started with the first process and unblock the signals.
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
+    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
     try:
         context = mp.spawn(function, nprocs=count, args=args, join=False)
         processes.extend(context.processes)
@@ -89,7 +90,7 @@ def _first_failure(processes: Sequence[Any]) -> Any:
 
 
 def _end_others(failed: Any, processes: Sequence[Any], folder: Path) -> None:
-    """Wait until all processes have ended, and see to it that they do."""
+    """Wait until all processes have ended, and end those that do not leave by themselves."""
     shared = failed.exitcode in INTERRUPTED or bool(_reported_errors(folder))
     patience = TIME_TO_LEAVE if shared else 0.0
     asked = False
@@ -110,14 +111,14 @@ def _end_others(failed: Any, processes: Sequence[Any], folder: Path) -> None:
 
 
 def _report(failed: Any, context: Any, folder: Path, received: list[int]) -> None:
-    """Raise what became of the processes."""
+    """Raise the error that says how the processes ended."""
     if errors := _reported_errors(folder):
         raise UserError(errors[0].read_text(encoding="utf-8"))
     stopped = [process.exitcode for process in context.processes if process.exitcode in INTERRUPTED]
     if received or stopped:
         # The others may have failed for want of one that a signal stopped.
         raise SystemExit(128 + received[0] if received else stopped[0])
-    # It reports the first failure that it comes upon, which need not be the one that caused the others.
+    # torch reports the first failure that it finds, which need not be the cause of the others.
     context.sentinels = {failed.sentinel: context.processes.index(failed)}
     try:
         context.join()
@@ -128,9 +129,9 @@ def _report(failed: Any, context: Any, folder: Path, received: list[int]) -> Non
 
 
 def begin_child(folder: str, number: int) -> None:
-    """Let signals through and remember where to tell the parent; the first thing a new process does.
+    """Unblock the signals and note where to report to the parent; a new process calls this first.
 
-    Until here they wait: they would end the imports of a new process in a traceback.
+    They are blocked until then, as a signal would end the imports of a new process in a traceback.
     """
     global _mark
     _mark = _mark_of(Path(folder), number)
@@ -138,17 +139,17 @@ def begin_child(folder: str, number: int) -> None:
 
 
 def report_to_parent(error: UserError, folder: str, number: int) -> None:
-    """Leave the text of a user's mistake where the parent looks for it."""
+    """Write the text of a user's mistake into the folder in which the parent looks for it."""
     (Path(folder) / f"user-error-{number:04d}").write_text(str(error), encoding="utf-8")
 
 
 @contextmanager
-def left_in_peace() -> Iterator[None]:
+def protected_from_ending() -> Iterator[None]:
     """Keep this process from being ended within the block because another one has failed."""
     if _mark is None:
         yield
         return
-    # Where not even an empty file fits, the block is no worse off than without.
+    # On a full disk the block runs without protection.
     with suppress(OSError):
         _mark.touch()
     try:

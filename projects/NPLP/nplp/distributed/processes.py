@@ -31,10 +31,10 @@ PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 PATIENT = timedelta(days=365)
-"""A limit for those who wait for work that takes its time; torch knows no way to say "none"."""
+"""The limit of collectives that wait for long work; torch has no way to set none."""
 TIME_TO_JOIN = timedelta(minutes=30)
 TIME_TO_WONDER = 30.0
-"""Seconds of waiting for other machines after which a process says so."""
+"""Seconds after which a process that waits for other machines says so."""
 
 
 def launch(

@@ -7,7 +7,7 @@ from typing import Any
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
-from nplp.errors import UserError
+from nplp.errors import UserError, in_one_line
 from nplp.files import PART, save_atomically, summed_name, write_atomically
 from nplp.weights.files import read_weights_file
 from nplp.weights.fitting import NORMALISATION, fit_weights
@@ -125,10 +125,10 @@ class AtomicCheckpointer(Checkpointer):
         try:
             self.model.load_state_dict(checkpoint.pop("model"))
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"a checkpoint in {self.save_dir} does not fit this configuration's model ({reason}): resume "
-                "with the configuration of the run, or leave --resume out to start afresh"
+                f"a checkpoint in {self.save_dir} does not fit this configuration's model "
+                f"({in_one_line(error)}): resume with the configuration of the run, or leave --resume out to "
+                "start afresh"
             ) from error
 
 

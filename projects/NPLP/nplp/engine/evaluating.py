@@ -1,4 +1,4 @@
-"""Evaluation of a model on the configured test sets, and what can be said of it before work begins."""
+"""Evaluation of a model on the configured test sets, and the warnings that come before it."""
 
 import logging
 from collections.abc import Callable, Iterator

@@ -19,12 +19,14 @@ from nplp.distributed.collectives import from_main_process
 from nplp.errors import UserError
 from nplp.files import PART
 
-__all__ = ["CONFIG", "EARLIER", "LOCK", "LOG", "OutputFolder", "held", "put_back", "set_old_end_apart"]
+__all__ = ["CONFIG", "HISTORY", "LOCK", "LOG", "RESULTS", "OutputFolder", "held", "set_old_end_apart"]
 
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 LOG = "log.txt"
+RESULTS = "results.json"
+HISTORY = "pseudo_labels.jsonl"
 LOCK = ".lock"
 EARLIER = "earlier_runs"
 REMOVED = ".removed"
@@ -33,8 +35,8 @@ REMOVED = ".removed"
 OWN = (
     CONFIG,
     LOG,
-    "results.json",
-    "pseudo_labels.jsonl",
+    RESULTS,
+    HISTORY,
     "metrics.json",
     "events.out.tfevents.*",
     "last_checkpoint",
@@ -52,7 +54,7 @@ OWN = (
 
 
 class OutputFolder:
-    """A folder that this process has for itself; made by :func:`held`."""
+    """A folder that this process alone writes into; :func:`held` gives it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -121,7 +123,7 @@ class OutputFolder:
         self._fill_lock(json.dumps(present).encode())
 
     def _fill_lock(self, content: bytes) -> None:
-        """Say in the lock who holds it; where the disk is full the lock holds without."""
+        """Write into the lock who holds it; on a full disk it stays empty and holds all the same."""
         assert self._lock is not None
         with suppress(OSError):
             self._lock.truncate(0)
@@ -129,7 +131,7 @@ class OutputFolder:
             self._lock.flush()
 
     def release(self) -> None:
-        """Give the folder back; where nothing was begun it is as it was found."""
+        """Release the lock; a folder in which nothing was begun is left as it was."""
         if self._lock is None:
             return
         if self._begun or self._lock_before is None:
@@ -142,7 +144,7 @@ class OutputFolder:
         self._remove_created()
 
     def _remove_created(self) -> None:
-        """Remove the folders that were made here and that nothing was written into."""
+        """Remove the folders that this run created and wrote nothing into."""
         for path in self._created:
             with suppress(OSError):
                 path.rmdir()
@@ -150,7 +152,7 @@ class OutputFolder:
 
 @contextmanager
 def held(path: Path, resume: bool) -> Iterator[OutputFolder]:
-    """Have a folder for this run alone while the block runs; every rank must enter it.
+    """Keep a folder for this run alone while the block runs; every rank must enter it.
 
     The lock belongs to the main process and ends with it, however it ends: neither the loader's workers
     nor other ranks hold it.
@@ -206,7 +208,7 @@ def _holder(handle: IO[bytes]) -> str:
 def _keep_aside(folder: Path, overwrite: bool, staying: str) -> None:
     """Move the files of the run in a folder into ``earlier_runs/NNNN``, or remove them.
 
-    They go through ``earlier_runs/NNNN.part``, so that it is known of a move that was cut short.
+    They go through ``earlier_runs/NNNN.part``: by that name a move that was cut short is recognised.
     """
     files = [path for pattern in OWN for path in sorted(folder.glob(pattern)) if path.name != staying]
     if all(path.name in (CONFIG, LOG) for path in files):
@@ -267,10 +269,10 @@ def _megabytes(folder: Path) -> str:
 
 
 def set_old_end_apart(folder: Path, name: str) -> None:
-    """Give the results of a shorter run another name when the run goes on beyond its end.
+    """Rename the results of a shorter run when the run goes on beyond its end.
 
-    ``model_final.pth`` becomes ``model_NAME.pth``, and ``report.html`` ``report_NAME.html``. What the page of
-    the longer run would take for its own end is removed.
+    ``model_final.pth`` becomes ``model_NAME.pth``, and ``report.html`` ``report_NAME.html``. The traces of
+    the old end are removed, as the page of the longer run would take them for its own.
 
     Args:
         folder: of the run.

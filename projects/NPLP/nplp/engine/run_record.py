@@ -1,4 +1,4 @@
-"""What a run found: the results, the history of its iterations and the time of its stages, on disk."""
+"""The record of a run: its results, the history of its iterations and the seconds of its stages."""
 
 import json
 import time
@@ -15,6 +15,7 @@ from tabulate import tabulate
 import nplp
 from nplp.circumstances import package_versions
 from nplp.config.dotted import flat
+from nplp.engine.output_folder import HISTORY, RESULTS
 from nplp.files import write_atomically
 from nplp.metric_names import METRICS, STAGES
 
@@ -84,9 +85,9 @@ class RunRecord:
             "config": config_differences(cfg, base),
         }
         folder = Path(cfg.OUTPUT_DIR)
-        write_atomically(folder / "results.json", json.dumps(content, indent=2) + "\n")
+        write_atomically(folder / RESULTS, json.dumps(content, indent=2) + "\n")
         lines = "".join(json.dumps(line) + "\n" for line in self.history)
-        write_atomically(folder / "pseudo_labels.jsonl", lines)
+        write_atomically(folder / HISTORY, lines)
 
 
 def versions_of_results() -> dict[str, str | None]:

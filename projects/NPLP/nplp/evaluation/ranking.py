@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from nplp.clustering.products import keeps_float32
 from nplp.memory import ShrinkingBlocks
 from nplp.metric_names import TEST_DISTANCES
 
@@ -232,6 +233,9 @@ def _by_blocks(
 ) -> None:
     """Give the distances ``[B, G]`` of blocks of queries to ``rank``, and its results to ``take``."""
     precision = torch.promote_types(gallery_features.dtype, torch.float32)
+    if precision == torch.float32 and not keeps_float32(gallery_features.device):
+        # The caller lets torch shorten products of float32, such as by TF32, which would change rankings.
+        precision = torch.float64
     queries, gallery = query_features.detach().to(precision), gallery_features.detach().to(precision)
     if metric == "cosine":
         queries, gallery = F.normalize(queries, dim=1), F.normalize(gallery, dim=1)

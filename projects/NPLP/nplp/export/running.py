@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nplp.errors import UserError
+from nplp.errors import UserError, in_one_line
 from nplp.export.inference import EmbeddingModel
 
 __all__ = ["IMAGES", "LEAST_COSINE", "OUTPUT", "OnnxModel", "agreement", "check_agreement"]
@@ -53,11 +53,7 @@ class OnnxModel(nn.Module):
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
-            raise self._refused(error) from error
-
-    def _refused(self, error: Exception) -> UserError:
-        reason = " ".join(str(error).split())[:150]
-        return UserError(f"{str(self.path)!r} cannot be run by onnxruntime ({reason}): export it again")
+            raise _refused(self.path, error) from error
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
         """Return f_e [B, D] of ``batch["images"]`` [B, 3, H, W], whole numbers in 0..255."""
@@ -73,8 +69,12 @@ class OnnxModel(nn.Module):
         try:
             embedding: np.ndarray = self.session.run([OUTPUT], {IMAGES: images})[0]
         except Exception as error:  # onnxruntime's errors share no other base
-            raise self._refused(error) from error
+            raise _refused(self.path, error) from error
         return embedding
+
+
+def _refused(path: Path, error: Exception) -> UserError:
+    return UserError(f"{str(path)!r} cannot be run by onnxruntime ({in_one_line(error)}): export it again")
 
 
 def _check_graph(path: Path) -> None:
@@ -88,8 +88,7 @@ def _check_graph(path: Path) -> None:
     try:
         graph = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's error, whose module differs from version to version
-        reason = " ".join(str(error).split())[:150]
-        raise UserError(f"{str(path)!r} cannot be run by onnxruntime ({reason}): export it again") from error
+        raise _refused(path, error) from error
     for part in _parts_of(graph):
         if isinstance(part, onnx.TensorProto) and (part.external_data or part.data_location):
             places = [entry.value for entry in part.external_data if entry.key == "location"]

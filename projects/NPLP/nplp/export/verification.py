@@ -15,7 +15,7 @@ from nplp.config.validation import validate_config
 from nplp.data.datasets import ReidData, load_test_sets
 from nplp.engine.evaluating import evaluate
 from nplp.engine.pipeline import load_trained
-from nplp.errors import UserError
+from nplp.errors import UserError, in_one_line
 from nplp.export.converters import FORMATS
 from nplp.export.inference import inference_weights
 from nplp.export.programs import IN_BYTES, target_crops
@@ -102,7 +102,7 @@ def verify_bundle(
             path, noise = bundle.path(file), name not in IN_BYTES
             cosine = check_agreement(model, path, tuple(cfg.INPUT.SIZE_TEST), crops, noise)
         except Exception as error:  # noqa: BLE001  a program from elsewhere may end in anything
-            yield Check(name, False, " ".join(str(error).split())[:300] or type(error).__name__)
+            yield Check(name, False, in_one_line(error, 300))
         else:
             recorded = results.get("programs", {}).get(name, {}).get("cosine", 1.0)
             least = LEAST_COSINE if name in ("onnx", "torch-export") else recorded - 0.01
@@ -123,8 +123,7 @@ def _load_model(cfg: CfgNode) -> nn.Module:
     except UserError:
         raise
     except Exception as error:  # the toolbox's builders end in anything at values that no one tried
-        reason = " ".join(str(error).split())[:150] or type(error).__name__
-        raise UserError(f"the configuration's model cannot be built ({reason})") from error
+        raise UserError(f"the configuration's model cannot be built ({in_one_line(error)})") from error
 
 
 def _compare_weights(bundle: Bundle, model: nn.Module) -> Check:
@@ -132,7 +131,7 @@ def _compare_weights(bundle: Bundle, model: nn.Module) -> Check:
     try:
         other = load_file(bundle.path(SAFETENSORS))
     except (SafetensorError, OSError, ValueError) as error:
-        return Check("weights", False, f"{SAFETENSORS} cannot be read: {' '.join(str(error).split())[:150]}")
+        return Check("weights", False, f"{SAFETENSORS} cannot be read: {in_one_line(error)}")
     same = weights.keys() == other.keys() and all(
         weights[key].dtype == other[key].dtype and torch.equal(weights[key], other[key]) for key in other
     )

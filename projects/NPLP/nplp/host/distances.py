@@ -3,13 +3,13 @@
 import functools
 import importlib
 import logging
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+
+from nplp.distributed.programs import fault_of_program
 
 try:
     faiss: Any = importlib.import_module("faiss")
@@ -66,30 +66,13 @@ def _gpu_search_works(resources: Callable[[], object]) -> bool:
     try:
         resources()
         if hasattr(faiss, "GpuIndexFlatL2"):
-            reason = _fault_of_gpu_search()
+            reason = fault_of_program(["-c", _GPU_SEARCH], GPU_SEARCH_SECONDS)
     except (RuntimeError, OSError, AttributeError, TypeError) as error:
         reason = str(error)
     if reason:
         line = reason.strip().splitlines()[-1]
         logger.warning("re-ranking searches on the processor, as faiss fails on the GPU here: %s", line)
     return not reason
-
-
-def _fault_of_gpu_search() -> str:
-    """Return what goes wrong when another process searches on the GPU; empty where nothing does."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _GPU_SEARCH],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=GPU_SEARCH_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"it took over {GPU_SEARCH_SECONDS} seconds"
-    return "" if done.returncode == 0 else done.stderr.strip() or f"status {done.returncode}"
 
 
 def bridge_distances() -> None:

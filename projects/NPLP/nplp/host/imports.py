@@ -28,8 +28,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-def forget_half_imported() -> list[str]:
-    """Forget what is left of an import of the toolbox that failed; return the modules' names.
+def forget_half_imported() -> None:
+    """Forget what is left of an import of the toolbox that failed.
 
     Where a program imports ``fastreid.engine`` before this package, the import fails, and python takes the
     packages out again but not the modules in them that were whole by then. The next import would find these
@@ -43,7 +43,6 @@ def forget_half_imported() -> list[str]:
     ]
     for name in left:
         del sys.modules[name]
-    return left
 
 
 def _parents(name: str) -> list[str]:

@@ -10,11 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
 
 from nplp.files import write_atomically, write_bytes_atomically
-from nplp.metric_names import METRICS
-from nplp.metric_names import STAGES as RESULT_STAGES
+from nplp.metric_names import METRICS, STAGES
 from nplp.report.crops import SPRITE_CELL, sprite, thumbnail
 from nplp.report.plots import COLOURS, UNKNOWN, Plot, curves, distance_plots, map_plots, score_plots
-from nplp.report.reading import STAGES, Arrays, RunFolder, read_run
+from nplp.report.reading import TRACED, Arrays, RunFolder, read_run
 from nplp.report.scatter import SIDE, Scatter, outline, project
 from nplp.report.selection import (
     Group,
@@ -106,7 +105,7 @@ def _headline(run: RunFolder) -> dict[str, Any]:
     """Return what stands at the top of the page."""
     results = {
         title: [f"{run.results[stage][metric]:.1f}" for metric in METRICS]
-        for stage, title in RESULT_STAGES.items()
+        for stage, title in STAGES.items()
         if stage in run.results
     }
     done, planned = len(run.history), run.option("NPLP", "ITERATIONS", default=len(run.history))
@@ -143,7 +142,7 @@ def _headline(run: RunFolder) -> dict[str, Any]:
         "all_known": run.known_identities == len(run.images.get("paths", ())),
         "traced": bool(run.images),
         "images": len(run.images.get("paths", ())),
-        "stages": STAGES,
+        "stages": TRACED,
     }
 
 
@@ -171,7 +170,7 @@ def _scatters(run: RunFolder) -> dict[str, Any]:
     pictures: list[Scatter] = []
     iterations = run.iterations()
     startup = run.option("NPLP", "STARTUP_ITERATIONS", default=0)
-    for stage, title in STAGES.items():
+    for stage, title in TRACED.items():
         features = run.trace(f"features_{stage}").get("features")
         number = {"direct_transfer": 1, "startup": startup + 1}.get(
             stage, iterations[-1] if iterations else 0
@@ -223,17 +222,24 @@ def _crops(images: Arrays, members: np.ndarray, people: list[int] | None = None)
     crops = []
     for number in members:
         person = None if known is None else int(known[number])
-        place = people.index(person) if people and person in people else None
-        crops.append(
-            {
-                "uri": thumbnail(str(images["paths"][number])),
-                "camera": int(images["cameras"][number]) + 1,
-                "words": _words(images, int(number)),
-                "colour": "" if place is None else COLOURS[place] if place < len(COLOURS) else "#888888",
-                "letter": "" if place is None else chr(65 + place) if place < len(COLOURS) else "+",
-            }
-        )
+        mark = ("", "")
+        if people and person in people:
+            place = people.index(person)
+            mark = (COLOURS[place], chr(65 + place)) if place < len(COLOURS) else (UNKNOWN, "+")
+        words = _words(images, int(number))
+        crops.append(_crop(images["paths"][number], images["cameras"][number], words, *mark))
     return crops
+
+
+def _crop(path: Any, camera: Any, words: str, colour: str = "", letter: str = "") -> dict[str, Any]:
+    """Return an image as the page shows it, with its camera and a coloured letter on it."""
+    return {
+        "uri": thumbnail(str(path)),
+        "camera": int(camera) + 1,
+        "words": words,
+        "colour": colour,
+        "letter": letter,
+    }
 
 
 def _people_of(images: Arrays, members: np.ndarray) -> list[int]:
@@ -319,38 +325,18 @@ def _query_cards(run: RunFolder) -> dict[str, list[Card]]:
 
 
 def _query_card(tests: Arrays, before: Arrays, after: Arrays, query: int) -> Card:
-    person = tests["query_identities"][query]
-    camera = int(tests["query_cameras"][query]) + 1
-    rows = [
-        (
-            "query",
-            [
-                {
-                    "uri": thumbnail(str(tests["query_paths"][query])),
-                    "camera": camera,
-                    "words": f"query, person {person}, camera {camera}",
-                    "colour": "",
-                    "letter": "",
-                }
-            ],
-        )
-    ]
+    person, camera = tests["query_identities"][query], tests["query_cameras"][query]
+    words = f"query, person {person}, camera {camera + 1}"
+    rows = [("query", [_crop(tests["query_paths"][query], camera, words)])]
     for title, lists in (("direct transfer", before), ("adapted", after)):
         crops = []
         for place, number in enumerate(lists["top"][query], start=1):
             if number < 0:
                 break
-            right = tests["gallery_identities"][number] == person
-            seen = int(tests["gallery_cameras"][number]) + 1
-            crops.append(
-                {
-                    "uri": thumbnail(str(tests["gallery_paths"][number])),
-                    "camera": seen,
-                    "words": f"rank {place}, {'right' if right else 'wrong'}, camera {seen}",
-                    "colour": "#2f9e62" if right else "#d9541e",
-                    "letter": "✓" if right else "✗",
-                }
-            )
+            right, seen_by = tests["gallery_identities"][number] == person, tests["gallery_cameras"][number]
+            words = f"rank {place}, {'right' if right else 'wrong'}, camera {seen_by + 1}"
+            mark = ("#2f9e62", "✓") if right else ("#d9541e", "✗")
+            crops.append(_crop(tests["gallery_paths"][number], seen_by, words, *mark))
         rows.append((f"{title}, average precision {100 * lists['average_precision'][query]:.0f}%", crops))
     gain = 100 * (after["average_precision"][query] - before["average_precision"][query])
     return Card(f"Query {query}", f"average precision {gain:+.0f} points", rows)

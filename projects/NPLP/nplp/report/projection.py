@@ -10,7 +10,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from nplp.report.crops import read_crop
-from nplp.report.reading import STAGES, read_run
+from nplp.report.reading import TRACED, read_run
 
 __all__ = ["write_projection"]
 
@@ -33,7 +33,7 @@ def write_projection(folder: Path) -> Path | None:
     """
     run = read_run(folder)
     images, target = run.images, folder / FOLDER
-    traces = {stage: run.trace(f"features_{stage}") for stage in STAGES}
+    traces = {stage: run.trace(f"features_{stage}") for stage in TRACED}
     features_by_stage = {stage: arrays["features"] for stage, arrays in traces.items() if arrays}
     if not images or not features_by_stage:
         return None

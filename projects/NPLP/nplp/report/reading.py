@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 
 from nplp.config.dotted import value_at
+from nplp.engine.output_folder import CONFIG, HISTORY, RESULTS
 from nplp.errors import UserError
 from nplp.files import read_json, read_json_lines, read_yaml
+from nplp.metric_names import STAGES
 
-__all__ = ["STAGES", "RunFolder", "read_run"]
+__all__ = ["TRACED", "RunFolder", "read_run"]
 
-STAGES = {"direct_transfer": "Direct transfer", "startup": "End of startup", "final": "End"}
+TRACED = {stage: STAGES[stage] for stage in ("direct_transfer", "startup", "final")}
+"""Stages whose features a run keeps, and their titles."""
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -81,20 +85,21 @@ def read_run(folder: Path) -> RunFolder:
     """
     if not folder.is_dir():
         raise UserError(f"{str(folder)!r} does not exist: name the OUTPUT_DIR of a run")
-    if not (folder / "pseudo_labels.jsonl").is_file() and not (folder / "results.json").is_file():
+    results, history = folder / RESULTS, folder / HISTORY
+    if not history.is_file() and not results.is_file():
         raise UserError(
-            f"{str(folder)!r} holds neither results.json nor pseudo_labels.jsonl: name the OUTPUT_DIR of an "
+            f"{str(folder)!r} holds neither {RESULTS} nor {HISTORY}: name the OUTPUT_DIR of an "
             "adaptation that has begun"
         )
-    results, remedy = folder / "results.json", "--resume the run writes it again"
+    remedy = "--resume the run writes it again"
     try:
-        config = read_yaml(folder / "config.yaml", remedy)
+        config = read_yaml(folder / CONFIG, remedy)
     except UserError:
         config = {}
     return RunFolder(
         folder,
         read_json(results, remedy) if results.is_file() else {},
-        read_json_lines(folder / "pseudo_labels.jsonl"),
+        read_json_lines(history),
         read_json_lines(folder / "metrics.json"),
         config,
     )

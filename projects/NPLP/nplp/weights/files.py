@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.serialization import safe_globals
 
-from nplp.errors import UserError
+from nplp.errors import UserError, in_one_line
 
 __all__ = ["read_weights_file"]
 
@@ -91,7 +91,7 @@ def read_weights_file(path: str) -> Any:
                 "trusted, save its tensors alone (a model's state_dict()) and give that file"
             ) from error
         _refuse_foreign(path, head)
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error, 5000)
         if "Unsupported operand" in reason:
             reason = (
                 "its pickle protocol is not one that is read without running code, save it with protocol 2"
