@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from nplp.clustering.sweep import pairs
 from nplp.clustering.sweep.pairs import HeldPairs, PairsPassedOn, camera_groups
 
 PAIRS = [(0, 1, 0.5), (0, 2, 0.25), (1, 2, 1.0), (3, 4, 0.0), (2, 4, 0.5)]
