@@ -159,5 +159,5 @@ def test_radius_that_reaches_every_pair_is_not_enumerated() -> None:
     distances = distances_of(np.eye(4), 2, 1)
     assert distances.all_within(1.0)
     assert not distances.all_within(np.nextafter(1.0, 0))
-    with pytest.raises(ValueError, match="all pairs are within a Jaccard distance of 1"):
+    with pytest.raises(ValueError, match="all pairs are within a distance of 1"):
         edge_list(distances, 1.0)

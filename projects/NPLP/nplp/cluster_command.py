@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nplp import array_files
+from nplp.array_files import check_output, read_features, read_ids, write_npz
 from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
 from nplp.clustering.giants import LOWERED
 from nplp.command_line import OneLineParser, run_tool
@@ -130,11 +130,11 @@ def _run(args: argparse.Namespace) -> None:
     """
     out = Path(args.out)
     inputs = [address for address in (args.features, args.cameras, args.identities) if address is not None]
-    array_files.check_output(out, inputs, args.force)
-    features = array_files.read_features(args.features)
+    check_output(out, inputs, args.force)
+    features = read_features(args.features)
     count = len(features)
-    cameras = None if args.cameras is None else array_files.read_ids("--cameras", args.cameras, count)
-    people = None if args.identities is None else array_files.read_ids("--identities", args.identities, count)
+    cameras = None if args.cameras is None else read_ids("--cameras", args.cameras, count)
+    people = None if args.identities is None else read_ids("--identities", args.identities, count)
     settings = {name: getattr(args, name) for name in _defaults()}
     start = time.perf_counter()
     try:
@@ -148,7 +148,7 @@ def _run(args: argparse.Namespace) -> None:
         ) from error
     seconds = time.perf_counter() - start
     fields = {name: np.asarray(value) for name, value in vars(result).items()}
-    array_files.write_npz(out, {**fields, "settings": np.asarray(json.dumps(settings))})
+    write_npz(out, {**fields, "settings": np.asarray(json.dumps(settings))})
     if not args.quiet:
         images = f"{count:,} of {features.shape[1]:,} dimensions"
         seen = "unknown" if cameras is None else f"{len(np.unique(cameras)):,}"

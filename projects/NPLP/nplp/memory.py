@@ -10,25 +10,25 @@ import torch
 
 __all__ = ["ShrinkingBlocks", "is_out_of_memory"]
 
-Made = TypeVar("Made")
+Block = TypeVar("Block")
 
 logger = logging.getLogger(__name__)
 
-_SAID = (
+_OUT_OF_MEMORY = (
     "can't allocate memory",
     "not enough memory",
     "out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-"""What errors without a type of their own say: torch's on the processor, and those of device libraries."""
+"""Words of errors that have no type of their own: torch's on the processor, and those of device libraries."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that the processor's or a device's memory does not suffice."""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 class ShrinkingBlocks:
@@ -38,18 +38,18 @@ class ShrinkingBlocks:
         """Begin with blocks of ``size`` rows; ``name`` says of what, in the log."""
         self.size = size
         self._name = name
-        self._told = False
+        self._warned = False
 
     def run(
-        self, count: int, make: Callable[[int, int], Made], use: Callable[[Made], object] | None = None
+        self, count: int, make: Callable[[int, int], Block], use: Callable[[Block], object] | None = None
     ) -> None:
-        """Make blocks of rows from 0 to ``count`` in order, and use each when it is made.
+        """Make blocks of rows from 0 to ``count`` in order, and use each at once.
 
         Args:
             count: number of rows.
             make: gets first row and end of a block; is called again with fewer rows where it runs out of
                 memory, so that it must not change anything before all that it needs is there.
-            use: gets what was made, once for each row; None for nothing.
+            use: gets each block, and each row once; None for nothing.
 
         Raises:
             MemoryError: or torch's, where a single row does not fit; what else ``make`` and ``use`` raise.
@@ -58,21 +58,21 @@ class ShrinkingBlocks:
         while start < count:
             stop = min(start + self.size, count)
             try:
-                made = make(start, stop)
+                block = make(start, stop)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or stop - start < 2:
                     raise
                 self.size = (stop - start) // 2
-                self._tell()
+                self._warn()
                 continue
             if use is not None:
-                use(made)
+                use(block)
             # Given back before the next block is made.
-            del made
+            del block
             start = stop
 
-    def _tell(self) -> None:
-        """Say once that blocks are getting smaller."""
-        if not self._told:
+    def _warn(self) -> None:
+        """Log once that blocks are getting smaller."""
+        if not self._warned:
             logger.warning("%s: out of memory, going on with smaller blocks", self._name)
-        self._told = True
+        self._warned = True

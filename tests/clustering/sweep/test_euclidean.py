@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import clustering_oracle as oracle
 import numpy as np
@@ -27,6 +29,14 @@ def distances_of(
     return EuclideanDistances(rows_on(device, features), keep_sums=keep_sums)
 
 
+@contextmanager
+def bfloat16(pays: bool) -> Iterator[None]:
+    """Let bfloat16 pay for finding pairs, or not, whatever the processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(euclidean, "half_precision_pays", lambda *_: pays)
+        yield
+
+
 def edge_list(distances: EuclideanDistances, epsilon: float) -> list[tuple[int, int]]:
     edges: list[tuple[int, int]] = []
     distances.visit_edges(epsilon, lambda i, j: edges.extend(zip(i.tolist(), j.tolist(), strict=True)))
@@ -46,15 +56,15 @@ def expected_sums(matrix: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, n
     return (matrix * same).sum(axis=1), (matrix * np.outer(clustered, clustered)).sum(axis=1)
 
 
-@given(cases(), st.floats(0, 1), st.booleans(), st.booleans(), st.sampled_from(DEVICES))
+@given(cases(), st.floats(0, 1), st.booleans(), st.booleans(), st.booleans(), st.sampled_from(DEVICES))
 @settings(max_examples=150, deadline=None)
 def test_edges_at_the_radius_itself_are_within_it(
-    case: Case, quantile: float, averaged: bool, tiny: bool, device: torch.device | None
+    case: Case, quantile: float, averaged: bool, half: bool, tiny: bool, device: torch.device | None
 ) -> None:
     matrix = stage_matrix(case.features)
     upper = np.triu(np.ones(matrix.shape, dtype=bool), 1)
     i, j = np.argwhere(upper)[int(quantile * (upper.sum() - 1))]
-    with tiny_blocks(tiny), threads(2):
+    with tiny_blocks(tiny), threads(2), bfloat16(half):
         distances = distances_of(case.features, device=device)
         if averaged:
             distances.mean_of_smallest(None, max(1, int(quantile * upper.sum())))
@@ -70,16 +80,16 @@ def test_edges_are_the_oracles() -> None:
         assert sorted(edge_list(distances_of(features), epsilon)) == list(map(tuple, np.argwhere(near)))
 
 
-@given(cases(), st.floats(0.001, 1), st.booleans(), st.booleans(), st.booleans())
+@given(cases(), st.floats(0.001, 1), st.booleans(), st.booleans(), st.booleans(), st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_mean_of_smallest_is_the_sorted_mean(
-    case: Case, share: float, across: bool, keep_sums: bool, tiny: bool
+    case: Case, share: float, across: bool, keep_sums: bool, half: bool, tiny: bool
 ) -> None:
     first, second = oracle.compared_pairs(len(case.features), case.camera_ids if across else None)
     alone = (case.camera_ids == case.camera_ids[0]).all()
     values = np.sort(stage_matrix(case.features)[first, second])
     count = max(1, int(share * len(values)))
-    with tiny_blocks(tiny), threads(2):
+    with tiny_blocks(tiny), threads(2), bfloat16(half):
         distances = distances_of(case.features, keep_sums=keep_sums)
         mean = distances.mean_of_smallest(case.camera_ids if across and not alone else None, count)
     # Beyond 20 pairs, tiny blocks take what is surely below the last of them from products.
@@ -91,9 +101,9 @@ def test_mean_of_smallest_is_the_sorted_mean(
 
 @pytest.mark.parametrize("wrong", [0.0, 0.3, 3.0])
 @pytest.mark.parametrize("capacity", [20, 10**6])
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("half", "device"), [(False, None), (True, None), (False, DEVICES[1])])
 def test_wrong_guess_costs_sweeps_only(
-    monkeypatch: pytest.MonkeyPatch, wrong: float, capacity: int, device: torch.device | None
+    monkeypatch: pytest.MonkeyPatch, wrong: float, capacity: int, half: bool, device: torch.device | None
 ) -> None:
     case = make_case(1, count=120, dimension=5, cameras=3, kind="uniform")
     first, second = oracle.compared_pairs(120, case.camera_ids)
@@ -108,7 +118,7 @@ def test_wrong_guess_costs_sweeps_only(
             patch.setattr(
                 FeatureRows, "squared_distances", lambda *pairs: wrong**2 * squared_distances(*pairs)
             )
-            guess = distances._guess(camera_groups(case.camera_ids, 120), count)
+            guess = distances._guess(camera_groups(case.camera_ids, 120), count)._replace(half=half)
         monkeypatch.setattr(distances, "_guess", lambda *_, guess=guess: guess)
         mean = distances.mean_of_smallest(case.camera_ids, count)
         assert mean == pytest.approx(values[:count].mean(), rel=1e-6)
@@ -132,25 +142,45 @@ def test_cameras_of_which_no_pair_is_sampled_are_averaged(monkeypatch: pytest.Mo
     assert sorted(edge_list(distances, mean)) == sorted(edge_list(distances_of(features), mean))
 
 
-def test_no_sweep_is_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("half", "expected"), [(False, [(False, 90)]), (True, [(True, 90), (False, 90)])])
+def test_no_sweep_is_made_twice(
+    monkeypatch: pytest.MonkeyPatch, half: bool, expected: list[tuple[bool, int]]
+) -> None:
     sweeps = []
     sweep = euclidean.sweep
     monkeypatch.setattr(
         euclidean,
         "sweep",
-        lambda source, *rest: (sweeps.append(len(rest[0])), sweep(source, *rest)),
+        lambda source, *rest: (sweeps.append((source.half, len(rest[0]))), sweep(source, *rest)),
     )
     monkeypatch.setattr(euclidean, "_SAMPLED_PAIRS", 400)
+    monkeypatch.setattr(euclidean, "_MOST_OPEN", 1.0)
+    monkeypatch.setattr(euclidean, "half_precision_pays", lambda *_: half)
     features = make_case(2, count=90, dimension=5, cameras=1, kind="blobs").features
     distances = distances_of(features, keep_sums=True)
     epsilon = distances.mean_of_smallest(None, 200)
     edge_list(distances, epsilon)
     edge_list(distances, epsilon / 2)
     distances.cluster_sums(np.arange(90) % 5)
-    assert sweeps == [90]
+    assert sweeps == expected
     # Sums over the 80 clustered samples are those over all, where known, less those to the 10 others.
     distances.cluster_sums(np.where(np.arange(90) < 10, -1, np.arange(90) % 5))
-    assert sweeps[-1] == 80
+    assert sweeps[-1][1] == 80
+
+
+@pytest.mark.parametrize(("spread", "half"), [(0.01, False), (1.0, True)])
+def test_pairs_that_bfloat16_would_leave_open_are_found_by_float32(
+    monkeypatch: pytest.MonkeyPatch, spread: float, half: bool
+) -> None:
+    # Two groups far apart: with tight ones, no distance within a group shows in products of 1% error.
+    monkeypatch.setattr(euclidean, "_SAMPLED_PAIRS", 2000)
+    rng = np.random.default_rng(0)
+    features = spread * rng.normal(size=(300, 70)) + 20 * np.repeat([[0.0], [1.0]], 150, axis=0) * (1 - half)
+    distances = distances_of(features)
+    with bfloat16(True):
+        assert distances._guess(np.arange(300), 40).half == half
+        values = np.sort(stage_matrix(features)[np.triu_indices(300, 1)])
+        assert distances.mean_of_smallest(None, 40) == pytest.approx(values[:40].mean(), rel=1e-12)
 
 
 def test_one_far_sample_costs_no_digit_among_the_near_ones() -> None:

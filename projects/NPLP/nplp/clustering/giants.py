@@ -1,7 +1,7 @@
-"""A cluster that chains a great share of all samples together, and a radius that does not make one.
+"""Giant clusters, which chain a great share of all samples together, and a radius without them.
 
-The paper knows no such cluster: it takes epsilon of eq. 4 as it is. Where epsilon is beyond the radius at
-which chains join most samples, the labels say next to nothing, and both losses of eq. 12 vanish.
+The paper takes epsilon of eq. 4 as it is. Where epsilon is so great that chains join most samples, the labels
+say next to nothing, and both losses of eq. 12 vanish.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the kernels of the stage are compiled: once where the result can be kept, otherwise in each run."""
+"""Compiled kernels, kept on the disk where that is possible and otherwise compiled in each run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
             kernel._cache = _ForgivingCache(function)
         except (RuntimeError, OSError) as error:
             # A RuntimeError where numba finds no folder that it may write to.
-            _tell(error)
+            _warn_of(error)
         return kernel
 
     return decorate
@@ -50,17 +50,17 @@ class _ForgivingCache(FunctionCache):
         try:
             return super().load_overload(*args)
         except _UNREADABLE as error:
-            return _tell(error)
+            return _warn_of(error)
 
     def save_overload(self, *args: Any) -> None:
         """Keep a compiled function if it can be written."""
         try:
             super().save_overload(*args)
         except _UNREADABLE as error:
-            _tell(error)
+            _warn_of(error)
 
 
-def _tell(error: Exception) -> None:
+def _warn_of(error: Exception) -> None:
     """Say once why compiled kernels are not kept."""
     if isinstance(error, OSError):
         _warn(error.strerror or str(error))

@@ -1,7 +1,7 @@
-"""What compiled kernels read off tiles on the processor, in tensor operations for other devices.
+"""Reading a tile on a device: tensor operations in place of the compiled kernels of the processor.
 
-Only what must be settled pair by pair leaves the device. The results lead to the same labels: products are
-approximate on any device, and the same differences settle what they leave open.
+Only the pairs that must be settled one by one leave the device. Labels are those of the processor: products
+are approximate on any device, and the same differences settle what they leave open.
 
 Shapes: R x C pairs of a tile, P pairs found, k neighbours.
 """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,20 +17,37 @@ from nplp.clustering.sweep.features import FeatureRows, squared_distance
 from nplp.clustering.sweep.pairs import EdgeVisitor, HeldPairs, NearPairs, PairSink, camera_groups
 from nplp.clustering.sweep.parallel import Progress, run_blocks
 from nplp.clustering.sweep.smallest import Bracket, MeanOfSmallest, capacity
-from nplp.clustering.sweep.tiles import TileSource, sweep
+from nplp.clustering.sweep.tiles import HALF_ERROR, TileSource, half_precision_pays, sweep
 
 __all__ = ["EuclideanDistances"]
 
 _SAMPLED_PAIRS = 1 << 20
 _SAMPLED_FOR_EACH = 4
 _SMALL_CLUSTER = 512
+_MOST_OPEN = 0.01
+"""With a greater share of pairs left open by bfloat16, settling them costs what its products save."""
+
+
+class _Guess(NamedTuple):
+    """What a sample of pairs says about the mean of the smallest distances; a wrong guess costs a sweep.
+
+    Attributes:
+        bracket: where the last of the smallest distances lies.
+        near: a distance that exceeds their mean; -1 where it is not known.
+        half: whether products in bfloat16 leave few pairs open, and are fast.
+    """
+
+    bracket: Bracket
+    near: float
+    half: bool = False
 
 
 class EuclideanDistances:
     """Euclidean distances among the rows of features [N, D].
 
     The sweep for eq. 4 keeps what the later steps need: the pairs within a guess of epsilon, and with
-    `keep_sums` the sum of all distances of each sample.
+    `keep_sums` the sum of all distances of each sample. Sums take float32. Where products in bfloat16 are
+    much faster, these find the pairs alone, and the sums get a sweep over the clustered samples.
 
     Memory: tiles of some 30 MB a thread, and what `MeanOfSmallest` and `NearPairs` keep.
     """
@@ -75,18 +93,18 @@ class EuclideanDistances:
     def mean_of_smallest(self, camera_ids: np.ndarray | None, count: int) -> float:
         """Return the mean of the `count` smallest distances; see `Distances.mean_of_smallest`."""
         groups = camera_groups(camera_ids, len(self))
-        bracket, near = self._guess(groups, count)
+        bracket, near, half = self._guess(groups, count)
         while True:
             smallest = MeanOfSmallest(count, bracket, self._limit, len(self))
             held = HeldPairs(len(self), near)
             # A later bracket may be narrower than what is to be held.
             within, across = self._scaled(near), self._scaled(max(bracket.high, near))
-            self._search(PairSearch(groups, within, across, smallest, held))
+            self._search(PairSearch(groups, within, across, smallest, held), half)
             mean = smallest.mean()
             if mean is not None:
                 self._pairs.take(held)
                 return mean
-            bracket = smallest.next_bracket()
+            bracket, half = smallest.next_bracket(), False
 
     def visit_edges(self, epsilon: float, visit: EdgeVisitor) -> None:
         """Call `visit` with all pairs i < j within `epsilon`; see `Distances.visit_edges`."""
@@ -122,17 +140,17 @@ class EuclideanDistances:
         run_blocks(range(len(members)), lambda: work)
         return own, total
 
-    def _search(self, search: PairSearch) -> None:
-        """Sweep over all pairs, and take the sums with it where they are wanted and not there yet."""
-        sums = None
-        if self._keep_sums and self._sums is None:
+    def _search(self, search: PairSearch, half: bool = False) -> None:
+        """Sweep over all pairs, in bfloat16 or in float32; the latter takes the sums with it where wanted."""
+        source, sums = TileSource(self._features, half=True) if half else self._source, None
+        if self._keep_sums and self._sums is None and not half:
             sums = self._sums = DistanceSums(len(self), len(self))
         everything = np.arange(len(self))
 
         def reader() -> TileReader:
-            return TileReader(self._source, everything, everything, search, sums, sums)
+            return TileReader(source, everything, everything, search, sums, sums)
 
-        sweep(self._source, everything, None, reader, self._progress, "Euclidean distances")
+        sweep(source, everything, None, reader, self._progress, "Euclidean distances")
 
     def _find(self, sink: PairSink) -> None:
         """Add all pairs within the bound of a sink to it."""
@@ -143,21 +161,19 @@ class EuclideanDistances:
         """Return the scaled square of a distance, a little more than it; -1 for a negative one."""
         return (distance * self._source.scale) ** 2 * (1 + 2.0**-20) if distance >= 0 else -1.0
 
-    def _guess(self, groups: np.ndarray, count: int) -> tuple[Bracket, float]:
+    def _guess(self, groups: np.ndarray, count: int) -> _Guess:
         """Guess from a sample of pairs where the last of the `count` smallest distances lies.
 
-        The bracket is four standard errors wide on either side. A wrong guess costs another sweep.
-
-        Returns:
-            The bracket, and a distance that exceeds the mean of the smallest; -1 where it is not known.
+        The bracket is four standard errors wide on either side.
         """
         total = len(self) * (len(self) - 1) // 2
         if total <= min(_SAMPLED_PAIRS, capacity(len(self))):
-            return Bracket(0.0, self._limit), self._limit
+            return _Guess(Bracket(0.0, self._limit), self._limit)
         first, second = self._sampled_pairs(groups)
         if not len(first):
-            return Bracket(0.0, self._limit), -1.0
-        sample = np.sort(np.sqrt(self._features.squared_distances(first, second)))
+            return _Guess(Bracket(0.0, self._limit), -1.0)
+        distances = np.sqrt(self._features.squared_distances(first, second))
+        sample = np.sort(distances)
         crossing = total - int(sum(size * (size - 1) // 2 for size in np.bincount(groups).tolist()))
         rank = count / crossing * len(sample)
         spread = 4 * math.sqrt(rank) + 10
@@ -166,8 +182,9 @@ class EuclideanDistances:
         if 2 * count > capacity(len(self)):
             # Too many to be held: what lies below the bracket is added up from products.
             lower = math.floor(rank - spread)
-            return Bracket(float(sample[lower]) if lower >= 0 else 0.0, high), -1.0
-        return Bracket(0.0, high), float(sample[: upper + 1].mean())
+            return _Guess(Bracket(float(sample[lower]) if lower >= 0 else 0.0, high), -1.0)
+        half = half_precision_pays(self._features) and self._few_open(first, second, distances, high)
+        return _Guess(Bracket(0.0, high), float(sample[: upper + 1].mean()), half)
 
     def _sampled_pairs(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return random pairs of different groups: samples [P] and samples [P]."""
@@ -175,6 +192,15 @@ class EuclideanDistances:
         first, second = np.random.default_rng(0).integers(len(self), size=(2, size))
         crossing = (groups[first] != groups[second]) & (first != second)
         return first[crossing], second[crossing]
+
+    def _few_open(self, first: np.ndarray, second: np.ndarray, distances: np.ndarray, radius: float) -> bool:
+        """Return whether bfloat16 puts few of the pairs [P] that are beyond a radius within it."""
+        source = self._source
+        margin = (source.slope + HALF_ERROR) * (source.norms[first] + source.norms[second]) + source.floor
+        # Once for the error of the product, once for what is allowed for it.
+        reach = self._scaled(radius) + 2 * margin
+        beyond = (distances > radius) & ((distances * source.scale) ** 2 <= reach)
+        return float(beyond.mean()) <= _MOST_OPEN
 
     def _sums_among(self, members: np.ndarray) -> np.ndarray:
         """Return sums [M] of scaled distances among the samples `members` [M]."""

@@ -1,4 +1,4 @@
-"""What is read off a tile of Euclidean distances: sums of all, and the pairs that may matter one by one.
+"""Reading a tile of Euclidean distances: the sums of all distances, and the pairs to be settled one by one.
 
 Shapes: N samples, R x C pairs of a tile, P pairs.
 """
@@ -115,7 +115,7 @@ def _select(  # type: ignore[no-untyped-def]
 
 
 class DistanceSums:
-    """Sums [N] of distances that come in parts, the same in whatever order they come.
+    """Sums [N] of distances that are added in parts; the order of the parts does not matter.
 
     They are kept as whole multiples of a unit of 2^-62 of the greatest possible sum.
     """

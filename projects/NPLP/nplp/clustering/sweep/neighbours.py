@@ -1,7 +1,7 @@
 """The k nearest neighbours of every sample, ties by index.
 
-One symmetric sweep offers every pair to both of its samples. A sample keeps the candidates that the error of
-the products leaves possible, a few dozen of them, and settles them by their differences.
+One symmetric sweep offers every pair to both of its samples. A sample keeps the few dozen candidates that may
+be among its nearest, given the error of the products, and settles them by their differences.
 
 Shapes: N samples, k neighbours, C candidates, R x C pairs of a tile.
 """
@@ -56,11 +56,11 @@ def nearest_neighbours(
 
 
 class _Candidates:
-    """The nearest neighbours that each sample may still have.
+    """The candidates for the nearest neighbours of each sample.
 
-    An entry is a pair of float64: first the scaled squared distance, or what it is at least, then the index
-    of the candidate; -1 less the index where the distance is settled. One array, because an entry that is
-    written somewhere among all samples costs a cache miss for each array that it touches.
+    An entry is a pair of float64. The first is the scaled squared distance or a lower bound of it, the second
+    the index of the candidate, or -1 - index where the distance is settled. Both are in one array, so that
+    writing an entry costs one cache miss.
     """
 
     def __init__(self, source: TileSource, k: int) -> None:

@@ -19,8 +19,7 @@ from tqdm import tqdm
 __all__ = ["Progress", "row_blocks", "run_blocks"]
 
 Item = TypeVar("Item")
-_PATIENCE = 0.05
-"""Seconds."""
+_WAIT_SECONDS = 0.05
 
 
 class Progress:
@@ -45,11 +44,11 @@ def row_blocks(count: int, rows: int) -> list[tuple[int, int]]:
 
 
 def run_blocks(items: Sequence[Item], make_worker: Callable[[], Callable[[Item], object]]) -> None:
-    """Work through items with as many threads as torch would use, in an order that is not defined.
+    """Work through items in any order, with as many threads as torch would use.
 
     Args:
-        items: what is to be done; the next free thread takes the next one.
-        make_worker: called once in each thread; returns what does one item. Buffers belong in it.
+        items: the next free thread takes the next one.
+        make_worker: called once in each thread; returns a function that does one item. Buffers belong in it.
 
     Raises:
         Exception: the first that a worker raised; items that had not begun are then left out.
@@ -64,8 +63,8 @@ def run_blocks(items: Sequence[Item], make_worker: Callable[[], Callable[[Item],
             runs = [pool.submit(_work, queue, lock, make_worker) for _ in range(threads)]
             unfinished = set(runs)
             while unfinished:
-                # Now and then, because a signal may reach a thread that cannot wake this one.
-                unfinished = wait(unfinished, timeout=_PATIENCE).not_done
+                # With a timeout, because a signal may reach a thread that cannot wake this one.
+                unfinished = wait(unfinished, timeout=_WAIT_SECONDS).not_done
             for run in runs:
                 run.result()
 

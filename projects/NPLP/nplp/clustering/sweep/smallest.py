@@ -1,7 +1,7 @@
 """The mean of the smallest of a stream of values, in bounded memory.
 
-Only values within a bracket are held. Those below it are known by their number and sum, those above it by
-nothing. A bracket that holds too many is made narrower by a histogram, and the stream then runs again.
+Only values within a bracket are held. Values below it are counted and added up, values above it are dropped.
+Where a bracket holds too many values, a histogram gives a narrower one, and the stream runs again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Approximate squared distances of whole blocks of pairs, from matrix products with a known error.
 
-A product tells almost all pairs apart from almost all others at a fraction of the cost of their differences;
-its error is bounded, and what the bound leaves open is settled by `features.squared_distance`. Rows are
+A product costs a fraction of a difference, and its error is bounded. Products decide for almost all pairs
+whether they are near; `features.squared_distance` settles the pairs that the bound leaves open. Rows are
 centred and scaled to norms of at most 1, so that a common offset or a unit costs no digits.
 
 Shapes: N samples, D dimensions, R x C pairs of a tile.
@@ -24,6 +24,7 @@ from nplp.clustering.sweep.products import multiply
 from nplp.memory import is_out_of_memory
 
 __all__ = [
+    "HALF_ERROR",
     "Product",
     "Tile",
     "TileSource",
@@ -43,7 +44,8 @@ _DEVICE_TILE = 4096
 _MIN_HALF_DIMENSION = 64
 _SINGLE_ROUNDOFF = 2.0**-24
 _HALF_ROUNDOFF = 2.0**-8
-"""Of bfloat16."""
+HALF_ERROR = 2 * _HALF_ROUNDOFF + _HALF_ROUNDOFF**2 + 1.01 * _HALF_ROUNDOFF
+"""What bfloat16 adds to the part of the error that grows with the norms."""
 _SMALLEST = 1e-35
 """Scaled squared distances below this may have been lost to underflow."""
 
@@ -69,16 +71,16 @@ class Tile(NamedTuple):
 
 
 class TileVisitor(Protocol):
-    """What is done to each tile of a sweep; one for each thread."""
+    """Reads the tiles of a sweep, in one thread."""
 
     def __call__(self, tile: Tile, product: Product) -> Callable[[], object] | None:
-        """Read the products [R, C] of the scaled rows of a tile; they may be overwritten.
+        """Read the products [R, C] of the scaled rows of a tile, which may be overwritten.
 
         Where memory does not suffice for reading, the tile comes again in pieces.
 
         Returns:
-            What keeps that which was read, called once and before the next tile; None for nothing. Whatever
-            counts a pair belongs in it.
+            A function that keeps what was read, or None. It is called once, before the next tile. All that
+            counts a pair belongs in it, because a tile may be read again.
         """
 
 
@@ -126,7 +128,7 @@ class TileSource:
         self.norms = norms * self.scale**2
         self.slope = (features.dimension + 16) * _SINGLE_ROUNDOFF
         if half:
-            self.slope += 2 * _HALF_ROUNDOFF + _HALF_ROUNDOFF**2 + 1.01 * _HALF_ROUNDOFF
+            self.slope += HALF_ERROR
         # Offsets and origin are rounded relative to themselves, not to what is left of a row.
         shift = float(np.abs(features.offsets).max()) + float(np.abs(self._origin).max())
         shift *= 2.0**-50 * features.dimension**0.5 * self.scale
@@ -219,7 +221,7 @@ class _DeviceWorker:
 
 
 def _buffer(*size: int, kind: torch.dtype = torch.float32) -> torch.Tensor:
-    """Return memory of the processor, whatever type and device the caller has made torch's default."""
+    """Return memory of the processor, whatever the default type and device of torch are."""
     return torch.empty(size, dtype=kind, device="cpu")
 
 
@@ -277,19 +279,19 @@ def sweep(
 class _Pieces:
     """Tiles, or smaller pieces of them where memory does not suffice; shared by the threads of a sweep.
 
-    A device may be shared with others that take its memory: the next sweep begins with whole tiles again.
+    The next sweep begins with whole tiles again, because memory may be short for a while only.
     """
 
     def __init__(self, name: str) -> None:
-        """Begin a sweep; `name` says of what, in the log."""
+        """Begin a sweep, which the log calls `name`."""
         self._name = name
         self._most: float = math.inf
 
     def read(self, tile: Tile, read: Callable[[Tile], Callable[[], object] | None]) -> None:
-        """Read a tile, and keep what was read, once for each pair.
+        """Read a tile and keep what was read, once for each pair.
 
         Args:
-            tile: to be read.
+            tile: the whole tile.
             read: makes the products of a piece and reads them; see `TileVisitor`.
 
         Raises:
@@ -316,7 +318,7 @@ class _Pieces:
             del keep
 
     def _shrink(self, cells: int) -> None:
-        """Go on with pieces of at most so many pairs, and say so the first time."""
+        """Go on with pieces of at most `cells` pairs, and log a warning the first time."""
         if self._most == math.inf:
             logger.warning("%s: out of memory, going on with smaller blocks", self._name)
         self._most = min(self._most, max(cells, 1))
