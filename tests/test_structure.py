@@ -25,7 +25,14 @@ FLOORS = (
     ("nplp.distributed",),
     ("nplp.clustering", "nplp.losses", "nplp.layers"),
     ("nplp.command_line",),
-    ("nplp.errors", "nplp.memory", "nplp.metric_names", "nplp.circumstances", "nplp.first_calls"),
+    (
+        "nplp.errors",
+        "nplp.memory",
+        "nplp.metric_names",
+        "nplp.circumstances",
+        "nplp.first_calls",
+        "nplp.products",
+    ),
     ("nplp_synthetic",),
 )
 """From the roof to the ground. A package imports what is below its floor, and nothing else of the project."""

@@ -12,14 +12,14 @@ import pytest
 import torch
 from clustering_cases import make_case, rows_on, threads
 
+from nplp import products, tiles
 from nplp.clustering import estimate_pseudo_labels
-from nplp.clustering.sweep import products, tiles
 from nplp.clustering.sweep.euclidean import EuclideanDistances
 from nplp.clustering.sweep.features import FeatureRows
 from nplp.clustering.sweep.neighbours import nearest_neighbours
 from nplp.clustering.sweep.parallel import Progress
-from nplp.clustering.sweep.products import keeps_float32, multiply
 from nplp.clustering.sweep.tiles import TileSource, half_precision_pays, sweep
+from nplp.products import keeps_float32, multiply
 
 NEW = hasattr(torch.backends, "fp32_precision")
 """Whether torch has settings for each backend."""

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from nplp.clustering.products import keeps_float32
 from nplp.memory import ShrinkingBlocks
 from nplp.metric_names import TEST_DISTANCES
+from nplp.products import keeps_float32
 
 __all__ = [
     "NoMatchError",

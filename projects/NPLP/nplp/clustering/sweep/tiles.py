@@ -20,8 +20,8 @@ import torch
 
 from nplp.clustering.sweep.features import FeatureRows, centred_rows, half_rows
 from nplp.clustering.sweep.parallel import Progress, row_blocks, run_blocks
-from nplp.clustering.sweep.products import multiply
 from nplp.memory import is_out_of_memory
+from nplp.products import multiply
 
 __all__ = [
     "HALF_ERROR",
