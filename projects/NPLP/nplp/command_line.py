@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from nplp.errors import printable
@@ -29,6 +29,7 @@ class OneLineParser(argparse.ArgumentParser):
 def run_tool(
     parser: OneLineParser,
     main: Callable[[argparse.Namespace], int | None],
+    argv: Sequence[str] | None = None,
     mistake: type[ValueError] = ValueError,
     how_to_go_on: Callable[[argparse.Namespace], str] = lambda _: "",
 ) -> None:
@@ -37,10 +38,11 @@ def run_tool(
     Args:
         parser: of the command line.
         main: what the command does.
+        argv: the words of the command line; None for those of the process.
         mistake: the errors of the user; each is one line and exit code 2.
         how_to_go_on: returns what is said after Ctrl-C, which is exit code 130.
     """
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         code = main(args) or 0
     except mistake as error:
