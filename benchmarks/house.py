@@ -38,8 +38,8 @@ Lines are all lines of a file; p95 is the nearest rank. A function's lines are t
 nested functions too. Public is what has no leading underscore; modules, classes, functions and methods
 count as documented by a docstring. Arguments are those of all functions but `self` and `cls`; returns those
 of all functions but `__init__`. A package is a folder or a module directly in `nplp`; imports within
-functions count for cycles. The siblings are the renderer and the experiments, wherever they lie. Tests of
-the tools count for the library.
+functions count for cycles, those of `__main__.py` do not. The siblings are the renderer and the
+experiments, wherever they lie. Tests of the tools count for the library.
 
 A reader starts at a function and opens the file of every project function, class and method that is used in
 it, and so on: names, methods of `self`, and methods and attributes of objects whose class the type hints
@@ -131,7 +131,8 @@ def tests_of(root: Path) -> tuple[int, int]:
     for path in (root / "tests").rglob("*.py"):
         folder = path.relative_to(root / "tests").parts[0]
         if folder != "benchmarks":
-            counts[folder in SIBLING_TESTS] += len(lines_of(path))
+            of_sibling = folder in SIBLING_TESTS or path.name.startswith("test_synthetic")
+            counts[of_sibling] += len(lines_of(path))
     return counts[0], counts[1]
 
 
@@ -202,6 +203,9 @@ def package_cycles(sources: Sources) -> list[list[str]]:
     """Return the groups of packages that import each other, each by the packages of a shortest way round."""
     arrows: dict[str, set[str]] = {}
     for module in sources.modules:
+        # Nothing imports an entry of `python -m`, which may start a command above its package.
+        if module.endswith(".__main__"):
+            continue
         own = room_of(module)
         for name in sources.imported(module):
             room = room_of(name)

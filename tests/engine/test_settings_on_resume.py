@@ -236,6 +236,6 @@ def running_plan(domain):
 
 def config_of(one):
     options = [word for pair in one.options for word in pair]
-    overlays = [str(running.ROOT / overlay) for overlay in one.overlays]
-    path = str(running.ROOT / one.config)
+    overlays = [str(running.configurations_root() / overlay) for overlay in one.overlays]
+    path = str(running.configurations_root() / one.config)
     return load_config(argparse.Namespace(config_file=path, overlay=overlays, opts=options))

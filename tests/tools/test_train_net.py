@@ -7,6 +7,7 @@ import pytest
 import torch
 from fastreid.modeling.meta_arch import build_model
 
+from nplp.commands import train
 from nplp.engine.setup import load_config
 from tiny import tiny_options
 
@@ -91,6 +92,13 @@ def test_an_interrupted_run_says_how_to_go_on(call, monkeypatch, synthetic_root,
     assert code == 130
     assert "--resume" in shown.err
     assert "Traceback" not in shown.err
+
+
+def test_a_command_started_as_a_module_goes_on_as_one(monkeypatch):
+    monkeypatch.setattr("sys.argv", [train.__file__, "--config-file", "a b.yml", "--overwrite", "SEED", "1"])
+    said = train.how_to_go_on(argparse.Namespace(eval_only=False))
+    assert said.endswith("\n  python -m nplp.commands.train --resume --config-file 'a b.yml' SEED 1")
+    assert train.how_to_go_on(argparse.Namespace(eval_only=True)) == ""
 
 
 def test_processes_communicate_from_the_configured_device(call, monkeypatch, synthetic_root, tmp_path):

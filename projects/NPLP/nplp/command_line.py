@@ -38,7 +38,7 @@ def run_tool(
     Args:
         parser: of the command line.
         main: what the command does.
-        argv: the command line; None: that of the process.
+        argv: the words of the command line; None for those of the process.
         mistake: the errors of the user; each is one line and exit code 2.
         how_to_go_on: returns what is said after Ctrl-C, which is exit code 130.
     """

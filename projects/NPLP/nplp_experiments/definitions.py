@@ -43,7 +43,7 @@ OPTION_SCOPES = {"MODEL.HEADS.EMBEDDING_DIM": SOURCE, "NPLP.BETA": FULL, "NPLP.N
 """The same for keys of the configuration; those not named change a run from the startup stage on."""
 
 MULTIPLES = {"NPLP.ALPHA": float, "MODEL.HEADS.EMBEDDING_DIM": int}
-"""Keys whose values are given as multiples of the configuration's, and their types."""
+"""Keys whose values in an experiment are multiples of the configuration's, and their types."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class Setting:
         reach: "source", "startup" or "full".
         overlays: names of files in configs/NPLP/ablations.
         options: keys and values of the configuration; those in :data:`MULTIPLES` as multiples of its own.
-        metrics: what of results.json counts; empty: that of the reach.
+        metrics: the stage of results.json whose metrics count; empty: that of the reach.
         seeds: how many it takes by default; 0: as many as its experiment.
         against: label of the row that it is compared with; empty: the experiment's first.
         whole: whether it is run in one piece, as no other row shares its startup stage.
         pooled: a name; the differences of all rows of one name are also averaged together.
-        traced: whether it keeps what its page is made from; it is run in one piece then, too.
+        traced: whether the run keeps the data of its page; such a run is in one piece, too.
     """
 
     label: str

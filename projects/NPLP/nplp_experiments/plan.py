@@ -184,14 +184,18 @@ def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]
     startup = int(options.get("NPLP.STARTUP_ITERATIONS", cfg.NPLP.STARTUP_ITERATIONS))
 
     def run(stage: str, name: str, extra: dict[str, object], **links: str) -> Run:
-        begun_at = domain.sources.get(direction, direction) if stage == SOURCE else direction
-        overlays, given = _until(row, options, stage)
-        words = "+".join((*overlays, *(f"{key.rpartition('.')[2].lower()}{value}" for key, value in given)))
-        set_here = {**dict(given), **{key: str(value) for key, value in extra.items()}, "SEED": str(seed)}
-        set_here["NPLP.REPORT"] = str(row.traced and stage == FULL)
-        key = f"{domain.name}/{begun_at}/{words}/seed{seed}/{name}"
+        start = domain.sources.get(direction, direction) if stage == SOURCE else direction
+        overlays, changes = _until(row, options, stage)
+        words = "+".join((*overlays, *(f"{key.rpartition('.')[2].lower()}{value}" for key, value in changes)))
+        run_options = {
+            **dict(changes),
+            **{key: str(value) for key, value in extra.items()},
+            "SEED": str(seed),
+        }
+        run_options["NPLP.REPORT"] = str(row.traced and stage == FULL)
+        key = f"{domain.name}/{start}/{words}/seed{seed}/{name}"
         files = tuple(f"{ABLATIONS}/{overlay}.yml" for overlay in overlays)
-        return Run(key, domain.directions[begun_at], files, tuple(set_here.items()), **links)
+        return Run(key, domain.directions[start], files, tuple(run_options.items()), **links)
 
     source = run(SOURCE, "source", {"NPLP.ITERATIONS": 0})
     if row.reach == SOURCE:
@@ -220,12 +224,12 @@ def _until(
     """Return the overlays and options that change a run up to a stage."""
     reach = ORDER.index(stage)
     overlays = tuple(name for name in row.overlays if ORDER.index(SCOPES[name]) <= reach)
-    given = tuple(
+    changes = tuple(
         (key, value)
         for key, value in options.items()
         if ORDER.index(OPTION_SCOPES.get(key, STARTUP)) <= reach
     )
-    return overlays, given
+    return overlays, changes
 
 
 def shared_stage(first: Setting, second: Setting) -> str:
@@ -237,7 +241,7 @@ def shared_stage(first: Setting, second: Setting) -> str:
 
 
 def _value(key: str, value: object, own: Any) -> str:
-    """Return an option's value as text; some are given as multiples of the configuration's ``own``."""
+    """Return an option's value as text; that of a key in :data:`MULTIPLES` is a multiple of ``own``."""
     if key in MULTIPLES:
         return f"{MULTIPLES[key](float(str(value)) * own):.6g}"
     return str(value)

@@ -1,4 +1,4 @@
-"""What is kept of every run: enough for all tables and figures, small enough to be shared.
+"""The file of results, a record a run: enough for all tables and figures, small enough to be shared.
 
 A record is a dictionary: ``run`` (its key), ``settings``, the circumstances of the run (``commit``, ``date``,
 ``processor``, ``cores``, ``seconds``), ``results`` (metrics in percent by stage) and ``history`` (a
@@ -102,9 +102,9 @@ def load_records(path: Path) -> dict[str, Record]:
 
 
 def option_of(record: Record, key: str) -> str:
-    """Return the value of a configuration's key that a run was given; empty if it was given none."""
-    given = dict(word.split("=", 1) for word in record["settings"].split() if "=" in word)
-    return given.get(key, "")
+    """Return the value of a configuration's key among a run's options; empty if it is none of them."""
+    options = dict(word.split("=", 1) for word in record["settings"].split() if "=" in word)
+    return options.get(key, "")
 
 
 def save_records(path: Path, records: dict[str, Record]) -> None:
@@ -124,7 +124,7 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _rows(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    """Return what :func:`_columns` was made from."""
+    """Return the dictionaries that :func:`_columns` turned into lists."""
     count = len(next(iter(columns.values()), ()))
     return [
         {name: values[number] for name, values in columns.items() if values[number] is not None}

@@ -32,7 +32,7 @@ SHOWN = "shown.txt"
 LOCK = ".lock"
 PAUSE = 0.5
 PATIENCE = 60.0
-"""Seconds that a run is given to finish its step and to save it."""
+"""Seconds in which a run finishes its step and saves it; after them another process gives up."""
 
 
 @dataclass
@@ -61,10 +61,10 @@ def finished(run: Run, folder: Path, other_code: bool = False) -> bool:
     Args:
         run: which.
         folder: of all runs.
-        other_code: whether a run counts that other code than the present one made.
+        other_code: whether runs of other code than the present one count.
 
     Raises:
-        UserError: if what ended there was run by other words, or by other code that does not count.
+        UserError: if the run there had other settings, or other code that does not count.
     """
     path = folder / run.key / DONE
     if not path.is_file():
@@ -96,7 +96,7 @@ def run_missing(
         folder: of all runs.
         jobs: how many at a time.
         threads: of each; results depend on it by rounding, but not on the number of jobs.
-        other_code: whether runs count that other code made.
+        other_code: whether runs of other code count.
 
     Returns:
         Keys of runs that failed and of those that could not begin because of them.
@@ -169,8 +169,8 @@ def _finish(one: _Active, folder: Path) -> None:
         if path not in kept:
             path.unlink()
     seconds = round(time.monotonic() - one.begin, 1)
-    made_by = {"commit": commit(), "code": code_digest()}
-    content = {"settings": one.run.settings, "seconds": seconds, **made_by, **circumstances()}
+    code = {"commit": commit(), "code": code_digest()}
+    content = {"settings": one.run.settings, "seconds": seconds, **code, **circumstances()}
     write_atomically(place / DONE, json.dumps(content, indent=2) + "\n")
 
 

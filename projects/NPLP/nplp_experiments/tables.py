@@ -76,18 +76,18 @@ def as_markdown(experiment: Experiment, domain: Domain, rows: list[Row]) -> str:
 
 
 def _metrics_table(experiment: Experiment, direction: str, rows: list[Row]) -> str:
-    theirs = published(experiment.published)
-    ours = {row.label: row for row in rows}
+    paper_rows = published(experiment.published)
+    own_rows = {row.label: row for row in rows}
     compared = _compared(rows)
     header = ["", *COLUMNS, *(f"{metric} against" for metric in compared), "seeds"]
-    header += [f"paper {name}" for name in COLUMNS] if theirs else []
+    header += [f"paper {name}" for name in COLUMNS] if paper_rows else []
     table = []
-    for label in dict.fromkeys([*theirs, *ours]):
-        row = ours.get(label)
+    for label in dict.fromkeys([*paper_rows, *own_rows]):
+        row = own_rows.get(label)
         line = [str(estimate(row.values[name])) for name in COLUMNS] if row else [""] * len(COLUMNS)
         line += [_against(row, metric) for metric in compared] if row else [""] * len(compared)
         line += [str(len(row.values[COMPARED]))] if row else [""]
-        paper = theirs.get(label, {}).get(direction, ())
+        paper = paper_rows.get(label, {}).get(direction, ())
         table.append([label, *line, *("-" if value is None else f"{value:.1f}" for value in paper)])
     return tabulate(table, headers=header, tablefmt="github", disable_numparse=True)
 
@@ -112,8 +112,8 @@ def _noise(rows: list[Row]) -> list[str]:
             sentence for stage in SHARED for sentence in _noise_between(rows, stage, metric) if sentence
         ]
         if sentences:
-            told = f"Differences of {metric} can be told from the noise of seeds (95%) "
-            paragraphs += [f"{told}{'; '.join(sentences)}.", ""]
+            begin = f"Differences of {metric} can be told from the noise of seeds (95%) "
+            paragraphs += [f"{begin}{'; '.join(sentences)}.", ""]
     if LATE in _compared(rows):
         paragraphs += [
             f"The {LATE} is the mean over the evaluations in the last quarter of the iterations.",
@@ -123,17 +123,17 @@ def _noise(rows: list[Row]) -> list[str]:
 
 
 def _noise_between(rows: list[Row], stage: str, metric: str) -> list[str]:
-    """Return what can be told between rows that have everything up to ``stage`` in common, if anything."""
+    """Return the least difference seen between rows that share everything up to ``stage``, if it is known."""
     compared = [row for row in rows if row.base and row.shared == stage and row.against.get(metric)]
     sizes = sorted({len(row.against[metric]) for row in compared})
     found = [(size, least_difference(compared, size, metric)) for size in sizes]
-    told = [(size, *least) for size, least in found if least is not None]
-    if not told:
+    known = [(size, *least) for size, least in found if least is not None]
+    if not known:
         return []
-    beyond = " and ".join(f"{least:.1f} points with {size} seeds" for size, least, _ in told)
+    beyond = " and ".join(f"{least:.1f} points with {size} seeds" for size, least, _ in known)
     return [
         f"beyond {beyond} between rows of {SHARED[stage]} (standard deviation of a difference "
-        f"{told[0][2]:.1f}, pooled over {len(compared)})"
+        f"{known[0][2]:.1f}, pooled over {len(compared)})"
     ]
 
 
@@ -159,9 +159,9 @@ def _rules(rows: list[Row]) -> str:
         for rule, count in sorted(row.acted.items())
     ]
     giants = [f"{row.giants} of {row.iterations} of {row.label}" for row in rows if row.giants]
-    told = f"changed labels: {'; '.join(acted)}." if acted else "changed no labels in any of these rows."
+    changes = f"changed labels: {'; '.join(acted)}." if acted else "changed no labels in any of these rows."
     left = f" A giant cluster was trained on as it was in iterations: {'; '.join(giants)}." if giants else ""
-    return f"Rules for degenerate clusterings {told}{left}"
+    return f"Rules for degenerate clusterings {changes}{left}"
 
 
 def _labels_table(rows: list[Row]) -> str:

@@ -23,7 +23,9 @@ def write_experiment(
     runs: Path,
     output: Path,
 ) -> str:
-    """Write what is known of an experiment and return its Markdown; nothing, and "", if no run has ended.
+    """Write what is known of an experiment and return its Markdown.
+
+    If no run has ended, nothing is written and the Markdown is empty.
 
     Args:
         experiment: which.
@@ -36,18 +38,18 @@ def write_experiment(
     Raises:
         UserError: if a file cannot be written.
     """
-    there = [cell for cell in cells if cell.run in records]
-    if not there:
+    ended = [cell for cell in cells if cell.run in records]
+    if not ended:
         return ""
     output.mkdir(parents=True, exist_ok=True)
-    rows = rows_of(experiment, there, records)
+    rows = rows_of(experiment, ended, records)
     plots = []
     if experiment.figure == "iterations":
-        plots = by_iteration(experiment, domain, there, records)
+        plots = by_iteration(experiment, domain, ended, records)
     elif experiment.figure == "sensitivity":
         plots = by_setting(experiment, domain, rows)
     elif experiment.figure == "map":
-        for path in sorted((runs / there[0].run / "figures").glob("map_*")):
+        for path in sorted((runs / ended[0].run / "figures").glob("map_*")):
             shutil.copyfile(path, output / f"{experiment.name}_{path.name}")
     for plot in plots:
         write_bytes_atomically(output / f"{plot.name}.png", plot.png)
@@ -57,7 +59,7 @@ def write_experiment(
         [
             as_markdown(experiment, domain, rows),
             *(f"![{Path(name).stem.replace('_', ' ')}]({name})\n" for name in pictures),
-            _circumstances(experiment, domain, there, len(cells), records),
+            _circumstances(experiment, domain, ended, len(cells), records),
         ]
     )
     write_atomically(output / f"{experiment.name}.csv", as_csv(rows))

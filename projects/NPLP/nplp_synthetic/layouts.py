@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nplp_synthetic.images import DISTRACTOR, JUNK, Record, identity_records
 from nplp_synthetic.spec import DomainSpec
-from nplp_synthetic.writer import MARKET_FOLDERS, market_name, write_images
+from nplp_synthetic.writer import MARKET_FOLDERS, make_market_folders, market_name, write_images
 
 __all__ = ["write_duke", "write_market", "write_msmt17"]
 
@@ -38,7 +38,7 @@ def write_market(spec: DomainSpec, root: Path, workers: int | None = 1) -> Path:
             f"Market-1501 layout, got {spec.identities}"
         )
     folder = Path(root) / "Market-1501-v15.09.15"
-    _make_folders(folder)
+    make_market_folders(folder)
     write_images(spec, folder, market_name, workers=workers)
     return folder
 
@@ -59,7 +59,7 @@ def write_duke(spec: DomainSpec, root: Path, workers: int | None = 1) -> Path:
     """
     _check_cameras(spec, "DukeMTMC-reID", _DUKE_CAMERAS)
     folder = Path(root) / "DukeMTMC-reID"
-    _make_folders(folder)
+    make_market_folders(folder)
     write_images(spec, folder, partial(_duke_name, spec.identities), workers=workers)
     return folder
 
@@ -97,12 +97,6 @@ def _check_cameras(spec: DomainSpec, layout: str, most: int) -> None:
     """Raise ValueError if the domain has more cameras than the layout holds."""
     if spec.cameras > most:
         raise ValueError(f"cameras must be at most {most} for the {layout} layout, got {spec.cameras}")
-
-
-def _make_folders(folder: Path) -> None:
-    """Make the three folders that Market-1501 and DukeMTMC-reID share."""
-    for name in MARKET_FOLDERS.values():
-        (folder / name).mkdir(parents=True, exist_ok=True)
 
 
 def _duke_name(identities: int, record: Record) -> str:

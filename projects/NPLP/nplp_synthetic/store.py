@@ -14,7 +14,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from nplp_synthetic.spec import GENERATOR_VERSION, DomainSpec
-from nplp_synthetic.writer import MARKET_FOLDERS, market_name, write_images
+from nplp_synthetic.writer import make_market_folders, market_name, write_images
 
 __all__ = ["DomainError", "default_cache_root", "ensure_domain", "render_domain"]
 
@@ -101,8 +101,7 @@ def render_domain(
     Raises:
         OSError: If the folder cannot be written.
     """
-    for name in MARKET_FOLDERS.values():
-        (Path(folder) / name).mkdir(parents=True, exist_ok=True)
+    make_market_folders(Path(folder))
     counts = write_images(spec, Path(folder), market_name, progress, workers)
     manifest = {"generator_version": GENERATOR_VERSION, "spec": dataclasses.asdict(spec), "images": counts}
     (Path(folder) / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ from nplp_synthetic.images import DISTRACTOR, JUNK, Record, extra_records, ident
 from nplp_synthetic.render import jpeg_quality, render_image
 from nplp_synthetic.spec import DomainSpec
 
-__all__ = ["MARKET_FOLDERS", "market_name", "write_images"]
+__all__ = ["MARKET_FOLDERS", "make_market_folders", "market_name", "write_images"]
 
 MARKET_FOLDERS: Mapping[str, str] = MappingProxyType(
     {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
@@ -31,6 +31,12 @@ _IDENTITIES, _EXTRAS = 16, 256
 Namer = Callable[[Record], str]
 # (kind, start, stop): identities where the kind is None, else indices of distractors or junk.
 _Chunk = tuple[int | None, int, int]
+
+
+def make_market_folders(folder: Path) -> None:
+    """Make the three folders that Market-1501 and DukeMTMC-reID share, where they are missing."""
+    for name in MARKET_FOLDERS.values():
+        (folder / name).mkdir(parents=True, exist_ok=True)
 
 
 def market_name(record: Record) -> str:
