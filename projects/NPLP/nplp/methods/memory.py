@@ -18,6 +18,7 @@ from fastreid.config import CfgNode
 from torch.nn import functional as F
 
 from nplp.clustering import estimate_pseudo_labels
+from nplp.errors import UserError
 from nplp.losses import ClusterMemoryLoss, cluster_centroids
 from nplp.losses.registry import CLUSTER_MEMORY
 from nplp.methods.protocol import DistanceSettings, Labelling
@@ -47,12 +48,21 @@ class ClusterMemory:
         model: without a wrapper.
 
     Raises:
-        UserError: if the model has no cluster-memory loss, or its feature is not that of the BN neck.
+        UserError: if the model has no cluster-memory loss, its feature is not that of the BN neck, or an
+            option is out of its range.
     """
 
     def __init__(self, cfg: CfgNode, model: NPLP) -> None:
         require(cfg, CLUSTER_MEMORY, "f_bn")
-        self._options = cfg.NPLP.MEMORY
+        self._options = options = cfg.NPLP.MEMORY
+        for key, holds, rule in (
+            ("EPSILON", 0 < options.EPSILON <= 1, "in (0, 1]"),
+            ("MIN_SAMPLES", options.MIN_SAMPLES >= 1, "at least 1"),
+            ("K1", options.K1 >= 1, "at least 1"),
+            ("K2", 1 <= options.K2 <= options.K1, "between 1 and NPLP.MEMORY.K1"),
+        ):
+            if not holds:
+                raise UserError(f"NPLP.MEMORY.{key} must be {rule}, got {options[key]!r}")
         self._model = model
         loss = model.criteria[CLUSTER_MEMORY]
         assert isinstance(loss, ClusterMemoryLoss)

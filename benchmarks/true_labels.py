@@ -1,0 +1,95 @@
+"""Train each method with the true identities in place of its clusters, on the built-in synthetic domains.
+
+A method that is implemented right ends far above the direct transfer then: what is left is what its loss and
+its memory do. Both runs of a method start from the same source model.
+
+Usage: python benchmarks/true_labels.py [--out docs/results/true_labels.json] [--folder logs/true_labels]
+       [METHOD ...] [KEY VALUE ...]
+"""
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+
+from nplp.clustering import PseudoLabels
+from nplp.data.datasets import index_identities, load_training_items
+from nplp.engine.pipeline import run
+from nplp.engine.setup import load_config, prepare_output
+from nplp.methods import METHODS, DistanceSettings, Labelling, Method
+
+CONFIGS = {"nplp": "configs/NPLP/quickstart.yml", "memory": "configs/methods/memory_quickstart.yml"}
+SHOWN = ("Rank-1", "mAP")
+
+
+def labelling_of(identities: np.ndarray) -> Labelling:
+    """Return the true identities [N] int64, 0..c-1, as if they were an iteration's clusters."""
+    none = np.empty(0)
+    empty = none.astype(np.int64)
+    estimate = PseudoLabels(identities, identities, 0.5, 0.5, none, empty, empty, 0, 0, 0.5, "")
+    return Labelling(estimate, DistanceSettings())
+
+
+@contextmanager
+def true_labels(name: str) -> Iterator[None]:
+    """Replace the clustering of a method by the identities, within the block."""
+    builder = METHODS[name]
+
+    def build(cfg: CfgNode, model: Any) -> Method:
+        method: Any = builder(cfg, model)
+        identities = index_identities(load_training_items(cfg))
+        assert identities is not None
+        method.label = lambda *_: labelling_of(identities)
+        return method
+
+    METHODS[name] = build
+    try:
+        yield
+    finally:
+        METHODS[name] = builder
+
+
+def train(cfg: CfgNode) -> dict[str, dict[str, float]]:
+    """Train with true labels and return Rank-1 and mAP of the direct transfer and of the end."""
+    prepare_output(cfg)
+    with true_labels(cfg.NPLP.METHOD):
+        results = run(cfg, cfg, resume=False, overwrite=True)
+    return {stage: {key: results[stage][key] for key in SHOWN} for stage in ("direct_transfer", "final")}
+
+
+def main() -> None:
+    """Train, print and keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("docs/results/true_labels.json"))
+    parser.add_argument("--folder", type=Path, default=Path("logs/true_labels"))
+    parser.add_argument("words", nargs="*", help="methods, then KEY VALUE pairs for all of them")
+    arguments = parser.parse_args()
+    methods = [word for word in arguments.words if word in CONFIGS] or list(CONFIGS)
+    pairs = [word for word in arguments.words if word not in CONFIGS]
+    found: dict[str, Any] = {}
+    for name in methods:
+        options = ["OUTPUT_DIR", str(arguments.folder / name), "NPLP.REPORT", "False", *pairs]
+        cfg = load_config(argparse.Namespace(config_file=CONFIGS[name], opts=options))
+        found[name] = {"config": CONFIGS[name], "options": pairs, "seed": cfg.SEED, **train(cfg)}
+        print(name, json.dumps(found[name]), flush=True)  # noqa: T201
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "what": "trained with true identities in place of clusters, in percent",
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "methods": found,
+    }
+    arguments.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""A run of the cluster memory that is killed within an iteration and resumed ends with the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from tiny import NARROW_BACKBONE, tiny_options
+
+ROOT = Path(__file__).parents[2]
+PAIRS = {**NARROW_BACKBONE, "NPLP.EPOCHS_PER_ITERATION": 2, "NPLP.STEPS_PER_EPOCH": 4, "NPLP.ITERATIONS": 2}
+PAIRS["NPLP.MEMORY.EPSILON"] = 0.35  # the tiny source model tells people apart this far
+OPTIONS = [str(word) for pair in PAIRS.items() for word in pair]
+CONFIG = ["--config-file", "configs/methods/memory_quickstart.yml"]
+
+
+def finish(synthetic_root, output, *arguments, program=("tools/train_net.py",)):
+    return subprocess.run(
+        [sys.executable, *program, *CONFIG, *arguments, *tiny_options(synthetic_root, output), *OPTIONS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+
+
+def test_a_killed_run_ends_as_one_that_was_not(synthetic_root, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finished = finish(synthetic_root, whole)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    # The last checkpoint is then that of the third epoch, the first of two in its iteration.
+    kill = ("tests/engine/killed_at.py", "nplp.engine.adaptation:AdaptationTrainer._end_epoch", "4", "before")
+    assert finish(synthetic_root, killed, program=kill).returncode == -signal.SIGKILL
+    resumed = finish(synthetic_root, killed, "--resume")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    ours, theirs = (torch.load(path / "model_final.pth", weights_only=True) for path in (killed, whole))
+    assert all(torch.equal(ours["model"][key], theirs["model"][key]) for key in theirs["model"])
+    lines = [(path / "pseudo_labels.jsonl").read_text() for path in (killed, whole)]
+    assert lines[0] == lines[1]
+    results = [json.loads((path / "results.json").read_text()) for path in (killed, whole)]
+    assert results[0]["final"] == results[1]["final"]
