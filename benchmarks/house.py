@@ -22,9 +22,9 @@ from typing import Any
 
 from house_reading import Sources, files_to_follow, room_of, uses_of_a_loss
 from nplp.circumstances import commit
-from nplp.command_line import OneLineParser, run_tool
 from nplp.errors import UserError
 from nplp.files import write_atomically
+from nplp_commands.parsing import OneLineParser, run_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUPS = ("library", "siblings", "tools", "all")
