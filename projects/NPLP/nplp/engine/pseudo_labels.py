@@ -179,7 +179,7 @@ class PseudoLabelHook(HookBase):
             labels = without_small_clusters(labels, self._cfg.DATALOADER.NUM_INSTANCE)
         logit = self._method.begin_iteration(features, labels) if labels.max(initial=-1) >= 0 else 0.0
         scale = measure_scale(labelling.distances, features, before.first_norm, logit)
-        told = findings(self._cfg, found, labels, before.labels.numpy(), scale)
+        told = findings(self._cfg, labelling, labels, before.labels.numpy(), scale)
         rejected: np.ndarray | None = None
         if keeps_labels(told):
             line, found, rejected = self._kept(iteration, found, labels, told)
