@@ -149,7 +149,7 @@ def findings(
     """
     rules, found, radius_key = cfg.NPLP.RULES, labelling.estimate, labelling.radius_key
     clusters, before = int(labels.max(initial=-1)) + 1, int(previous.max(initial=-1)) + 1
-    told = [
+    remarks = [
         *_about_epsilon(rules, labelling, scale),
         *_about_giants(rules, labelling),
         *_about_scores(cfg.NPLP, found),
@@ -159,18 +159,20 @@ def findings(
     outliers = float((labels < 0).mean())
     if outliers > MANY_OUTLIERS:
         text = f"{outliers:.0%} of the images are outliers and take no part: {radius_key} may be too small"
-        told.append(Finding("many_outliers", rules.MANY_OUTLIERS, text, {"share": outliers}))
+        remarks.append(Finding("many_outliers", rules.MANY_OUTLIERS, text, {"share": outliers}))
     if min(clusters, before) and not 1 / SIZE_CHANGE < clusters / before < SIZE_CHANGE:
         text = f"{clusters} clusters, {before} in the iteration before"
-        told.append(Finding("size_change", rules.SIZE_CHANGE, text, {"clusters": clusters, "before": before}))
+        remarks.append(
+            Finding("size_change", rules.SIZE_CHANGE, text, {"clusters": clusters, "before": before})
+        )
     if clusters < FEWEST_CLUSTERS:
-        told.append(_too_few(rules, labelling, clusters, before))
-    return told
+        remarks.append(_too_few(rules, labelling, clusters, before))
+    return remarks
 
 
-def keeps_labels(told: list[Finding]) -> bool:
+def keeps_labels(remarks: list[Finding]) -> bool:
     """Tell whether the labels of the iteration before are to be trained on once more."""
-    return any(finding.rule == "no_cluster" and finding.action == "keep" for finding in told)
+    return any(finding.rule == "no_cluster" and finding.action == "keep" for finding in remarks)
 
 
 def still_true(finding: Finding) -> bool:
@@ -181,13 +183,13 @@ def still_true(finding: Finding) -> bool:
     return finding.rule in ("no_cluster", "explosion")
 
 
-def enforce(told: list[Finding], iteration: int) -> None:
+def enforce(remarks: list[Finding], iteration: int) -> None:
     """End the run where a rule says so.
 
     Raises:
         UserError: for the first finding whose action is ``stop``.
     """
-    for finding in told:
+    for finding in remarks:
         if finding.action == "stop":
             raise UserError(
                 f"iteration {iteration}: {finding.text}; NPLP.RULES.{finding.rule.upper()} stops the run, "
@@ -238,34 +240,34 @@ def _about_giants(rules: CfgNode, labelling: Labelling) -> list[Finding]:
 
 
 def _about_scores(options: CfgNode, found: PseudoLabels) -> list[Finding]:
-    told = []
+    remarks = []
     if all_equal(found.self_assessment):
         action = options.RULES.EQUAL_SCORES
         done = "none is clustered again" if action == "skip" else "the first ones are clustered again"
         text = f"all clusters have the same self-assessment score: {done}"
-        told.append(Finding("equal_scores", action, text, {"score": float(found.self_assessment[0])}))
+        remarks.append(Finding("equal_scores", action, text, {"score": float(found.self_assessment[0])}))
     dissolved = len(found.dissolved_clusters)
     if dissolved:
         text = f"{dissolved} of {len(found.noisy_clusters)} noisy clusters dissolve when clustered again"
-        told.append(Finding("dissolved", options.DISSOLVED, text, {"clusters": dissolved}))
-    return told
+        remarks.append(Finding("dissolved", options.DISSOLVED, text, {"clusters": dissolved}))
+    return remarks
 
 
 def _about_batches(cfg: CfgNode, labels: np.ndarray, clusters: int) -> list[Finding]:
     """Look for fewer clusters than P, among those that train, and clusters of fewer images than K."""
     rules, instances = cfg.NPLP.RULES, cfg.DATALOADER.NUM_INSTANCE
     wanted = cfg.SOLVER.IMS_PER_BATCH // instances
-    told = []
+    remarks = []
     if FEWEST_CLUSTERS <= clusters < wanted:
         text = f"{clusters} clusters, fewer than the {wanted} of a batch, which has some of them twice"
-        told.append(Finding("few_clusters", rules.FEW_CLUSTERS, text, {"clusters": clusters}))
+        remarks.append(Finding("few_clusters", rules.FEW_CLUSTERS, text, {"clusters": clusters}))
     small = int((np.bincount(labels[labels >= 0], minlength=1) < instances).sum()) if labels.max() >= 0 else 0
     if small:
         action = rules.SMALL_CLUSTERS
         done = "left out" if action == "drop" else "some images come twice in a batch"
         text = f"{small} clusters have fewer than {instances} images: {done}"
-        told.append(Finding("small_clusters", action, text, {"clusters": small}))
-    return told
+        remarks.append(Finding("small_clusters", action, text, {"clusters": small}))
+    return remarks
 
 
 def _about_scale(rules: CfgNode, scale: Scale) -> list[Finding]:
