@@ -33,6 +33,7 @@ setup(
     package_data={
         "nplp": ["py.typed", "export/templates/*.j2", "report/templates/*.j2"],
         "nplp_experiments": ["py.typed", "*.yml"],
+        "nplp_commands": ["py.typed"],
         "nplp_synthetic": ["py.typed"],
     },
     install_requires=[line for line in REQUIRED if line not in CPU_ONLY],

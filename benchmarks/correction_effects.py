@@ -19,12 +19,12 @@ from torch.nn import functional as F
 
 from nplp.circumstances import circumstances, commit
 from nplp.clustering import estimate_pseudo_labels
-from nplp.command_line import OneLineParser, run_tool
 from nplp.data.datasets import index_cameras, load_training_items
 from nplp.data.extraction import extract_features
 from nplp.engine.pipeline import load_trained
 from nplp.engine.setup import load_config
 from nplp.errors import UserError
+from nplp_commands.parsing import OneLineParser, run_tool
 
 FORMS = [(beta, outliers) for outliers in ("drop", "rejoin") for beta in (0.3, 0.5, 0.7, 0.8, 0.9)]
 """Beta, and what becomes of outliers."""

@@ -22,9 +22,9 @@ from typing import Any
 
 from house_reading import Sources, files_to_follow, room_of, uses_of_a_loss
 from nplp.circumstances import commit
-from nplp.command_line import OneLineParser, run_tool
 from nplp.errors import UserError
 from nplp.files import write_atomically
+from nplp_commands.parsing import OneLineParser, run_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUPS = ("library", "siblings", "tools", "all")
@@ -39,7 +39,8 @@ nested functions too. Public is what has no leading underscore; modules, classes
 count as documented by a docstring. Arguments are those of all functions but `self` and `cls`; returns those
 of all functions but `__init__`. A package is a folder or a module directly in `nplp`; imports within
 functions count for cycles, those of `__main__.py` do not. The siblings are the renderer and the
-experiments, wherever they lie. Tests of the tools count for the library.
+experiments, wherever they lie; `nplp_commands` counts with the tools, whose bodies it holds. Tests of the
+tools count for the library.
 
 A reader starts at a function and opens the file of every project function, class and method that is used in
 it, and so on: names, methods of `self`, and methods and attributes of objects whose class the type hints
@@ -94,10 +95,11 @@ def measure(tree: Path) -> dict[str, Any]:
     root = tree.resolve().parents[1]
     siblings = [path for path in sources.paths if is_sibling(path, tree)]
     tests, sibling_tests = tests_of(root)
+    commands = [path for path in sources.paths if path.relative_to(tree).parts[0] == "nplp_commands"]
     paths = {
-        "library": [path for path in sources.paths if path not in siblings],
+        "library": [path for path in sources.paths if path not in siblings and path not in commands],
         "siblings": siblings,
-        "tools": sorted((root / "tools").rglob("*.py")) if (root / "tools").is_dir() else [],
+        "tools": commands + (sorted((root / "tools").rglob("*.py")) if (root / "tools").is_dir() else []),
     }
     paths["all"] = [path for group in paths.values() for path in group]
     test_lines = {"library": tests, "siblings": sibling_tests, "tools": None, "all": tests + sibling_tests}

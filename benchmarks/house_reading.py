@@ -19,7 +19,7 @@ from nplp.errors import UserError
 
 __all__ = ["Sources", "files_to_follow", "room_of", "uses_of_a_loss"]
 
-PROJECT = ("nplp", "nplp_synthetic", "nplp_experiments")
+PROJECT = ("nplp", "nplp_commands", "nplp_synthetic", "nplp_experiments")
 
 
 class Definition(NamedTuple):

@@ -9,11 +9,9 @@ Usage: python benchmarks/true_labels.py [--out docs/results/true_labels.json] [-
 
 import argparse
 import json
-import os
-import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import numpy as np
 import torch
 from fastreid.config import CfgNode
 
+from nplp.circumstances import circumstances, package_versions
 from nplp.clustering import PseudoLabels
 from nplp.data.datasets import index_identities, load_training_items
 from nplp.engine.pipeline import run
@@ -80,12 +79,14 @@ def main() -> None:
         options = ["OUTPUT_DIR", str(arguments.folder / name), "NPLP.REPORT", "False", *pairs]
         cfg = load_config(argparse.Namespace(config_file=CONFIGS[name], opts=options))
         found[name] = {"config": CONFIGS[name], "options": pairs, "seed": cfg.SEED, **train(cfg)}
-        print(name, json.dumps(found[name]), flush=True)  # noqa: T201
+        sys.stdout.write(f"{name} {json.dumps(found[name])}\n")
+        sys.stdout.flush()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "what": "trained with true identities in place of clusters, in percent",
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        **circumstances(),
+        "threads": torch.get_num_threads(),
+        "versions": package_versions(["torch", "fastreid"]),
         "methods": found,
     }
     arguments.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -6,8 +6,8 @@ import functools
 
 import numpy as np
 
-from nplp import cluster_command
 from nplp.clustering import PseudoLabels, estimate_pseudo_labels
+from nplp_commands import cluster as cluster_command
 
 COUNT = 120
 ALPHA = 0.06

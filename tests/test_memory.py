@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from nplp.cluster_command import main
 from nplp.clustering import estimate_pseudo_labels
 from nplp.clustering.sweep import tiles
 from nplp.evaluation import ranking
 from nplp.memory import ShrinkingBlocks, is_out_of_memory
+from nplp_commands.cluster import main
 
 ERRORS = {
     "numpy": MemoryError("Unable to allocate 9 GiB"),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Write a trained model as a bundle of the model zoo."""
 
-from nplp.commands.export import command_line
+from nplp_commands.export import command_line
 
 if __name__ == "__main__":
     command_line()

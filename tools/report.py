@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Write the page of an adaptation."""
 
-from nplp.commands.report import command_line
+from nplp_commands.report import command_line
 
 if __name__ == "__main__":
     command_line()

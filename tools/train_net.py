@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train, resume or evaluate an NPLP model, or any stock model of the toolbox."""
 
-from nplp.commands.train import command_line
+from nplp_commands.train import command_line
 
 if __name__ == "__main__":
     command_line()

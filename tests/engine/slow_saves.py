@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from nplp.commands import train as command
+from nplp_commands import train as command
 
 SECONDS = 3.0
 train = command.run_process

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from nplp.data.datasets import load_test_sets, load_training_items
-from nplp.engine import pseudo_labels, resuming
+from nplp.engine import resuming
 from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.pipeline import _without_pretraining, run
 from nplp.engine.resuming import END, LABELLING, RATES, TRAINING, WITHOUT_A_WORD, check_same_run
@@ -159,7 +159,7 @@ def test_losses_average_and_step_are_built_with_the_new_settings(resumed):
         *("MODEL.LOSSES.CC.TEMPERATURE", 0.3, "SOLVER.CLIP_GRADIENTS.ENABLED", True),
     )
     model = trainer.bare_model
-    assert (model.triplet.margin, model.triplet.reduction) == (0.7, "sum")
+    assert (model.criteria["TripletLoss"].margin, model.criteria["TripletLoss"].reduction) == (0.7, "sum")
     assert model.criteria["CenterContrastiveLoss"].temperature == 0.3
     assert trainer.average.decay == 0.5
     assert type(trainer.optimizer).__name__ == "SGDWithGradientClip"
@@ -184,8 +184,8 @@ def test_the_next_iteration_is_labelled_with_the_new_settings(resumed, monkeypat
     pairs = [word for key, (value, _) in LABELS.items() for word in (key, value)]
     trainer = resumed(*pairs, "NPLP.RULES.GIANT_CLUSTER", "lower", "NPLP.RULES.SMALL_CLUSTERS", "drop")
     seen = {}
-    monkeypatch.setattr(pseudo_labels, "estimate_pseudo_labels", lambda *_, **given: seen.update(given))
-    trainer.pseudo_labels._estimate(3, torch.zeros(4, 2))
+    monkeypatch.setattr("nplp.methods.nplp.estimate_pseudo_labels", lambda *_, **given: seen.update(given))
+    trainer.pseudo_labels._method.label(3, torch.zeros(4, 2), None)
     assert {name: seen[name] for _, name in LABELS.values()} == {
         name: value for value, name in LABELS.values()
     }

@@ -198,7 +198,7 @@ def test_synthetic_and_real_pairs_have_the_papers_directions():
 
 
 def test_the_codes_digits_change_with_statements_that_decide_results(tmp_path, monkeypatch):
-    for package in ("nplp/losses", "nplp/report", "nplp/export", "nplp/commands", "nplp_synthetic"):
+    for package in ("nplp/losses", "nplp/report", "nplp/export", "nplp_commands", "nplp_synthetic"):
         (tmp_path / package).mkdir(parents=True)
     monkeypatch.setattr(plan_module, "PACKAGES", tmp_path)
 

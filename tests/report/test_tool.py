@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from nplp.commands import report
+from nplp_commands import report
 
 
 @pytest.fixture

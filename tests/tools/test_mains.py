@@ -14,7 +14,7 @@ TOOLS = Path(__file__).parents[2] / "tools"
 @pytest.mark.parametrize("path", sorted(TOOLS.glob("*.py")), ids=lambda path: path.stem)
 def test_a_main_only_starts_its_command(load_tool, path):
     main = load_tool(path.stem)
-    assert main.command_line.__module__.startswith(("nplp.commands.", "nplp_experiments."))
+    assert main.command_line.__module__.startswith(("nplp_commands.", "nplp_experiments."))
     defined = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
     assert defined == []
 
@@ -22,7 +22,7 @@ def test_a_main_only_starts_its_command(load_tool, path):
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        ("nplp.commands.train", "train_net: --config-file is missing"),
+        ("nplp_commands.train", "train_net: --config-file is missing"),
         ("nplp_experiments", "reproduce: no experiment was named"),
     ],
 )

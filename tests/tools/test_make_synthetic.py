@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nplp.commands.synthetic import build_parser
+from nplp_commands.synthetic import build_parser
 
 SMALL = "--identities 2 --images-per-identity 4 --cameras 2 --size 32x32 --distractors 1 --junk 1 --workers 1"
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from fastreid.modeling.meta_arch import build_model
 
-from nplp.commands import train
 from nplp.engine.setup import load_config
+from nplp_commands import train
 from tiny import tiny_options
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +97,7 @@ def test_an_interrupted_run_says_how_to_go_on(call, monkeypatch, synthetic_root,
 def test_a_command_started_as_a_module_goes_on_as_one(monkeypatch):
     monkeypatch.setattr("sys.argv", [train.__file__, "--config-file", "a b.yml", "--overwrite", "SEED", "1"])
     said = train.how_to_go_on(argparse.Namespace(eval_only=False))
-    assert said.endswith("\n  python -m nplp.commands.train --resume --config-file 'a b.yml' SEED 1")
+    assert said.endswith("\n  python -m nplp_commands.train --resume --config-file 'a b.yml' SEED 1")
     assert train.how_to_go_on(argparse.Namespace(eval_only=True)) == ""
 
 

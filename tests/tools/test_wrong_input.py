@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nplp.cluster_command import main as cluster
+from nplp_commands.cluster import main as cluster
 from tiny import tiny_options
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from nplp.command_line import OneLineParser, run_tool
+from nplp_commands.parsing import OneLineParser, run_tool
 
 EPILOG = """\
 examples:

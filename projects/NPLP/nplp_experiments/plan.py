@@ -40,7 +40,7 @@ ORDER = (SOURCE, STARTUP, FULL)
 
 @dataclass(frozen=True)
 class Run:
-    """One run of ``nplp.commands.train``.
+    """One run of ``nplp_commands.train``.
 
     Attributes:
         key: its folder, below that of all runs.

@@ -46,7 +46,7 @@ class _Active:
 
 def command_of(run: Run, folder: Path) -> list[str]:
     """Return the words that carry out a run."""
-    words = [sys.executable, "-m", "nplp.commands.train", "--resume", "--config-file", run.config]
+    words = [sys.executable, "-m", "nplp_commands.train", "--resume", "--config-file", run.config]
     for overlay in run.overlays:
         words += ["--overlay", overlay]
     words += ["OUTPUT_DIR", str((folder / run.key).resolve())]

@@ -1,6 +1,6 @@
-"""The command `python -m nplp.clustering`; it lives in `nplp.cluster_command`, above this package."""
+"""The command `python -m nplp.clustering`: `nplp_commands.cluster`."""
 
-from nplp.cluster_command import main
+from nplp_commands.cluster import main
 
 if __name__ == "__main__":
     main()

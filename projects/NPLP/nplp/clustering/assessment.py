@@ -15,7 +15,7 @@ __all__ = ["all_equal", "assess", "noisy_clusters", "self_assessment"]
 
 _TIE_DECIMALS = 9
 _SCORE_ERROR = 2e-5
-"""Scores from approximate sums are this near to each other at least where their order is not sure."""
+"""Two scores from approximate sums may change places where they differ by less than this."""
 
 
 def assess(distances: Distances, labels: np.ndarray, noisy_fraction: float) -> tuple[np.ndarray, np.ndarray]:

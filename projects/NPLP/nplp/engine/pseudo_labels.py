@@ -174,29 +174,29 @@ class PseudoLabelHook(HookBase):
                 f"iteration {iteration}: the clustering of {len(features)} images does not fit into memory: "
                 "lower NPLP.ALPHA or OMP_NUM_THREADS and --resume from the last epoch"
             ) from error
-        found, labels = labelling.estimate, labelling.estimate.labels
+        estimate, labels = labelling.estimate, labelling.estimate.labels
         if options.RULES.SMALL_CLUSTERS == "drop":
             labels = without_small_clusters(labels, self._cfg.DATALOADER.NUM_INSTANCE)
         logit = self._method.begin_iteration(features, labels) if labels.max(initial=-1) >= 0 else 0.0
         scale = measure_scale(labelling.distances, features, before.first_norm, logit)
-        told = findings(self._cfg, found, labels, before.labels.numpy(), scale)
+        remarks = findings(self._cfg, labelling, labels, before.labels.numpy(), scale)
         rejected: np.ndarray | None = None
-        if keeps_labels(told):
-            line, found, rejected = self._kept(iteration, found, labels, told)
+        if keeps_labels(remarks):
+            line, estimate, rejected = self._kept(iteration, estimate, labels, remarks)
             labels = before.labels.numpy()
             self._method.begin_iteration(features, labels)
         else:
-            line = self._line(iteration, found, labels, told)
+            line = self._line(iteration, estimate, labels, remarks)
         logger.info("%s", _format_line(line, options.ITERATIONS, len(labels)))
-        for finding in told:
+        for finding in remarks:
             said = finding.rule.replace("_", " ")
             if rejected is not None and not still_true(finding):
                 said = f"rejected labels, {said}"
             logger.log(finding.level, "  %s: %s", said, finding.text)
-        enforce(told, iteration)
-        log_histograms(labels, found.self_assessment, self.trainer.iter)
+        enforce(remarks, iteration)
+        log_histograms(labels, estimate.self_assessment, self.trainer.iter)
         if self._trace is not None:
-            self._trace.iteration(iteration, found, labels, features, labelling.distances, rejected)
+            self._trace.iteration(iteration, estimate, labels, features, labelling.distances, rejected)
         state = PseudoLabelState(iteration, torch.from_numpy(labels), scale.first_norm)
         return state, line, self._method.state_dict()
 
@@ -221,19 +221,19 @@ class PseudoLabelHook(HookBase):
         self._installed = True
 
     def _line(
-        self, iteration: int, found: PseudoLabels, labels: np.ndarray, told: list[Finding]
+        self, iteration: int, estimate: PseudoLabels, labels: np.ndarray, remarks: list[Finding]
     ) -> dict[str, Any]:
         """Return the iteration's line of ``pseudo_labels.jsonl``."""
         return {
             "iteration": iteration,
             "stage": "correcting" if iteration > self._cfg.NPLP.STARTUP_ITERATIONS else "startup",
-            **_numbers(found, labels),
-            "rules": [finding.line() for finding in told],
+            **_numbers(estimate, labels),
+            "rules": [finding.line() for finding in remarks],
             **self._quality(labels),
         }
 
     def _kept(
-        self, iteration: int, found: PseudoLabels, labels: np.ndarray, told: list[Finding]
+        self, iteration: int, estimate: PseudoLabels, labels: np.ndarray, remarks: list[Finding]
     ) -> tuple[dict[str, Any], PseudoLabels, np.ndarray]:
         """Return line and estimate of an iteration that keeps the labels of the one before.
 
@@ -245,8 +245,8 @@ class PseudoLabelHook(HookBase):
             line for line in reversed(self._record.history) if line["iteration"] == self.state.iteration
         )
         none = np.empty(0, dtype=np.int64)
-        estimate = replace(
-            found,
+        trained_on = replace(
+            estimate,
             labels=kept,
             startup_labels=kept,
             epsilon_e=before["epsilon_e"],
@@ -255,11 +255,13 @@ class PseudoLabelHook(HookBase):
             noisy_clusters=none,
             dissolved_clusters=none,
         )
-        line = self._line(iteration, estimate, kept, [finding for finding in told if still_true(finding)])
+        line = self._line(
+            iteration, trained_on, kept, [finding for finding in remarks if still_true(finding)]
+        )
         line["labels_of_iteration"] = before.get("labels_of_iteration", before["iteration"])
-        rules = [finding.line() for finding in told if not still_true(finding)]
-        line["rejected"] = {**_numbers(found, labels), "rules": rules}
-        return line, estimate, labels
+        rules = [finding.line() for finding in remarks if not still_true(finding)]
+        line["rejected"] = {**_numbers(estimate, labels), "rules": rules}
+        return line, trained_on, labels
 
     def _quality(self, labels: np.ndarray) -> dict[str, Any]:
         """Return how good labels ``[N]`` are over the images with known identities; empty without any."""
@@ -268,24 +270,24 @@ class PseudoLabelHook(HookBase):
         known = self._identities >= 0
         people = len(np.unique(self._identities[known]))
         quality = label_quality(labels[known], self._identities[known], self._cameras[known])
-        told: dict[str, Any] = {name: float(getattr(quality, name)) for name in QUALITY_COLUMNS}
-        told["cross_camera_recall"] = quality.cross_camera_recall
+        figures: dict[str, Any] = {name: float(getattr(quality, name)) for name in QUALITY_COLUMNS}
+        figures["cross_camera_recall"] = quality.cross_camera_recall
         if known.all():
-            return {**told, "identities": people}
+            return {**figures, "identities": people}
         # How many people there are is not known then.
-        return {**told, "known_identities": people, "images_with_identity": int(known.sum())}
+        return {**figures, "known_identities": people, "images_with_identity": int(known.sum())}
 
 
-def _numbers(found: PseudoLabels, labels: np.ndarray) -> dict[str, Any]:
+def _numbers(estimate: PseudoLabels, labels: np.ndarray) -> dict[str, Any]:
     """Return what there is to say of an estimate and the labels ``[N]`` that came of it."""
     sizes = np.bincount(labels[labels >= 0], minlength=1)
     return {
-        "epsilon_e": float(found.epsilon_e),
-        "epsilon_c": float(found.epsilon_c),
+        "epsilon_e": float(estimate.epsilon_e),
+        "epsilon_c": float(estimate.epsilon_c),
         "clusters": int(labels.max(initial=-1)) + 1,
         "outliers": int((labels < 0).sum()),
-        "noisy_clusters": len(found.noisy_clusters),
-        "dissolved_clusters": len(found.dissolved_clusters),
+        "noisy_clusters": len(estimate.noisy_clusters),
+        "dissolved_clusters": len(estimate.dissolved_clusters),
         "largest_cluster_share": float(sizes.max() / max(1, sizes.sum())),
     }
 

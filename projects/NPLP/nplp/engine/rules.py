@@ -17,7 +17,7 @@ from nplp.clustering import PseudoLabels
 from nplp.clustering.assessment import all_equal
 from nplp.clustering.giants import is_giant
 from nplp.errors import UserError
-from nplp.methods import DistanceSettings
+from nplp.methods import DistanceSettings, Labelling
 
 __all__ = [
     "Finding",
@@ -136,41 +136,43 @@ def without_small_clusters(labels: np.ndarray, least: int) -> np.ndarray:
 
 
 def findings(
-    cfg: CfgNode, found: PseudoLabels, labels: np.ndarray, previous: np.ndarray, scale: Scale
+    cfg: CfgNode, labelling: Labelling, labels: np.ndarray, previous: np.ndarray, scale: Scale
 ) -> list[Finding]:
     """Return what the rules find in an iteration's pseudo-labels.
 
     Args:
         cfg: the configuration; ``NPLP.RULES``, ``SOLVER.IMS_PER_BATCH`` and ``DATALOADER.NUM_INSTANCE``.
-        found: the estimate.
+        labelling: what the method says of the images.
         labels: ``[N]`` int64, the labels after correction and the rule of small clusters.
         previous: ``[N]`` int64, those of the iteration before; empty at the first.
         scale: of the features that the labels come from.
     """
-    rules = cfg.NPLP.RULES
+    rules, found, radius_key = cfg.NPLP.RULES, labelling.estimate, labelling.radius_key
     clusters, before = int(labels.max(initial=-1)) + 1, int(previous.max(initial=-1)) + 1
-    told = [
-        *_about_epsilon(rules, found, scale),
-        *_about_giants(rules, found),
+    remarks = [
+        *_about_epsilon(rules, labelling, scale),
+        *_about_giants(rules, labelling),
         *_about_scores(cfg.NPLP, found),
         *_about_batches(cfg, found.labels, clusters),
         *_about_scale(rules, scale),
     ]
     outliers = float((labels < 0).mean())
     if outliers > MANY_OUTLIERS:
-        text = f"{outliers:.0%} of the images are outliers and take no part: NPLP.ALPHA may be too small"
-        told.append(Finding("many_outliers", rules.MANY_OUTLIERS, text, {"share": outliers}))
+        text = f"{outliers:.0%} of the images are outliers and take no part: {radius_key} may be too small"
+        remarks.append(Finding("many_outliers", rules.MANY_OUTLIERS, text, {"share": outliers}))
     if min(clusters, before) and not 1 / SIZE_CHANGE < clusters / before < SIZE_CHANGE:
         text = f"{clusters} clusters, {before} in the iteration before"
-        told.append(Finding("size_change", rules.SIZE_CHANGE, text, {"clusters": clusters, "before": before}))
+        remarks.append(
+            Finding("size_change", rules.SIZE_CHANGE, text, {"clusters": clusters, "before": before})
+        )
     if clusters < FEWEST_CLUSTERS:
-        told.append(_too_few(rules, found, clusters, before))
-    return told
+        remarks.append(_too_few(rules, labelling, clusters, before))
+    return remarks
 
 
-def keeps_labels(told: list[Finding]) -> bool:
+def keeps_labels(remarks: list[Finding]) -> bool:
     """Tell whether the labels of the iteration before are to be trained on once more."""
-    return any(finding.rule == "no_cluster" and finding.action == "keep" for finding in told)
+    return any(finding.rule == "no_cluster" and finding.action == "keep" for finding in remarks)
 
 
 def still_true(finding: Finding) -> bool:
@@ -181,13 +183,13 @@ def still_true(finding: Finding) -> bool:
     return finding.rule in ("no_cluster", "explosion")
 
 
-def enforce(told: list[Finding], iteration: int) -> None:
+def enforce(remarks: list[Finding], iteration: int) -> None:
     """End the run where a rule says so.
 
     Raises:
         UserError: for the first finding whose action is ``stop``.
     """
-    for finding in told:
+    for finding in remarks:
         if finding.action == "stop":
             raise UserError(
                 f"iteration {iteration}: {finding.text}; NPLP.RULES.{finding.rule.upper()} stops the run, "
@@ -195,10 +197,11 @@ def enforce(told: list[Finding], iteration: int) -> None:
             )
 
 
-def _too_few(rules: CfgNode, found: PseudoLabels, clusters: int, before: int) -> Finding:
+def _too_few(rules: CfgNode, labelling: Labelling, clusters: int, before: int) -> Finding:
+    found = labelling.estimate
     text = (
         f"{clusters or 'no'} cluster of {len(found.labels)} images within epsilon {found.epsilon_e:.4g}, and "
-        "fewer than 2 teach nothing (raise NPLP.ALPHA or lower NPLP.MIN_SAMPLES for more)"
+        "fewer than 2 teach nothing (raise {labelling.radius_key} or lower {labelling.density_key} for more)"
     )
     action = rules.NO_CLUSTER if before >= FEWEST_CLUSTERS else "stop"
     if action == "keep":
@@ -206,18 +209,19 @@ def _too_few(rules: CfgNode, found: PseudoLabels, clusters: int, before: int) ->
     return Finding("no_cluster", action, text, {"clusters": clusters})
 
 
-def _about_epsilon(rules: CfgNode, found: PseudoLabels, scale: Scale) -> list[Finding]:
-    epsilon = found.literal_epsilon
+def _about_epsilon(rules: CfgNode, labelling: Labelling, scale: Scale) -> list[Finding]:
+    key, epsilon = labelling.radius_key, labelling.estimate.literal_epsilon
     if epsilon == 0:
         text = "epsilon is 0: so many images have the same features that only these can form clusters"
     elif epsilon >= FAR * scale.unrelated:
-        text = f"epsilon {epsilon:.4g} reaches images with nothing in common: NPLP.ALPHA is too large"
+        text = f"epsilon {epsilon:.4g} reaches images with nothing in common: {key} is too large"
     else:
         return []
     return [Finding("epsilon", rules.EPSILON, text, {"epsilon": epsilon})]
 
 
-def _about_giants(rules: CfgNode, found: PseudoLabels) -> list[Finding]:
+def _about_giants(rules: CfgNode, labelling: Labelling) -> list[Finding]:
+    found = labelling.estimate
     values = {"literal_epsilon": found.literal_epsilon}
     if found.giant_clusters:
         least = f"{rules.GIANT_SHARE:.0%}"
@@ -231,39 +235,39 @@ def _about_giants(rules: CfgNode, found: PseudoLabels) -> list[Finding]:
     if not is_giant(found.startup_labels, rules.GIANT_SHARE).any():
         return []
     share = float(np.bincount(found.startup_labels[found.startup_labels >= 0]).max() / len(found.labels))
-    text = f"one cluster chains {share:.0%} of all images together: NPLP.ALPHA is too large"
+    text = f"one cluster chains {share:.0%} of all images together: {labelling.radius_key} is too large"
     return [Finding("giant_cluster", rules.GIANT_CLUSTER, text, {**values, "share": share})]
 
 
 def _about_scores(options: CfgNode, found: PseudoLabels) -> list[Finding]:
-    told = []
+    remarks = []
     if all_equal(found.self_assessment):
         action = options.RULES.EQUAL_SCORES
         done = "none is clustered again" if action == "skip" else "the first ones are clustered again"
         text = f"all clusters have the same self-assessment score: {done}"
-        told.append(Finding("equal_scores", action, text, {"score": float(found.self_assessment[0])}))
+        remarks.append(Finding("equal_scores", action, text, {"score": float(found.self_assessment[0])}))
     dissolved = len(found.dissolved_clusters)
     if dissolved:
         text = f"{dissolved} of {len(found.noisy_clusters)} noisy clusters dissolve when clustered again"
-        told.append(Finding("dissolved", options.DISSOLVED, text, {"clusters": dissolved}))
-    return told
+        remarks.append(Finding("dissolved", options.DISSOLVED, text, {"clusters": dissolved}))
+    return remarks
 
 
 def _about_batches(cfg: CfgNode, labels: np.ndarray, clusters: int) -> list[Finding]:
     """Look for fewer clusters than P, among those that train, and clusters of fewer images than K."""
     rules, instances = cfg.NPLP.RULES, cfg.DATALOADER.NUM_INSTANCE
     wanted = cfg.SOLVER.IMS_PER_BATCH // instances
-    told = []
+    remarks = []
     if FEWEST_CLUSTERS <= clusters < wanted:
         text = f"{clusters} clusters, fewer than the {wanted} of a batch, which has some of them twice"
-        told.append(Finding("few_clusters", rules.FEW_CLUSTERS, text, {"clusters": clusters}))
+        remarks.append(Finding("few_clusters", rules.FEW_CLUSTERS, text, {"clusters": clusters}))
     small = int((np.bincount(labels[labels >= 0], minlength=1) < instances).sum()) if labels.max() >= 0 else 0
     if small:
         action = rules.SMALL_CLUSTERS
         done = "left out" if action == "drop" else "some images come twice in a batch"
         text = f"{small} clusters have fewer than {instances} images: {done}"
-        told.append(Finding("small_clusters", action, text, {"clusters": small}))
-    return told
+        remarks.append(Finding("small_clusters", action, text, {"clusters": small}))
+    return remarks
 
 
 def _about_scale(rules: CfgNode, scale: Scale) -> list[Finding]:

@@ -82,7 +82,7 @@ class ClusterMemory:
             k2=options.K2,
             correct=False,
         )
-        return Labelling(estimate, distances)
+        return Labelling(estimate, distances, "NPLP.MEMORY.EPSILON", "NPLP.MEMORY.MIN_SAMPLES")
 
     def begin_iteration(self, features: torch.Tensor, labels: np.ndarray) -> float:
         """Start the memory as the L2-normalised means of the L2-normalised features."""

@@ -47,10 +47,14 @@ class Labelling:
         estimate: labels [N] int64, 0..c-1, -1 for images left out, with what the log, the rules and the
             page show of how they were made.
         distances: how distances were measured.
+        radius_key: the configuration's key that makes clusters larger, for what the rules advise.
+        density_key: the same for DBSCAN's min_samples.
     """
 
     estimate: PseudoLabels
     distances: DistanceSettings
+    radius_key: str = "NPLP.ALPHA"
+    density_key: str = "NPLP.MIN_SAMPLES"
 
 
 class Method(Protocol):

@@ -59,7 +59,7 @@ class Plot:
     Attributes:
         name: of its files.
         title: above it.
-        words: what is to be seen, for those who do not see it.
+        words: a description of the picture, for screen readers.
         svg: the picture, to be put into a page.
         png: the same as a file.
         header: names of the columns of `rows`.

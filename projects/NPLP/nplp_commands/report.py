@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from nplp.command_line import OneLineParser, run_tool
+from nplp_commands.parsing import OneLineParser, run_tool
 
 EPILOG = """\
 examples:

@@ -1,10 +1,8 @@
-"""The command lines: ``python -m nplp.commands.train`` and others; the files in ``tools`` start them too.
+"""The command lines: ``python -m nplp_commands.train`` and others; the files in ``tools`` start them too.
 
-Each module has ``build_parser``, ``main`` and ``command_line``. It imports what needs the toolbox within
-functions, so that its help and its messages work where the toolbox is not installed.
+Each module has ``build_parser``, ``main`` and ``command_line``. It imports the library within functions: help
+is shown at once, and where the toolbox is not installed too.
 """
-
-from nplp.errors import UserError
 
 __all__ = ["require_toolbox"]
 
@@ -15,6 +13,7 @@ def require_toolbox() -> None:
     Raises:
         UserError: if it is not, with the command that installs it.
     """
+    from nplp.errors import UserError
     from nplp.host import require_fastreid
 
     try:

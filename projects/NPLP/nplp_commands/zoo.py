@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nplp.command_line import OneLineParser, run_tool
-from nplp.commands import require_toolbox
-from nplp.errors import UserError, printable
+from nplp_commands import require_toolbox
+from nplp_commands.parsing import OneLineParser, run_tool
 
 if TYPE_CHECKING:
     from nplp.weights.zoo import Bundle
@@ -81,6 +80,8 @@ def find(where: str) -> list[Bundle]:
 
 def show(text: str) -> None:
     """Write what may be a stranger's text and a line's end."""
+    from nplp.errors import printable
+
     sys.stdout.write(f"{printable(text)}\n")
     sys.stdout.flush()
 
@@ -91,6 +92,7 @@ def row_of(bundle: Bundle) -> str:
     Raises:
         UserError: if it is something else than one row.
     """
+    from nplp.errors import UserError
     from nplp.export.bundle import ROW
     from nplp.export.card import ZOO_HEADER
 
@@ -133,6 +135,7 @@ def show_info(args: argparse.Namespace) -> int:
 
 def verify(args: argparse.Namespace) -> int:
     """Look at each bundle; return 1 if something is not as recorded, 3 if a program was not run."""
+    from nplp.errors import UserError
     from nplp.export.verification import verify_bundle
 
     if args.tolerance < 0:

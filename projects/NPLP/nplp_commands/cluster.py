@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nplp.array_files import check_output, read_features, read_ids, write_npz
 from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
 from nplp.clustering.giants import LOWERED
-from nplp.command_line import OneLineParser, run_tool
 from nplp.errors import UserError, printable
 from nplp.memory import is_out_of_memory
+from nplp_commands.array_files import check_output, read_features, read_ids, write_npz
+from nplp_commands.parsing import OneLineParser, run_tool
 
 __all__ = ["build_parser", "main"]
 

@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from nplp.command_line import OneLineParser, run_tool
+from nplp_commands.parsing import OneLineParser, run_tool
 from nplp_synthetic import DOMAINS, DomainSpec, contact_sheet, default_cache_root, ensure_domain
 
 EPILOG = """\

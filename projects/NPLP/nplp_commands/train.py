@@ -5,11 +5,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from nplp.command_line import OneLineParser, run_tool
-from nplp.commands import require_toolbox
-from nplp.errors import UserError
+from nplp_commands import require_toolbox
+from nplp_commands.parsing import OneLineParser, run_tool
 
-MODULE = "nplp.commands.train"
+MODULE = "nplp_commands.train"
 EPILOG = """\
 examples:
   the built-in task, minutes on two cores:
@@ -126,6 +125,8 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         UserError: for a mistake in the options, or one that a process found.
     """
+    from nplp.errors import UserError
+
     if args.resume and args.overwrite:
         raise UserError("--resume goes on with the run that --overwrite removes: leave one out")
     machines = max(1, args.num_machines)
@@ -153,7 +154,7 @@ def main(args: argparse.Namespace) -> None:
 def command_line() -> None:
     """Parse the command line and do what it asks for."""
     # Any other ValueError is a defect here, whose traceback is needed.
-    run_tool(build_parser(), main, mistake=UserError, how_to_go_on=how_to_go_on)
+    run_tool(build_parser(), main, user_errors_alone=True, how_to_go_on=how_to_go_on)
 
 
 if __name__ == "__main__":

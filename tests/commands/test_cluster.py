@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from cluster_command_cases import ALPHA, COUNT, USUAL, FakeEstimate, command, saved, write_data
-from nplp import cluster_command
-from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
 
-ROOT = Path(__file__).parents[1]
+from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
+from nplp_commands import cluster as cluster_command
+
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "pseudo_labels.md"
 
 

@@ -5,8 +5,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from nplp.errors import printable
-
 __all__ = ["OneLineParser", "run_tool"]
 
 
@@ -23,14 +21,18 @@ class OneLineParser(argparse.ArgumentParser):
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """Write what may hold a stranger's text to the standard error, and exit."""
-        super().exit(status, printable(message) if message else message)
+        if message:
+            from nplp.errors import printable
+
+            message = printable(message)
+        super().exit(status, message)
 
 
 def run_tool(
     parser: OneLineParser,
     main: Callable[[argparse.Namespace], int | None],
     argv: Sequence[str] | None = None,
-    mistake: type[ValueError] = ValueError,
+    user_errors_alone: bool = False,
     how_to_go_on: Callable[[argparse.Namespace], str] = lambda _: "",
 ) -> None:
     """Parse the command line, call ``main`` and exit with the code that it returns.
@@ -39,13 +41,18 @@ def run_tool(
         parser: of the command line.
         main: what the command does.
         argv: the words of the command line; None for those of the process.
-        mistake: the errors of the user; each is one line and exit code 2.
+        user_errors_alone: show other errors than ``UserError`` with their traceback. By default every
+            ``ValueError`` is a mistake of the user: one line and exit code 2.
         how_to_go_on: returns what is said after Ctrl-C, which is exit code 130.
     """
     args = parser.parse_args(argv)
     try:
         code = main(args) or 0
-    except mistake as error:
+    except ValueError as error:
+        from nplp.errors import UserError
+
+        if user_errors_alone and not isinstance(error, UserError):
+            raise
         parser.error(str(error))
     except KeyboardInterrupt:
         parser.exit(130, f"\n{parser.prog}: stopped{how_to_go_on(args)}\n")

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from nplp.command_line import OneLineParser, run_tool
-from nplp.commands import require_toolbox
+from nplp_commands import require_toolbox
+from nplp_commands.parsing import OneLineParser, run_tool
 
 FORMATS = ("onnx", "float16", "int8-dynamic", "int8-calibrated", "torch-export")
 EPILOG = """\
