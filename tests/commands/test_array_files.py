@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cluster_command_cases import ALPHA, USUAL, command, saved, write_data
 
+from cluster_command_cases import ALPHA, USUAL, command, saved, write_data
 from nplp import files
 from nplp.clustering import estimate_pseudo_labels
 from nplp_commands import array_files

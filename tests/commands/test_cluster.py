@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cluster_command_cases import ALPHA, COUNT, USUAL, FakeEstimate, command, saved, write_data
 
+from cluster_command_cases import ALPHA, COUNT, USUAL, FakeEstimate, command, saved, write_data
 from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
 from nplp_commands import cluster as cluster_command
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cluster_command_cases import COUNT, FakeEstimate, command, write_data
 
+from cluster_command_cases import COUNT, FakeEstimate, command, write_data
 from nplp_commands import cluster as cluster_command
 
 NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that nobody may write to")

@@ -92,7 +92,7 @@ def test_each_stage_has_its_name_wherever_the_startup_stage_ends(
     np.testing.assert_array_equal(names["features_direct_transfer"]["features"], first)
     page = (tmp_path / "report.html").read_text()
     pictures = re.findall(r'aria-label="Map of features, ([^:]+):', page)
-    assert pictures == ["Direct transfer", "End"]
+    assert pictures == ["Direct transfer", "Final"]
     assert ("End of startup" in page) == ("startup" in results)
     assert "parts the startup stage" not in page
 

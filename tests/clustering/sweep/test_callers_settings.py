@@ -12,8 +12,9 @@ import pytest
 import torch
 from clustering_cases import make_case, rows_on, threads
 
-from nplp import products, tiles
+from nplp import products
 from nplp.clustering import estimate_pseudo_labels
+from nplp.clustering.sweep import tiles
 from nplp.clustering.sweep.euclidean import EuclideanDistances
 from nplp.clustering.sweep.features import FeatureRows
 from nplp.clustering.sweep.neighbours import nearest_neighbours

@@ -47,10 +47,16 @@ def run(script: str, folder: Path, **environment: str) -> tuple[str, list[str]]:
     shutil.copytree(package / "clustering", folder / "nplp" / "clustering", ignore=ignored)
     # Without the toolbox, which the stage does not need.
     (folder / "nplp" / "__init__.py").touch()
-    shutil.copy(package / "memory.py", folder / "nplp")
-    given = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    for module in ("memory.py", "products.py"):
+        shutil.copy(package / module, folder / "nplp")
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **environment}
     done = subprocess.run(
-        [sys.executable, "-c", script], env=given, cwd=folder, check=False, capture_output=True, text=True
+        [sys.executable, "-c", script],
+        env=environment,
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.strip(), [line for line in done.stderr.splitlines() if "kernels" in line]
