@@ -1,11 +1,13 @@
 """What the tools' command lines share: a mistake is one line and exit code 2."""
 
 import argparse
+import atexit
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["OneLineParser", "run_tool"]
+__all__ = ["OneLineParser", "leave_in_peace", "run_tool"]
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -55,6 +57,13 @@ def run_tool(
             raise
         parser.error(str(error))
     except KeyboardInterrupt:
+        leave_in_peace()
         parser.exit(130, f"\n{parser.prog}: stopped{how_to_go_on(args)}\n")
     if code:
         sys.exit(code)
+
+
+def leave_in_peace() -> None:
+    """Let a further Ctrl-C change nothing while the process ends, where it would show as an error."""
+    # At the exit, the last callback that was registered is called first.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
