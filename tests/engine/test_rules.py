@@ -61,7 +61,7 @@ CASES = {
         {"NPLP.EPSILON_UPDATE": "first"},
         "no_cluster",
         "keep",
-        "teach nothing",
+        "teach nothing (raise NPLP.ALPHA or lower NPLP.MIN_SAMPLES for more)",
         "stop",
     ),
     "giant cluster": ([chained()], {"NPLP.ALPHA": 0.2}, "giant_cluster", "lowered", "lowered to", "stop"),

@@ -201,7 +201,7 @@ def _too_few(rules: CfgNode, labelling: Labelling, clusters: int, before: int) -
     found = labelling.estimate
     text = (
         f"{clusters or 'no'} cluster of {len(found.labels)} images within epsilon {found.epsilon_e:.4g}, and "
-        "fewer than 2 teach nothing (raise {labelling.radius_key} or lower {labelling.density_key} for more)"
+        f"fewer than 2 teach nothing (raise {labelling.radius_key} or lower {labelling.density_key} for more)"
     )
     action = rules.NO_CLUSTER if before >= FEWEST_CLUSTERS else "stop"
     if action == "keep":
