@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from nplp.circumstances import circumstances, commit
+from nplp.metric_names import METRICS
 from nplp.report.page import write_report
 
 STAGES = ("direct_transfer", "startup", "final")
@@ -82,7 +83,7 @@ def write_run(folder: Path, images: int, iterations: int) -> None:
             )
         },
     )
-    metrics = dict.fromkeys(("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"), 50.0)
+    metrics = dict.fromkeys(METRICS, 50.0)
     for stage in STAGES:
         features = centres[people[:SAMPLE]] + rng.normal(size=(SAMPLE, 1024))
         np.savez_compressed(trace / f"features_{stage}.npz", features=features.astype(np.float16))
