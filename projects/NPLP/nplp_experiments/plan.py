@@ -31,7 +31,7 @@ __all__ = ["Cell", "Run", "code_digest", "configurations_root", "plan", "shared_
 PACKAGES = Path(__file__).resolve().parents[1]
 """The folder that nplp and nplp_synthetic lie in."""
 
-NO_RESULTS = ("export", "report", "commands")
+NO_RESULTS = ("export", "report")
 """Packages of nplp that decide no result."""
 
 ABLATIONS = "configs/NPLP/ablations"
