@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["OneLineParser", "leave_in_peace", "run_tool"]
+__all__ = ["OneLineParser", "ignore_further_interrupts", "run_tool"]
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -57,13 +57,13 @@ def run_tool(
             raise
         parser.error(str(error))
     except KeyboardInterrupt:
-        leave_in_peace()
+        ignore_further_interrupts()
         parser.exit(130, f"\n{parser.prog}: stopped{how_to_go_on(args)}\n")
     if code:
         sys.exit(code)
 
 
-def leave_in_peace() -> None:
+def ignore_further_interrupts() -> None:
     """Let a further Ctrl-C change nothing while the process ends, where it would show as an error."""
     # At the exit, the last callback that was registered is called first.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)

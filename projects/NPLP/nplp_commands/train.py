@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from nplp_commands import require_toolbox
-from nplp_commands.parsing import OneLineParser, leave_in_peace, run_tool
+from nplp_commands.parsing import OneLineParser, ignore_further_interrupts, run_tool
 
 MODULE = "nplp_commands.train"
 EPILOG = """\
@@ -105,7 +105,7 @@ def run_process(args: argparse.Namespace) -> None:
         except Interrupted as interrupted:
             if comm.is_main_process():
                 sys.stderr.write(f"\ntrain_net: stopped by {interrupted}{how_to_go_on(args)}\n")
-            leave_in_peace()
+            ignore_further_interrupts()
             sys.exit(interrupted.exit_status)
 
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fastreid.config import CfgNode
+from fastreid.config import CfgNode, get_cfg
 
 from nplp.config.dotted import flat, value_at
 from nplp.config.keys import SOURCE_LOSSES, default_config
@@ -71,11 +71,8 @@ WARNED_OF_NPLP = {
 WARNED_OF_OTHERS = {
     "MODEL.HEADS.FUSION": "it belongs to NPLP's PAPHead",
     "MODEL.HEADS.PAP": "it belongs to NPLP's PAPHead",
-    "MODEL.LOSSES.CC": "it belongs to NPLP's CenterContrastiveLoss",
-    "MODEL.LOSSES.MEMORY": "it belongs to NPLP's ClusterMemoryLoss",
     "MODEL.HEADS.NECK_BIAS": "it belongs to NPLP's PAPHead",
     "MODEL.HEADS.OUTPUT": "it belongs to NPLP's PAPHead",
-    "MODEL.LOSSES.TRI.REDUCTION": "it belongs to NPLP's triplet loss",
     "NPLP": "only MODEL.META_ARCHITECTURE NPLP adapts",
 }
 
@@ -146,6 +143,8 @@ def _refused(cfg: CfgNode) -> Iterator[_Ignored]:
 def _warned(cfg: CfgNode) -> Iterator[_Ignored]:
     model = cfg.MODEL.META_ARCHITECTURE
     yield from _among(cfg, {**WARNED, **(WARNED_OF_NPLP if model == NPLP else WARNED_OF_OTHERS)})
+    if model != NPLP:
+        yield from _of_losses_here(cfg)
     for key, owner in OF_ONE_MODEL.items():
         if model != owner:
             yield from _among(cfg, {key: f"no effect on MODEL.META_ARCHITECTURE {model}"})
@@ -195,6 +194,15 @@ def _of_other_methods(cfg: CfgNode) -> Iterator[_Ignored]:
         if loss.section and loss.name not in (*cfg.MODEL.LOSSES.NAME, *SOURCE_LOSSES):
             keys = [f"MODEL.LOSSES.{loss.section}.{option}" for option in loss.options]
             yield from _among(cfg, dict.fromkeys(keys, f"no effect without {loss.name}"))
+
+
+def _of_losses_here(cfg: CfgNode) -> Iterator[_Ignored]:
+    """Yield the options of losses that the toolbox's own models do not have."""
+    of_toolbox = get_cfg()
+    for loss in LOSSES.values():
+        keys = [f"MODEL.LOSSES.{loss.section}.{option}" for option in loss.options]
+        own = [key for key in keys if value_at(of_toolbox, key) is None]
+        yield from _among(cfg, dict.fromkeys(own, f"it belongs to NPLP's {loss.name}"))
 
 
 def _among(cfg: CfgNode, reasons: dict[str, str]) -> Iterator[_Ignored]:

@@ -9,12 +9,13 @@ from fastreid.config import CfgNode, get_cfg
 
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.losses import LOSSES
+from nplp.losses.registry import CROSS_ENTROPY, TRIPLET
 from nplp_synthetic import DomainStyle
 
 __all__ = ["SOURCE_LOSSES", "add_nplp_config", "default_config", "source_config"]
 
 
-SOURCE_LOSSES = ("CrossEntropyLoss", "TripletLoss")
+SOURCE_LOSSES = (CROSS_ENTROPY, TRIPLET)
 """Those of the pre-training, eq. 3."""
 
 
