@@ -4,28 +4,25 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 __all__ = ["fault_of_program"]
 
 
-def fault_of_program(arguments: Sequence[str], seconds: float, folder: Path | None = None) -> str:
+def fault_of_program(arguments: Sequence[str], seconds: float) -> str:
     """Run this interpreter with arguments and return in one line what went wrong; empty where nothing did.
 
     Args:
         arguments: a script and its arguments, or ``-c`` and a text.
         seconds: how long the program may take.
-        folder: where it runs; default: the current one.
 
     Raises:
         OSError: if it cannot be started.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         try:
-            # Output goes to a file: a pipe held open by a compiler would outlive the time limit.
+            # Output goes to a file: a pipe that one of its processes holds open would outlive the time limit.
             status = subprocess.run(
                 [sys.executable, *arguments],
-                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
