@@ -11,7 +11,7 @@ from nplp.engine.setup import load_config
 from nplp.errors import UserError
 from nplp_experiments import plan as plan_module
 from nplp_experiments.catalogue import DOMAINS, EXPERIMENTS
-from nplp_experiments.definitions import SCOPES, SOURCE, STARTUP
+from nplp_experiments.definitions import OF_THE_PAPER, SCOPES, SOURCE, STARTUP
 from nplp_experiments.plan import Run, _digest, code_digest, configurations_root, plan, shared_stage
 
 ROOT = configurations_root()
@@ -169,6 +169,19 @@ def test_more_iterations_are_other_runs_of_the_same_source():
     assert alone["startup only"].source in {run.source for run in runs if "iterations30" not in run.key}
 
 
+def test_the_unkind_target_shares_the_source_model_of_the_kind_one():
+    runs, cells = planned("unkind", "table3")
+    by_key = {run.key: run for run in runs}
+    (unkind,) = (by_key[cell.run] for cell in cells["unkind"] if cell.row.label == "NPLP")
+    (kind,) = (
+        by_key[cell.run] for cell in cells["table3"] if cell.row.label == "NPLP" and cell.direction == "d2m"
+    )
+    assert unkind.source == kind.source
+    assert unkind.config.endswith("p2h.yml")
+    assert cells["unkind"][0].direction not in OF_THE_PAPER
+    assert not planned("unkind", domain="real")[0]
+
+
 def test_a_traced_row_is_run_in_one_piece_with_its_page():
     runs, cells = planned("fig4", "table1")
     (cell,) = cells["fig4"]
@@ -193,7 +206,7 @@ def test_settings_change_with_what_files_say_but_not_with_comments(tmp_path, mon
 
 def test_synthetic_and_real_pairs_have_the_papers_directions():
     for domain in DOMAINS.values():
-        assert set(domain.directions) == set(domain.titles) == {"d2m", "m2d", "m2msmt", "d2msmt"}
+        assert set(domain.directions) == set(domain.titles) >= set(OF_THE_PAPER)
         assert all(Path(ROOT / path).is_file() for path in domain.directions.values())
 
 

@@ -18,14 +18,16 @@ DOMAINS = {
             "m2d": "configs/NPLP/reproduce/s2p.yml",
             "m2msmt": "configs/NPLP/reproduce/s2c.yml",
             "d2msmt": "configs/NPLP/reproduce/p2c.yml",
+            "unkind": "configs/NPLP/reproduce/p2h.yml",
         },
         {
             "d2m": "SynthPlaza to SynthStation",
             "m2d": "SynthStation to SynthPlaza",
             "m2msmt": "SynthStation to SynthCampus",
             "d2msmt": "SynthPlaza to SynthCampus",
+            "unkind": "SynthPlaza to SynthHarbour",
         },
-        SAME_SOURCE,
+        {**SAME_SOURCE, "unkind": "d2m"},
     ),
     "real": Domain(
         "real",
@@ -99,6 +101,8 @@ FORMS: dict[str, Form] = {
 """The paper's correction, and other forms of it: files of configs/NPLP/ablations, options."""
 AGAIN = ("beta 0.5", "beta 0.8, outliers rejoin")
 ALPHA_FACTORS = (0.25, 0.5, 1.0, 1.5, 2.0)
+PLUS_RULES = (("NPLP.RULES.GIANT_CLUSTER", "lower"), ("NPLP.RULES.EQUAL_SCORES", "skip"))
+"""Those of Base-NPLP-plus.yml."""
 BETAS = (0.3, 0.5, 0.7, 0.9)
 WITHOUT = "beta 1 (startup only)"
 
@@ -226,6 +230,32 @@ def _experiments() -> dict[str, Experiment]:
                 "were committed before any of these runs began (3d49c20, with seeds 3 to 10; there was time "
                 "for 3 to 7).",
             ),
+        ),
+        Experiment(
+            "unkind",
+            "A target that is unkind: is what is gained kept",
+            (
+                Setting("NPLP", FULL, PAP2),
+                Setting("startup only", STARTUP, PAP2),
+                Setting("startup only, camera centring", STARTUP, (*PAP2, "camera_centering")),
+                Setting(
+                    "startup only, averaged weights",
+                    STARTUP,
+                    (*PAP2, "averaged"),
+                    metrics="final_ema",
+                    whole=True,
+                ),
+                Setting(
+                    "recommended",
+                    FULL,
+                    (*PAP2, "camera_centering", "averaged"),
+                    PLUS_RULES,
+                    metrics="final_ema",
+                    whole=True,
+                ),
+            ),
+            directions=("unkind",),
+            figure="iterations",
         ),
     )
     return {experiment.name: experiment for experiment in found}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 __all__ = [
     "FULL",
     "MULTIPLES",
+    "OF_THE_PAPER",
     "OPTION_SCOPES",
     "SCOPES",
     "SOURCE",
@@ -41,6 +42,9 @@ SCOPES = {
 
 OPTION_SCOPES = {"MODEL.HEADS.EMBEDDING_DIM": SOURCE, "NPLP.BETA": FULL, "NPLP.NOISY_FRACTION": FULL}
 """The same for keys of the configuration; those not named change a run from the startup stage on."""
+
+OF_THE_PAPER = ("d2m", "m2d", "m2msmt", "d2msmt")
+"""The directions of the paper's tables."""
 
 MULTIPLES = {"NPLP.ALPHA": float, "MODEL.HEADS.EMBEDDING_DIM": int}
 """Keys whose values in an experiment are multiples of the configuration's, and their types."""
@@ -81,7 +85,8 @@ class Domain:
 
     Attributes:
         name: "synthetic" or "real".
-        directions: configuration files by the paper's name of the direction.
+        directions: configuration files by the paper's name of the direction; those that are not among
+            :data:`OF_THE_PAPER` have a name of our own.
         titles: what the directions are called here.
         sources: directions whose source model is that of another one, as they begin at the same data set.
     """
