@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from nplp_experiments.definitions import FULL, SCOPES, SOURCE, STARTUP, Domain, Experiment, Setting
+from nplp_experiments.definitions import FULL, PAPER, SCOPES, SOURCE, STARTUP, Domain, Experiment, Setting
 
 __all__ = ["DOMAINS", "EXPERIMENTS"]
 
@@ -29,7 +29,7 @@ DOMAINS = {
     ),
     "real": Domain(
         "real",
-        {name: f"configs/NPLP/{name}.yml" for name in ("d2m", "m2d", "m2msmt", "d2msmt")},
+        {name: f"configs/NPLP/{name}.yml" for name in PAPER},
         {
             "d2m": "DukeMTMC-reID to Market-1501",
             "m2d": "Market-1501 to DukeMTMC-reID",
@@ -37,6 +37,16 @@ DOMAINS = {
             "d2msmt": "DukeMTMC-reID to MSMT17",
         },
         SAME_SOURCE,
+    ),
+    "pku": Domain(
+        "pku",
+        {"pku": "configs/NPLP/real/pku.yml", "pku_all": "configs/NPLP/real/pku_all.yml"},
+        {
+            "pku": "MSMT17 to half of PKU-Reid's people, evaluated on the other half",
+            "pku_all": "MSMT17 to all of PKU-Reid's people, evaluated on the same",
+        },
+        seed_keys=("SEED", "DATASETS.PKU.SPLIT"),
+        pretrains=False,
     ),
 }
 

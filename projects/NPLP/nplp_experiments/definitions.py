@@ -10,6 +10,7 @@ __all__ = [
     "FULL",
     "MULTIPLES",
     "OPTION_SCOPES",
+    "PAPER",
     "SCOPES",
     "SOURCE",
     "STARTUP",
@@ -46,6 +47,10 @@ MULTIPLES = {"NPLP.ALPHA": float, "MODEL.HEADS.EMBEDDING_DIM": int}
 """Keys whose values in an experiment are multiples of the configuration's, and their types."""
 
 
+PAPER = ("d2m", "m2d", "m2msmt", "d2msmt")
+"""The paper's directions."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """A row.
@@ -80,16 +85,20 @@ class Domain:
     """Where experiments run.
 
     Attributes:
-        name: "synthetic" or "real".
-        directions: configuration files by the paper's name of the direction.
+        name: "synthetic", "real" or "pku".
+        directions: configuration files by the paper's name of the direction, or the task's own.
         titles: what the directions are called here.
         sources: directions whose source model is that of another one, as they begin at the same data set.
+        seed_keys: keys of the configuration that a run's seed goes to.
+        pretrains: whether source models are trained; if not, they are files that the configurations name.
     """
 
     name: str
     directions: dict[str, str]
     titles: dict[str, str]
     sources: dict[str, str] = field(default_factory=dict)
+    seed_keys: tuple[str, ...] = ("SEED",)
+    pretrains: bool = True
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from importlib.resources import files
 import yaml
 from tabulate import tabulate
 
-from nplp_experiments.definitions import SOURCE, STARTUP, Domain, Experiment
+from nplp_experiments.definitions import PAPER, SOURCE, STARTUP, Domain, Experiment
 from nplp_experiments.rows import COLUMNS, COMPARED, LABELS, LATE, Row, estimate, least_difference
 
 __all__ = ["as_csv", "as_markdown", "published"]
@@ -66,7 +66,8 @@ def as_markdown(experiment: Experiment, domain: Domain, rows: list[Row]) -> str:
     for direction in experiment.directions:
         own = [row for row in rows if row.direction == direction]
         if own:
-            parts += [f"## {domain.titles[direction]} ({direction} in the paper)", ""]
+            paper = f" ({direction} in the paper)" if direction in PAPER else ""
+            parts += [f"## {domain.titles[direction]}{paper}", ""]
             parts += [_metrics_table(experiment, direction, own), "", *_noise(own), *_pooled(own)]
             parts += [_rules(own), ""]
             parts += ["Pseudo-labels of the last iteration, means over seeds:", "", _labels_table(own), ""]

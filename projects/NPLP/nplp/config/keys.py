@@ -69,6 +69,11 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATASETS.VERIFY = True
     # Leave unreadable training images out instead of stopping; they are counted in the log.
     cfg.DATASETS.SKIP_CORRUPT = False
+    # The data set PKUReid: seed of the split of its people into two halves, and whether one half is trained on
+    # and the other evaluated on; if not, all people are both.
+    cfg.DATASETS.PKU = CfgNode()
+    cfg.DATASETS.PKU.SPLIT = 0
+    cfg.DATASETS.PKU.HELD_OUT = True
     # The built-in synthetic domains (SynthPlaza, SynthStation), rendered once into a cache folder.
     cfg.DATASETS.SYNTHETIC = CfgNode()
     cfg.DATASETS.SYNTHETIC.TRAIN_IDENTITIES = 96
@@ -115,6 +120,8 @@ def _add_method_keys(cfg: CfgNode) -> None:
     # An addition to the paper, off by default: keep an exponential moving average of the weights, evaluated
     # and saved beside the last ones.
     cfg.NPLP.EMA = False
+    # An addition to the paper: the averaged weights give the features that are clustered (a mean teacher).
+    cfg.NPLP.EMA_LABELS = False
     # What the average keeps of itself at each step.
     cfg.NPLP.EMA_DECAY = 0.999
 

@@ -87,6 +87,7 @@ def validate_config(cfg: CfgNode) -> None:
             0 < nplp.RULES.GIANT_SHARE <= 1,
             "in (0, 1]",
         ),
+        ("NPLP.EMA_LABELS", nplp.EMA_LABELS, nplp.EMA or not nplp.EMA_LABELS, "False where NPLP.EMA is"),
         ("NPLP.EMA_DECAY", nplp.EMA_DECAY, 0 <= nplp.EMA_DECAY < 1, "in [0, 1)"),
         ("NPLP.SOURCE.MAX_EPOCH", nplp.SOURCE.MAX_EPOCH, nplp.SOURCE.MAX_EPOCH >= 1, "at least 1"),
         ("MODEL.HEADS.PAP", heads.PAP, heads.PAP >= 1, "at least 1"),

@@ -16,7 +16,16 @@ from nplp.data.items import UNKNOWN_IDENTITY, Subset
 from nplp.errors import UserError
 from nplp.files import read_text
 
-__all__ = ["BENCHMARKS", "FOLDERS", "MissingError", "image_suffixes", "read_benchmark", "read_folder"]
+__all__ = [
+    "BENCHMARKS",
+    "FOLDERS",
+    "NO_NAME",
+    "MissingError",
+    "image_files",
+    "image_suffixes",
+    "read_benchmark",
+    "read_folder",
+]
 
 PERSON_AND_CAMERA = re.compile(r"(-?\d+)_c(\d+)", re.ASCII)
 """How a name begins in Market-1501 and DukeMTMC-reID: ``0002_c1s1_000451_03.jpg``."""
@@ -88,20 +97,31 @@ def read_folder(folder: str, subset: str, prefix: str) -> Subset:
     """
     if not os.path.isdir(folder):
         raise MissingError(folder)
-    images, suffixes = Subset([], source=repr(folder)), image_suffixes()
-    for path, hidden in _files(folder):
-        name = os.path.basename(path)
-        match = PERSON_AND_CAMERA.match(name)
-        if hidden:
-            images.leave_out(HIDDEN, path)
-        elif os.path.splitext(name)[1].lower() not in suffixes:
-            images.leave_out(NO_IMAGE, path)
-        elif match is None:
+    images = Subset([], source=repr(folder))
+    for path in image_files(folder, images):
+        match = PERSON_AND_CAMERA.match(os.path.basename(path))
+        if match is None:
             images.leave_out(NO_NAME, path)
         else:
             _add(images, subset, path, int(match[1]), int(match[2]) - 1, prefix)
     images.items.sort(key=lambda item: item[0])
     return images
+
+
+def image_files(folder: str, found: Subset) -> Iterator[str]:
+    """Yield the images in a folder and in those below it; what is none is left out of ``found``.
+
+    Raises:
+        UserError: if a folder cannot be listed.
+    """
+    suffixes = image_suffixes()
+    for path, hidden in _files(folder):
+        if hidden:
+            found.leave_out(HIDDEN, path)
+        elif os.path.splitext(path)[1].lower() not in suffixes:
+            found.leave_out(NO_IMAGE, path)
+        else:
+            yield path
 
 
 def _add(images: Subset, subset: str, path: str, identity: int, camera: int, prefix: str) -> None:

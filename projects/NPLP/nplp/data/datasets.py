@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from nplp.data.items import (
     with_names,
     with_numbers,
 )
+from nplp.data.pku import PKU_REID, read_pku_reid
 from nplp.distributed.collectives import from_main_process
 from nplp.errors import UserError, in_one_line
 from nplp.evaluation.ranking import queries_without_match
@@ -117,6 +118,17 @@ class SynthCampus(_SyntheticDomain):
     larger = 2
 
 
+@DATASET_REGISTRY.register()
+class PKUReid(ImageDataset):
+    """PKU-Reid's people, one half to train and the other to evaluate, as :func:`read_pku_reid` splits them."""
+
+    def __init__(self, root: str = "datasets", *, split: int = 0, held_out: bool = True, **_: Any) -> None:
+        self.subsets_read = {
+            subset: read_pku_reid(subset, root, split=split, held_out=held_out) for subset in SUBSETS
+        }
+        super().__init__(*(self.subsets_read[subset].items for subset in SUBSETS))
+
+
 SYNTHETIC = (SynthPlaza.__name__, SynthStation.__name__, SynthCampus.__name__)
 """Names of the built-in domains."""
 
@@ -127,7 +139,7 @@ def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> R
     Says in one line a subset what was found and what was left out.
 
     Args:
-        cfg: the configuration; ``DATASETS.SYNTHETIC`` is read.
+        cfg: the configuration; ``DATASETS.SYNTHETIC`` and ``DATASETS.PKU`` are read.
         name: of the toolbox's registry.
         subsets: of :data:`SUBSETS`, those that are used. The others are empty; their files may be missing.
 
@@ -142,7 +154,10 @@ def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> R
         data = factory(spec=spec, cache_root=cfg.DATASETS.SYNTHETIC.ROOT)
         subsets_read = {subset: data.subsets_read[subset] for subset in subsets}
     elif name in BENCHMARKS:
-        subsets_read = _read_benchmark(name, subsets, root)
+        subsets_read = _where_it_should_be(partial(read_benchmark, name), name, subsets, root)
+    elif name == PKU_REID:
+        read = partial(read_pku_reid, split=cfg.DATASETS.PKU.SPLIT, held_out=cfg.DATASETS.PKU.HELD_OUT)
+        subsets_read = _where_it_should_be(read, name, subsets, root)
     else:
         subsets_read = _read_registered(factory, name, subsets, root)
     for subset, read in subsets_read.items():
@@ -160,9 +175,16 @@ def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> R
     return ReidData(name, **{subset: items.get(subset, []) for subset in SUBSETS})
 
 
-def _read_benchmark(name: str, subsets: Sequence[str], root: str) -> dict[str, Subset]:
+def _where_it_should_be(
+    read: Callable[[str, str], Subset], name: str, subsets: Sequence[str], root: str
+) -> dict[str, Subset]:
+    """Return subsets by a reader of this project.
+
+    Raises:
+        UserError: if what it looks for is not there.
+    """
     try:
-        return {subset: read_benchmark(name, subset, root) for subset in subsets}
+        return {subset: read(subset, root) for subset in subsets}
     except MissingError as error:
         raise UserError(_missing(name, root, repr(str(error)))) from error
 

@@ -78,10 +78,11 @@ class AdaptationTrainer(ReidTrainer):
         self.trace = Trace(cfg, self._items, identities)
         method = build_method(cfg, model)
         model.objective = method.losses
-        self.pseudo_labels = PseudoLabelHook(
-            cfg, model, method, self._items, self.record, identities, self.trace
-        )
         self.average = WeightAverage(model, cfg.NPLP.EMA_DECAY) if cfg.NPLP.EMA else None
+        teacher = self.average if cfg.NPLP.EMA_LABELS else None
+        self.pseudo_labels = PseudoLabelHook(
+            cfg, model, method, self._items, self.record, identities, self.trace, teacher
+        )
         averaging = [WeightAverageHook(self.average)] if self.average is not None else []
         return [self.pseudo_labels, *averaging, hooks.CallbackHook(after_epoch=AdaptationTrainer._end_epoch)]
 

@@ -1,6 +1,7 @@
 """The pseudo-label hook: how every iteration begins, with the method's labels, the rules and the log."""
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from nplp.data.datasets import Item, index_cameras
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
 from nplp.distributed.collectives import from_main_process
+from nplp.engine.averaging import WeightAverage
 from nplp.engine.events import log_histograms
 from nplp.engine.rules import (
     Finding,
@@ -89,6 +91,7 @@ class PseudoLabelHook(HookBase):
         record: RunRecord,
         identities: np.ndarray | None,
         trace: Trace | None = None,
+        teacher: WeightAverage | None = None,
     ) -> None:
         """Prepare for a target set.
 
@@ -101,6 +104,7 @@ class PseudoLabelHook(HookBase):
             identities: ``[N]`` int64 true identities, -1 where unknown, for the logged quality only: no
                 label, no threshold and no choice of a model depends on them. ``None`` where all are unknown.
             trace: takes what the run's page shows.
+            teacher: the averaged weights, where labels are made of their features.
         """
         self._cfg = cfg
         self._model = model
@@ -110,6 +114,7 @@ class PseudoLabelHook(HookBase):
         self._record = record
         self._identities = identities
         self._trace = trace
+        self._teacher = teacher
         self._installed = False
         self.state = PseudoLabelState()
 
@@ -143,6 +148,12 @@ class PseudoLabelHook(HookBase):
         self._installed = False
 
     def _begin_iteration(self, iteration: int) -> None:
+        """Label the images by the model, or by its average where that is the teacher."""
+        with self._teacher.applied() if self._teacher is not None else nullcontext():
+            self._label_images(iteration)
+        self._install()
+
+    def _label_images(self, iteration: int) -> None:
         with self._record.timed("extraction"):
             features = extract_features(
                 self._cfg, self._model, self._items, f"Features, iteration {iteration}", on_device=True
@@ -153,7 +164,6 @@ class PseudoLabelHook(HookBase):
             self._record.history.append(line)
         else:
             self._method.load_state_dict(method_state)
-        self._install()
 
     def _label(
         self, iteration: int, features: torch.Tensor
