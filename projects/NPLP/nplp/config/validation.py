@@ -92,6 +92,7 @@ def validate_config(cfg: CfgNode) -> None:
         ("MODEL.HEADS.PAP", heads.PAP, heads.PAP >= 1, "at least 1"),
         ("MODEL.HEADS.OUTPUT", heads.OUTPUT, heads.OUTPUT in ("f_e", "f_bn"), "'f_e' or 'f_bn'"),
         ("MODEL.HEADS.FUSION", heads.FUSION, heads.FUSION in ("hn", "concat"), "'hn' or 'concat'"),
+        *_norm_rules(cfg),
         *_general_rules(cfg),
         ("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"),
     ]
@@ -108,6 +109,27 @@ def validate_config(cfg: CfgNode) -> None:
             f"{cfg.MODEL.BACKBONE.PRETRAIN_PATH!r}: give it as NPLP.SOURCE.WEIGHTS or MODEL.WEIGHTS"
         )
     refuse_ignored(cfg)
+
+
+def _norm_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
+    """Return key, value, whether it holds and the rule, of the keys about batch norms."""
+    chunk, batch, norm = cfg.MODEL.NORM_CHUNK, cfg.SOLVER.IMS_PER_BATCH, cfg.NPLP.NORM
+    return [
+        (
+            "MODEL.NORM_CHUNK",
+            chunk,
+            chunk == 0 or (chunk >= 2 and batch % chunk == 0),
+            f"0 or a divisor of SOLVER.IMS_PER_BATCH ({batch}) from 2 on",
+        ),
+        (
+            "NPLP.NORM.REFRESH",
+            norm.REFRESH,
+            not norm.REFRESH or cfg.MODEL.BACKBONE.NORM != "syncBN",
+            "False with MODEL.BACKBONE.NORM syncBN",
+        ),
+        ("NPLP.NORM.IMAGES", norm.IMAGES, norm.IMAGES == 0 or norm.IMAGES >= 4, "0 or at least 4"),
+        ("NPLP.NORM.BATCH", norm.BATCH, norm.BATCH >= 4, "at least 4"),
+    ]
 
 
 def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:

@@ -16,6 +16,7 @@ from nplp.data.extraction import extract_features
 from nplp.engine.averaging import WeightAverage, WeightAverageHook
 from nplp.engine.evaluating import count_queries, evaluate
 from nplp.engine.events import log_line
+from nplp.engine.norm_statistics import refresh_statistics
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.resuming import LABELLING, Difference, refuse_without_effect
 from nplp.engine.run_record import RunRecord
@@ -261,10 +262,13 @@ class AdaptationTrainer(ReidTrainer):
         """Evaluate the model, and its average where kept, and record the metrics under ``stages``."""
         with self.record.timed("evaluation"):
             observe = partial(self._trace_ranks, stages) if stages and self.trace.enabled else None
+            if stages != ("direct_transfer",):
+                refresh_statistics(self.cfg, cast(NPLP, self.bare_model), self._items)
             metrics = evaluate(self.cfg, self.model, self._test_sets, observe)
             averaged: dict[str, float] = {}
             if self.average is not None and stages != ("direct_transfer",):
                 with self.average.applied():
+                    refresh_statistics(self.cfg, cast(NPLP, self.bare_model), self._items)
                     averaged = evaluate(self.cfg, self.model, self._test_sets)
         if not comm.is_main_process() or not metrics:
             return

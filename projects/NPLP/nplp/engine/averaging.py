@@ -56,12 +56,17 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the model carry the averaged weights within the block."""
+        """Let the model carry the averaged weights within the block.
+
+        What the block does to the model, such as new statistics of batch norms, it does to the average.
+        """
         weights = self._snapshot()
         self._model.load_state_dict(self._average)
         try:
             yield
         finally:
+            for key, value in self._model.state_dict().items():
+                self._average[key].copy_(value)
             self._model.load_state_dict(weights)
 
     def state_dict(self) -> dict[str, object]:

@@ -10,7 +10,6 @@ from fastreid.config import CfgNode
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from tabulate import tabulate
-from torch import nn
 
 from nplp.clustering import PseudoLabels, label_quality
 from nplp.data.datasets import Item, index_cameras
@@ -18,6 +17,7 @@ from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
 from nplp.distributed.collectives import from_main_process
 from nplp.engine.events import log_histograms
+from nplp.engine.norm_statistics import refresh_statistics
 from nplp.engine.rules import (
     Finding,
     enforce,
@@ -32,6 +32,8 @@ from nplp.engine.trace import Trace
 from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
 from nplp.methods import Method
+from nplp.modeling import NPLP
+from nplp.modeling.norms import check_chunks
 
 __all__ = ["PseudoLabelHook", "PseudoLabelState"]
 
@@ -83,7 +85,7 @@ class PseudoLabelHook(HookBase):
     def __init__(
         self,
         cfg: CfgNode,
-        model: nn.Module,
+        model: NPLP,
         method: Method,
         items: list[Item],
         record: RunRecord,
@@ -102,6 +104,7 @@ class PseudoLabelHook(HookBase):
                 label, no threshold and no choice of a model depends on them. ``None`` where all are unknown.
             trace: takes what the run's page shows.
         """
+        check_chunks(cfg, comm.get_world_size())
         self._cfg = cfg
         self._model = model
         self._method = method
@@ -144,6 +147,7 @@ class PseudoLabelHook(HookBase):
 
     def _begin_iteration(self, iteration: int) -> None:
         with self._record.timed("extraction"):
+            refresh_statistics(self._cfg, self._model, self._items)
             features = extract_features(
                 self._cfg, self._model, self._items, f"Features, iteration {iteration}", on_device=True
             )

@@ -19,6 +19,7 @@ from nplp.losses import LOSSES, check_losses
 
 from .feature_map import check_feature_map
 from .heads import HeadOutput, PAPHead
+from .norms import divide_batches
 
 __all__ = ["NPLP"]
 
@@ -43,6 +44,7 @@ class NPLP(nn.Module):
         pixel_mean: of the three channels, in the scale 0..255.
         pixel_std: of the three channels, in the same scale.
         criteria: losses by name; those left out are built with their defaults.
+        norm_chunk: images over which batch norms normalise in training; 0 is the batch.
 
     Raises:
         UserError: for unknown loss names.
@@ -61,6 +63,7 @@ class NPLP(nn.Module):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         criteria: Mapping[str, nn.Module] | None = None,
+        norm_chunk: int = 0,
     ) -> None:
         super().__init__()
         if loss_names:
@@ -76,6 +79,7 @@ class NPLP(nn.Module):
                 if name in loss_names
             }
         )
+        self.norm_groups = divide_batches(self, norm_chunk)
         self.objective: Callable[[HeadOutput, dict[str, Any]], dict[str, torch.Tensor]] | None = None
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             channels = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
@@ -97,6 +101,7 @@ class NPLP(nn.Module):
             "heads": build_heads(cfg),
             "loss_names": losses.NAME,
             "criteria": {name: LOSSES[name].build(losses) for name in losses.NAME if name in LOSSES},
+            "norm_chunk": cfg.MODEL.NORM_CHUNK,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
