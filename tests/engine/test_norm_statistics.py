@@ -189,6 +189,23 @@ def test_two_processes_with_the_same_chunks_have_the_gradients_and_statistics_of
         torch.testing.assert_close(second[key], value, rtol=1e-5, atol=1e-6)
 
 
+def test_without_an_iteration_statistics_alone_adapt_the_source_model(
+    synthetic_root, source_weights, tmp_path
+):
+    pairs = ("NPLP.ITERATIONS", 0, "NPLP.SOURCE.WEIGHTS", source_weights, "NPLP.NORM.REFRESH", True)
+    cfg = make_tiny_cfg(synthetic_root, tmp_path, *pairs)
+    prepare_output(cfg)
+    results = run(cfg, cfg, resume=False)
+    assert results["final"] != results["direct_transfer"]
+    ours, theirs = (
+        torch.load(path, weights_only=True)["model"]
+        for path in (tmp_path / "model_final.pth", source_weights)
+    )
+    for key, value in ours.items():
+        refreshed = key.endswith(("running_mean", "running_var"))
+        assert torch.equal(value, theirs[key]) != refreshed, key
+
+
 class StoppedError(Exception):
     pass
 

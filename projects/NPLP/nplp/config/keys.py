@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from fastreid.config import CfgNode, get_cfg
 
+from nplp.config.choices import CAMERA_NONE
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.losses import LOSSES
 from nplp.losses.registry import CROSS_ENTROPY, TRIPLET
@@ -44,6 +45,12 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # How f_c becomes f_e: "hn", one fully connected layer of MODEL.HEADS.EMBEDDING_DIM (the toolbox's
     # key) outputs, or "concat", f_e = f_c (DC in Table II).
     cfg.MODEL.HEADS.FUSION = "hn"
+
+    # An addition to the paper, off by default: each camera's mean feature and standard deviation over the
+    # target's training images are measured after the training, kept in the model and used wherever it gives
+    # features, but not for pseudo-labels: "mean" subtracts the camera's mean from the L2-normalised feature,
+    # "standardize" divides by its deviation then, "none" does neither. See docs/cameras.md.
+    cfg.TEST.CAMERAS = CAMERA_NONE
 
     # What the head returns in evaluation, for clustering and test: "f_e", or "f_bn" = BN(f_e).
     cfg.MODEL.HEADS.OUTPUT = "f_e"
@@ -203,6 +210,8 @@ def source_config(cfg: CfgNode) -> CfgNode:
     source.MODEL.LOSSES.NAME = SOURCE_LOSSES
     source.MODEL.NORM_CHUNK = 0
     source.TEST.EVAL_PERIOD = 0
+    # The statistics are the target's.
+    source.TEST.CAMERAS = CAMERA_NONE
     source.OUTPUT_DIR = f"{cfg.OUTPUT_DIR.rstrip('/')}/source"
     source.freeze()
     return source

@@ -3,7 +3,7 @@
 import torch
 from fastreid.config import CfgNode
 
-from nplp.config.choices import SAMPLERS
+from nplp.config.choices import CAMERA_TREATMENTS, SAMPLERS
 from nplp.config.ignored import refuse_ignored
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.errors import UserError
@@ -141,6 +141,12 @@ def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
         ("SOLVER.OPT", cfg.SOLVER.OPT, hasattr(torch.optim, cfg.SOLVER.OPT), "a class of torch.optim"),
         ("SOLVER.SCHED", cfg.SOLVER.SCHED, cfg.SOLVER.SCHED in SCHEDULES, f"one of {SCHEDULES}"),
         ("TEST.METRIC", cfg.TEST.METRIC, cfg.TEST.METRIC in TEST_DISTANCES, f"one of {TEST_DISTANCES}"),
+        (
+            "TEST.CAMERAS",
+            cfg.TEST.CAMERAS,
+            cfg.TEST.CAMERAS in CAMERA_TREATMENTS,
+            f"one of {CAMERA_TREATMENTS}",
+        ),
         ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH >= 1, "at least 1"),
         (
             "DATALOADER.NUM_WORKERS",

@@ -146,8 +146,10 @@ class PseudoLabelHook(HookBase):
         self._installed = False
 
     def _begin_iteration(self, iteration: int) -> None:
+        if self._cfg.NPLP.NORM.REFRESH:
+            with self._record.timed("batch-norm statistics"):
+                refresh_statistics(self._cfg, self._model, self._items)
         with self._record.timed("extraction"):
-            refresh_statistics(self._cfg, self._model, self._items)
             features = extract_features(
                 self._cfg, self._model, self._items, f"Features, iteration {iteration}", on_device=True
             )
