@@ -73,6 +73,8 @@ WARNED_OF_OTHERS = {
     "MODEL.HEADS.PAP": "it belongs to NPLP's PAPHead",
     "MODEL.HEADS.NECK_BIAS": "it belongs to NPLP's PAPHead",
     "MODEL.HEADS.OUTPUT": "it belongs to NPLP's PAPHead",
+    "MODEL.NORM_CHUNK": "only MODEL.META_ARCHITECTURE NPLP divides batches",
+    "TEST.CAMERAS": "only MODEL.META_ARCHITECTURE NPLP has camera statistics",
     "NPLP": "only MODEL.META_ARCHITECTURE NPLP adapts",
 }
 
@@ -161,6 +163,11 @@ def _warned(cfg: CfgNode) -> Iterator[_Ignored]:
     solver = cfg.SOLVER
     for keys, idle, reason in (
         (("NPLP.EMA_DECAY",), model == NPLP and not cfg.NPLP.EMA, "NPLP.EMA is False"),
+        (
+            ("NPLP.NORM.IMAGES", "NPLP.NORM.BATCH"),
+            model == NPLP and not cfg.NPLP.NORM.REFRESH,
+            "NPLP.NORM.REFRESH is False",
+        ),
         (
             ("MODEL.LOSSES.CC.TEMPERATURE",),
             model == NPLP and not cfg.MODEL.LOSSES.CC.NORMALIZE,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from fastreid.config import CfgNode, get_cfg
 
+from nplp.config.choices import CAMERA_NONE
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.losses import LOSSES
 from nplp.losses.registry import CROSS_ENTROPY, TRIPLET
@@ -45,10 +46,22 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # key) outputs, or "concat", f_e = f_c (DC in Table II).
     cfg.MODEL.HEADS.FUSION = "hn"
 
+    # An addition to the paper, off by default: each camera's mean feature and standard deviation over the
+    # target's training images are measured after the training, kept in the model and used wherever it gives
+    # features, but not for pseudo-labels: "mean" subtracts the camera's mean from the L2-normalised feature,
+    # "standardize" divides by its deviation then, "none" does neither. See docs/cameras.md.
+    cfg.TEST.CAMERAS = CAMERA_NONE
+
     # What the head returns in evaluation, for clustering and test: "f_e", or "f_bn" = BN(f_e).
     cfg.MODEL.HEADS.OUTPUT = "f_e"
     # Train the bias of the neck's BN; False keeps it at 0, as most peers do.
     cfg.MODEL.HEADS.NECK_BIAS = True
+
+    # An addition to the paper, off by default (0): in training a batch norm normalises over consecutive
+    # chunks of so many images, whatever the batch is. Batches are ordered by identity: a chunk of 16 holds 4
+    # identities of 4 images, as on each of the peers' 4 GPUs. Must divide what each process takes of a batch.
+    # The pre-training, which is best with the whole batch, is not divided.
+    cfg.MODEL.NORM_CHUNK = 0
 
     # The options of each loss are explained at its entry in nplp/losses/registry.py.
     for loss in LOSSES.values():
@@ -125,6 +138,21 @@ def _add_method_keys(cfg: CfgNode) -> None:
     # What the average keeps of itself at each step.
     cfg.NPLP.EMA_DECAY = 0.999
 
+    _add_norm_keys(cfg)
+
+
+def _add_norm_keys(cfg: CfgNode) -> None:
+    # Additions to the paper, off by default; the rule is in nplp/engine/norm_statistics.py.
+    cfg.NPLP.NORM = CfgNode()
+    # Estimate the running mean and variance of every batch norm anew, over the target's training images,
+    # before each iteration's extraction and each evaluation but that of the direct transfer.
+    cfg.NPLP.NORM.REFRESH = False
+    # At most so many images, drawn with SEED; 0: all. Each costs a forward pass.
+    cfg.NPLP.NORM.IMAGES = 0
+    # Images that are normalised together while statistics are estimated, 4 or more. The result depends on it,
+    # as it does not on TEST.IMS_PER_BATCH; the larger, the less.
+    cfg.NPLP.NORM.BATCH = 64
+
 
 def _add_rule_keys(cfg: CfgNode) -> None:
     # What is done where an iteration's pseudo-labels are such that the paper says nothing: see
@@ -187,7 +215,10 @@ def source_config(cfg: CfgNode) -> CfgNode:
     source.DATALOADER.NUM_INSTANCE = cfg.NPLP.SOURCE.NUM_INSTANCE
     source.DATASETS.NAMES = cfg.NPLP.SOURCE.DATASETS
     source.MODEL.LOSSES.NAME = SOURCE_LOSSES
+    source.MODEL.NORM_CHUNK = 0
     source.TEST.EVAL_PERIOD = 0
+    # The statistics are the target's.
+    source.TEST.CAMERAS = CAMERA_NONE
     source.OUTPUT_DIR = f"{cfg.OUTPUT_DIR.rstrip('/')}/source"
     source.freeze()
     return source

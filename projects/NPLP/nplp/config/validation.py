@@ -3,7 +3,7 @@
 import torch
 from fastreid.config import CfgNode
 
-from nplp.config.choices import SAMPLERS
+from nplp.config.choices import CAMERA_TREATMENTS, SAMPLERS
 from nplp.config.ignored import refuse_ignored
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.errors import UserError
@@ -93,6 +93,7 @@ def validate_config(cfg: CfgNode) -> None:
         ("MODEL.HEADS.PAP", heads.PAP, heads.PAP >= 1, "at least 1"),
         ("MODEL.HEADS.OUTPUT", heads.OUTPUT, heads.OUTPUT in ("f_e", "f_bn"), "'f_e' or 'f_bn'"),
         ("MODEL.HEADS.FUSION", heads.FUSION, heads.FUSION in ("hn", "concat"), "'hn' or 'concat'"),
+        *_norm_rules(cfg),
         *_general_rules(cfg),
         ("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"),
     ]
@@ -111,6 +112,27 @@ def validate_config(cfg: CfgNode) -> None:
     refuse_ignored(cfg)
 
 
+def _norm_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
+    """Return key, value, whether it holds and the rule, of the keys about batch norms."""
+    chunk, batch, norm = cfg.MODEL.NORM_CHUNK, cfg.SOLVER.IMS_PER_BATCH, cfg.NPLP.NORM
+    return [
+        (
+            "MODEL.NORM_CHUNK",
+            chunk,
+            chunk == 0 or (chunk >= 2 and batch % chunk == 0),
+            f"0 or a divisor of SOLVER.IMS_PER_BATCH ({batch}) from 2 on",
+        ),
+        (
+            "NPLP.NORM.REFRESH",
+            norm.REFRESH,
+            not norm.REFRESH or cfg.MODEL.BACKBONE.NORM != "syncBN",
+            "False with MODEL.BACKBONE.NORM syncBN",
+        ),
+        ("NPLP.NORM.IMAGES", norm.IMAGES, norm.IMAGES == 0 or norm.IMAGES >= 4, "0 or at least 4"),
+        ("NPLP.NORM.BATCH", norm.BATCH, norm.BATCH >= 4, "at least 4"),
+    ]
+
+
 def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
     """Return key, value, whether it holds and the rule, of the toolbox's keys that fail late or obscurely."""
     inputs = [(key, tuple(cfg.INPUT[key])) for key in ("SIZE_TRAIN", "SIZE_TEST")]
@@ -120,6 +142,12 @@ def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
         ("SOLVER.OPT", cfg.SOLVER.OPT, hasattr(torch.optim, cfg.SOLVER.OPT), "a class of torch.optim"),
         ("SOLVER.SCHED", cfg.SOLVER.SCHED, cfg.SOLVER.SCHED in SCHEDULES, f"one of {SCHEDULES}"),
         ("TEST.METRIC", cfg.TEST.METRIC, cfg.TEST.METRIC in TEST_DISTANCES, f"one of {TEST_DISTANCES}"),
+        (
+            "TEST.CAMERAS",
+            cfg.TEST.CAMERAS,
+            cfg.TEST.CAMERAS in CAMERA_TREATMENTS,
+            f"one of {CAMERA_TREATMENTS}",
+        ),
         ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH >= 1, "at least 1"),
         (
             "DATALOADER.NUM_WORKERS",

@@ -97,7 +97,7 @@ def read_folder(folder: str, subset: str, prefix: str) -> Subset:
     """
     if not os.path.isdir(folder):
         raise MissingError(folder)
-    images = Subset([], source=repr(folder))
+    images = Subset([], source=repr(folder), camera_prefix=f"{prefix}_")
     for path in image_files(folder, images):
         match = PERSON_AND_CAMERA.match(os.path.basename(path))
         if match is None:
@@ -164,7 +164,9 @@ def _read_msmt17(subset: str, root: str) -> Subset:
     if not os.path.isdir(folder_of_images):
         raise MissingError(folder_of_images)
     path = os.path.join(folder, f"list_{subset}.txt")
-    images = Subset([], source=f"{folder_of_images!r} by {os.path.basename(path)}, version {version}")
+    prefix = BENCHMARKS["MSMT17"]
+    where = f"{folder_of_images!r} by {os.path.basename(path)}, version {version}"
+    images = Subset([], source=where, camera_prefix=f"{prefix}_")
     # The people of the test set are numbered from 0 again, and the toolbox puts them after the training's.
     first = 0 if subset == "train" else _training_people(folder)
     for number, line in _lines(path):
@@ -177,7 +179,7 @@ def _read_msmt17(subset: str, root: str) -> Subset:
             )
         identity = int(match[2]) + (first if int(match[2]) >= 0 else 0)
         place = os.path.join(folder_of_images, match[1])
-        _add(images, subset, place, identity, int(camera[1]) - 1, BENCHMARKS["MSMT17"])
+        _add(images, subset, place, identity, int(camera[1]) - 1, prefix)
     images.items.sort(key=lambda item: item[0])
     return images
 

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.queues import Queue
 from typing import Any
@@ -43,6 +43,7 @@ __all__ = [
     "DeviceLoader",
     "ImageSet",
     "TrainSet",
+    "build_group_loader",
     "build_test_loader",
     "build_train_loader",
     "workers_watched",
@@ -217,6 +218,18 @@ def build_test_loader(cfg: CfgNode, items: list[Item]) -> DeviceLoader:
     batch_size = max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size())
     sampler = BatchSampler(InferenceSampler(len(items)), batch_size, drop_last=False)
     return _wrap(cfg, dataset, sampler, seed=cfg.SEED)
+
+
+def build_group_loader(cfg: CfgNode, items: list[Item], groups: Sequence[np.ndarray]) -> DeviceLoader:
+    """Return a loader of given batches of ``items``, with the test-time transformation.
+
+    Args:
+        cfg: the configuration.
+        items: ``N`` items.
+        groups: the numbers of the items of each batch, for this process alone.
+    """
+    dataset = ImageSet(items, build_transforms(cfg, is_train=False))
+    return _wrap(cfg, dataset, [group.tolist() for group in groups], seed=cfg.SEED)
 
 
 def _wrap(cfg: CfgNode, dataset: ImageSet, sampler: Any, seed: int) -> DeviceLoader:

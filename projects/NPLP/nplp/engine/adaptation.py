@@ -1,6 +1,7 @@
 """Adaptation to an unlabelled camera network: lines 3 to 13 of Algorithm 1."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -14,8 +15,10 @@ from fastreid.utils.events import EventStorage, get_event_storage
 from nplp.data.datasets import Item, ReidData, index_identities
 from nplp.data.extraction import extract_features
 from nplp.engine.averaging import WeightAverage, WeightAverageHook
+from nplp.engine.camera_statistics import measure_camera_statistics
 from nplp.engine.evaluating import count_queries, evaluate
 from nplp.engine.events import log_line
+from nplp.engine.norm_statistics import refresh_statistics
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.resuming import LABELLING, Difference, refuse_without_effect
 from nplp.engine.run_record import RunRecord
@@ -27,6 +30,7 @@ from nplp.files import sha256_of
 from nplp.methods import build_method
 from nplp.metric_names import METRICS
 from nplp.modeling import NPLP
+from nplp.modeling.camera_statistics import CAMERA_STATE
 from nplp.weights.zoo import resolve_weights
 
 __all__ = ["AdaptationTrainer"]
@@ -78,7 +82,7 @@ class AdaptationTrainer(ReidTrainer):
         self.trace = Trace(cfg, self._items, identities)
         method = build_method(cfg, model)
         model.objective = method.losses
-        self.average = WeightAverage(model, cfg.NPLP.EMA_DECAY) if cfg.NPLP.EMA else None
+        self.average = WeightAverage(model, cfg.NPLP.EMA_DECAY, CAMERA_STATE) if cfg.NPLP.EMA else None
         teacher = self.average if cfg.NPLP.EMA_LABELS else None
         self.pseudo_labels = PseudoLabelHook(
             cfg, model, method, self._items, self.record, identities, self.trace, teacher
@@ -100,6 +104,9 @@ class AdaptationTrainer(ReidTrainer):
         logger.info("Direct transfer of %s", weights)
         self._evaluate_as("direct_transfer")
         self.write_record()
+        # Without an iteration, what is measured of the target's images is all of the adaptation.
+        measures = self._measures_cameras or self.cfg.NPLP.NORM.REFRESH
+        self._end_unknown = measures and not self.cfg.NPLP.ITERATIONS
 
     def resume(self) -> bool:
         """Load the last checkpoint, and return whether there was one; nothing is written.
@@ -211,10 +218,10 @@ class AdaptationTrainer(ReidTrainer):
         """Evaluate the model as the final one, where it was not known to be when it was evaluated."""
         if not self._end_unknown:
             return
-        ends_startup = self.cfg.NPLP.STARTUP_ITERATIONS == self.cfg.NPLP.ITERATIONS
+        ends_startup = self.cfg.NPLP.STARTUP_ITERATIONS == self.cfg.NPLP.ITERATIONS > 0
         with EventStorage(self.iter) as self.storage:
             self._evaluate_as(*("startup",) * ends_startup, "final")
-        if self.trace.enabled:
+        if self.trace.enabled and self.cfg.NPLP.ITERATIONS:
             self._trace_end()
 
     def write_record(self) -> None:
@@ -258,15 +265,40 @@ class AdaptationTrainer(ReidTrainer):
         for stage in stages:
             self.trace.ranks(stage, data, lists)
 
-    def _evaluate_as(self, *stages: str) -> None:
-        """Evaluate the model, and its average where kept, and record the metrics under ``stages``."""
+    @property
+    def _measures_cameras(self) -> bool:
+        return cast(NPLP, self.bare_model).camera_statistics is not None
+
+    def _evaluate(self, observe: Callable[[ReidData, RankLists], None] | None = None) -> dict[str, float]:
         with self.record.timed("evaluation"):
-            observe = partial(self._trace_ranks, stages) if stages and self.trace.enabled else None
-            metrics = evaluate(self.cfg, self.model, self._test_sets, observe)
-            averaged: dict[str, float] = {}
-            if self.average is not None and stages != ("direct_transfer",):
+            return evaluate(self.cfg, self.model, self._test_sets, observe)
+
+    def _measure_and_evaluate(
+        self, observe: Callable[[ReidData, RankLists], None] | None = None
+    ) -> dict[str, float]:
+        """Evaluate the present weights, with statistics of the target's images where they are wanted."""
+        if self.cfg.NPLP.NORM.REFRESH:
+            with self.record.timed("batch-norm statistics"):
+                refresh_statistics(self.cfg, cast(NPLP, self.bare_model), self._items)
+        if self._measures_cameras:
+            with self.record.timed("camera statistics"):
+                measure_camera_statistics(self.cfg, cast(NPLP, self.bare_model), self._items)
+        return self._evaluate(observe)
+
+    def _evaluate_as(self, *stages: str) -> None:
+        """Evaluate the model, and its average where kept, and record the metrics under ``stages``.
+
+        The direct transfer is of the source model, which knows nothing of the target's cameras.
+        """
+        observe = partial(self._trace_ranks, stages) if stages and self.trace.enabled else None
+        averaged: dict[str, float] = {}
+        if stages == ("direct_transfer",):
+            metrics = self._evaluate(observe)
+        else:
+            metrics = self._measure_and_evaluate(observe)
+            if self.average is not None:
                 with self.average.applied():
-                    averaged = evaluate(self.cfg, self.model, self._test_sets)
+                    averaged = self._measure_and_evaluate()
         if not comm.is_main_process() or not metrics:
             return
         for stage in stages:

@@ -11,7 +11,6 @@ from fastreid.config import CfgNode
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from tabulate import tabulate
-from torch import nn
 
 from nplp.clustering import PseudoLabels, label_quality
 from nplp.data.datasets import Item, index_cameras
@@ -20,6 +19,7 @@ from nplp.data.loaders import TrainSet
 from nplp.distributed.collectives import from_main_process
 from nplp.engine.averaging import WeightAverage
 from nplp.engine.events import log_histograms
+from nplp.engine.norm_statistics import refresh_statistics
 from nplp.engine.rules import (
     Finding,
     enforce,
@@ -34,6 +34,8 @@ from nplp.engine.trace import Trace
 from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
 from nplp.methods import Method
+from nplp.modeling import NPLP
+from nplp.modeling.norms import check_chunks
 
 __all__ = ["PseudoLabelHook", "PseudoLabelState"]
 
@@ -85,7 +87,7 @@ class PseudoLabelHook(HookBase):
     def __init__(
         self,
         cfg: CfgNode,
-        model: nn.Module,
+        model: NPLP,
         method: Method,
         items: list[Item],
         record: RunRecord,
@@ -106,6 +108,7 @@ class PseudoLabelHook(HookBase):
             trace: takes what the run's page shows.
             teacher: the averaged weights, where labels are made of their features.
         """
+        check_chunks(cfg, comm.get_world_size())
         self._cfg = cfg
         self._model = model
         self._method = method
@@ -154,6 +157,9 @@ class PseudoLabelHook(HookBase):
         self._install()
 
     def _label_images(self, iteration: int) -> None:
+        if self._cfg.NPLP.NORM.REFRESH:
+            with self._record.timed("batch-norm statistics"):
+                refresh_statistics(self._cfg, self._model, self._items)
         with self._record.timed("extraction"):
             features = extract_features(
                 self._cfg, self._model, self._items, f"Features, iteration {iteration}", on_device=True
