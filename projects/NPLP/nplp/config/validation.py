@@ -13,7 +13,7 @@ from nplp.weights.zoo import ZOO_PREFIX
 
 __all__ = ["validate_config"]
 
-DISTANCES = ("jaccard", "euclidean")
+DISTANCES = ("jaccard", "camera_jaccard", "euclidean")
 SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
 LEAST_PIXELS = 16
 """The backbones' feature maps are a sixteenth as high and wide as their images."""
@@ -64,6 +64,16 @@ def validate_config(cfg: CfgNode) -> None:
         ),
         ("NPLP.K1", nplp.K1, nplp.K1 >= 1, "at least 1"),
         ("NPLP.K2", nplp.K2, 1 <= nplp.K2 <= nplp.K1, "between 1 and NPLP.K1"),
+        ("NPLP.K1_INTRA", nplp.K1_INTRA, nplp.K1_INTRA >= 1, "at least 1"),
+        ("NPLP.K1_INTER", nplp.K1_INTER, nplp.K1_INTER >= 1, "at least 1"),
+        ("NPLP.K2_INTRA", nplp.K2_INTRA, nplp.K2_INTRA >= 1, "at least 1"),
+        ("NPLP.K2_INTER", nplp.K2_INTER, nplp.K2_INTER >= 0, "at least 0"),
+        (
+            "NPLP.CAMERA_SCALING",
+            nplp.CAMERA_SCALING,
+            nplp.CAMERA_CENTERING or not nplp.CAMERA_SCALING,
+            "False unless NPLP.CAMERA_CENTERING is True",
+        ),
         (
             "NPLP.EPSILON_UPDATE",
             nplp.EPSILON_UPDATE,

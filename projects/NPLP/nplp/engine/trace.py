@@ -139,10 +139,7 @@ class Trace:
                 distances.prepare(features).cpu().numpy(),
                 self._cameras,
                 known,
-                distance=distances.name,
-                k1=distances.k1,
-                k2=distances.k2,
-                camera_centering=distances.camera_centering,
+                **distances.keywords(),
             )
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):

@@ -27,6 +27,7 @@ from nplp.modeling import NPLP, HeadOutput
 
 __all__ = ["ClusterMemory"]
 
+DISTANCES = ("jaccard", "camera_jaccard")
 OPTIONS = {
     # DBSCAN's radius in the Jaccard distance, the same in every iteration.
     "EPSILON": 0.6,
@@ -34,6 +35,16 @@ OPTIONS = {
     # Neighbours of the Jaccard distance and of its query expansion.
     "K1": 30,
     "K2": 6,
+    # "jaccard", or "camera_jaccard" with the four numbers of neighbours below (see NPLP.DISTANCE). Authors of
+    # the latter take EPSILON 0.4 for Market-1501 and 0.6 for MSMT17.
+    "DISTANCE": "jaccard",
+    "K1_INTRA": 5,
+    "K1_INTER": 20,
+    "K2_INTRA": 2,
+    "K2_INTER": 4,
+    # Subtract each camera's mean feature first; divide by its deviations too (see NPLP.CAMERA_SCALING).
+    "CAMERA_CENTERING": False,
+    "CAMERA_SCALING": False,
 }
 
 
@@ -60,6 +71,16 @@ class ClusterMemory:
             ("MIN_SAMPLES", options.MIN_SAMPLES >= 1, "at least 1"),
             ("K1", options.K1 >= 1, "at least 1"),
             ("K2", 1 <= options.K2 <= options.K1, "between 1 and NPLP.MEMORY.K1"),
+            ("DISTANCE", options.DISTANCE in DISTANCES, f"one of {DISTANCES}"),
+            ("K1_INTRA", options.K1_INTRA >= 1, "at least 1"),
+            ("K1_INTER", options.K1_INTER >= 1, "at least 1"),
+            ("K2_INTRA", options.K2_INTRA >= 1, "at least 1"),
+            ("K2_INTER", options.K2_INTER >= 0, "at least 0"),
+            (
+                "CAMERA_SCALING",
+                options.CAMERA_CENTERING or not options.CAMERA_SCALING,
+                "False unless NPLP.MEMORY.CAMERA_CENTERING is True",
+            ),
         ):
             if not holds:
                 raise UserError(f"NPLP.MEMORY.{key} must be {rule}, got {options[key]!r}")
@@ -72,15 +93,14 @@ class ClusterMemory:
         """Cluster the L2-normalised features."""
         del iteration
         options = self._options
-        distances = DistanceSettings(k1=options.K1, k2=options.K2)
+        distances = DistanceSettings.of(options, normalize=True)
         estimate = estimate_pseudo_labels(
             distances.prepare(features),
             cameras,
             epsilon=options.EPSILON,
             min_samples=options.MIN_SAMPLES,
-            k1=options.K1,
-            k2=options.K2,
             correct=False,
+            **distances.keywords(),
         )
         return Labelling(estimate, distances, "NPLP.MEMORY.EPSILON", "NPLP.MEMORY.MIN_SAMPLES")
 

@@ -31,13 +31,21 @@ OPTIONS = {
     "NOISY_FRACTION": 0.1,
     # DBSCAN's min_samples; not in the paper, 4 in its peers.
     "MIN_SAMPLES": 4,
-    # Distance of eq. 4 and DBSCAN: "jaccard" (k-reciprocal, as the method's peers) or "euclidean".
+    # Distance of eq. 4 and DBSCAN: "jaccard" (k-reciprocal, as the method's peers), "euclidean", or, an
+    # addition to the paper, "camera_jaccard" (CA-Jaccard, arXiv 2311.10605): k-reciprocal within the own
+    # camera and across the others separately, for a target of two cameras or more.
     "DISTANCE": "jaccard",
     # Distance of eqs. 6-8; empty: the same. The literal reading is "euclidean".
     "ASSESSMENT_DISTANCE": "",
     # k1 and k2 of the Jaccard distance.
     "K1": 20,
     "K2": 6,
+    # Neighbours of camera_jaccard in the own camera and in all others, and the images of both that its local
+    # query expansion averages over; its authors' values.
+    "K1_INTRA": 5,
+    "K1_INTER": 20,
+    "K2_INTRA": 2,
+    "K2_INTER": 4,
     # L2-normalise f_e before the pseudo-label stage.
     "NORMALIZE": True,
     # "iteration": eq. 4 in every iteration (Algorithm 1); "first": epsilon_e of the first one is kept.
@@ -50,6 +58,9 @@ OPTIONS = {
     "RECLUSTERED_OUTLIERS": "drop",
     # An addition to the paper: subtract each camera's mean feature before any distance.
     "CAMERA_CENTERING": False,
+    # Then divide each value by its standard deviation in the camera, and L2-normalise again
+    # (arXiv 2502.10195); needs CAMERA_CENTERING.
+    "CAMERA_SCALING": False,
 }
 
 
@@ -79,9 +90,7 @@ class NoisyPseudoLabelProcessing:
     def label(self, iteration: int, features: torch.Tensor, cameras: np.ndarray) -> Labelling:
         """Estimate pseudo-labels by eq. 4 and, after the startup stage, correct them by eqs. 6-9."""
         options = self._cfg.NPLP
-        distances = DistanceSettings(
-            options.DISTANCE, options.NORMALIZE, options.K1, options.K2, options.CAMERA_CENTERING
-        )
+        distances = DistanceSettings.of(options, options.NORMALIZE)
         frozen = options.EPSILON_UPDATE == "first" and iteration > 1
         estimate = estimate_pseudo_labels(
             distances.prepare(features),
@@ -91,16 +100,13 @@ class NoisyPseudoLabelProcessing:
             min_samples=options.MIN_SAMPLES,
             noisy_fraction=options.NOISY_FRACTION,
             correct=iteration > options.STARTUP_ITERATIONS,
-            distance=options.DISTANCE,
             assessment_distance=options.ASSESSMENT_DISTANCE or None,
-            k1=options.K1,
-            k2=options.K2,
-            camera_centering=options.CAMERA_CENTERING,
             dissolved=options.DISSOLVED,
             reclustered_outliers=options.RECLUSTERED_OUTLIERS,
             epsilon=self._first_epsilon if frozen else None,
             giant_share=options.RULES.GIANT_SHARE if options.RULES.GIANT_CLUSTER == "lower" else None,
             equal_scores=options.RULES.EQUAL_SCORES,
+            **distances.keywords(),
         )
         self._first_epsilon = self._first_epsilon or estimate.epsilon_e
         return Labelling(estimate, distances)
