@@ -112,6 +112,10 @@ def _add_method_keys(cfg: CfgNode) -> None:
     for section, options in METHOD_SECTIONS.values():
         _add_section(cfg, section, options)
 
+    # An addition to the paper, off by default: each image's share of every loss is weighed by the entropy of
+    # its cluster's cameras, exp(bits), on average 1 over the clusters (see nplp/clustering/cameras.py).
+    cfg.NPLP.CAMERA_ENTROPY_WEIGHT = False
+
     # An addition to the paper, off by default: keep an exponential moving average of the weights, evaluated
     # and saved beside the last ones.
     cfg.NPLP.EMA = False

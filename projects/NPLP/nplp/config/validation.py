@@ -8,6 +8,7 @@ from nplp.config.ignored import refuse_ignored
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.errors import UserError
 from nplp.losses import LOSSES
+from nplp.losses.registry import WEIGHTS
 from nplp.metric_names import TEST_DISTANCES
 from nplp.weights.zoo import ZOO_PREFIX
 
@@ -100,6 +101,14 @@ def validate_config(cfg: CfgNode) -> None:
             raise UserError(f"{key} must be {rule}, got {value!r}")
     for loss in LOSSES.values():
         loss.build(cfg.MODEL.LOSSES)
+    unweighed = [
+        name for name in cfg.MODEL.LOSSES.NAME if name in LOSSES and WEIGHTS not in LOSSES[name].takes
+    ]
+    if nplp.CAMERA_ENTROPY_WEIGHT and unweighed:
+        raise UserError(
+            f"NPLP.CAMERA_ENTROPY_WEIGHT needs losses that take weights, got {unweighed[0]!r} in "
+            "MODEL.LOSSES.NAME: register it with takes=('weights',), or set the key to False"
+        )
     _validate_batches(cfg)
     _validate_device(cfg)
     if cfg.MODEL.BACKBONE.PRETRAIN_PATH.startswith(ZOO_PREFIX):

@@ -12,7 +12,7 @@ from fastreid.utils import comm
 from tabulate import tabulate
 from torch import nn
 
-from nplp.clustering import PseudoLabels, label_quality
+from nplp.clustering import PseudoLabels, camera_entropy_weights, label_quality
 from nplp.data.datasets import Item, index_cameras
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
@@ -177,14 +177,16 @@ class PseudoLabelHook(HookBase):
         estimate, labels = labelling.estimate, labelling.estimate.labels
         if options.RULES.SMALL_CLUSTERS == "drop":
             labels = without_small_clusters(labels, self._cfg.DATALOADER.NUM_INSTANCE)
-        logit = self._method.begin_iteration(features, labels) if labels.max(initial=-1) >= 0 else 0.0
+        logit = 0.0
+        if labels.max(initial=-1) >= 0:
+            logit = self._method.begin_iteration(features, labels, self._cameras)
         scale = measure_scale(labelling.distances, features, before.first_norm, logit)
         remarks = findings(self._cfg, labelling, labels, before.labels.numpy(), scale)
         rejected: np.ndarray | None = None
         if keeps_labels(remarks):
             line, estimate, rejected = self._kept(iteration, estimate, labels, remarks)
             labels = before.labels.numpy()
-            self._method.begin_iteration(features, labels)
+            self._method.begin_iteration(features, labels, self._cameras)
         else:
             line = self._line(iteration, estimate, labels, remarks)
         logger.info("%s", _format_line(line, options.ITERATIONS, len(labels)))
@@ -216,7 +218,11 @@ class PseudoLabelHook(HookBase):
 
     def _install(self) -> None:
         """Hand the labels to the trainer."""
-        train_set = TrainSet(self._cfg, self._items, self.state.labels.numpy(), self._cameras)
+        labels = self.state.labels.numpy()
+        weights = None
+        if self._cfg.NPLP.CAMERA_ENTROPY_WEIGHT:
+            weights = camera_entropy_weights(labels, self._cameras)
+        train_set = TrainSet(self._cfg, self._items, labels, self._cameras, weights)
         self.trainer.reset_train_set(train_set, self._cfg.NPLP.STEPS_PER_EPOCH)
         self._installed = True
 
