@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from nplp.clustering import camera_entropies, camera_entropy_weights
+from nplp.clustering import camera_entropies, camera_entropy_weights, cross_camera_share
 
 
 def naive_entropy(cameras):
@@ -41,3 +41,17 @@ def test_clusters_of_one_camera_each_weigh_the_same():
 
 def test_without_a_cluster_there_is_no_weight():
     assert len(camera_entropy_weights(np.full(3, -1), np.arange(3))) == 0
+
+
+def test_the_share_of_pairs_across_cameras_is_that_of_all_pairs_counted():
+    rng = np.random.default_rng(1)
+    labels, cameras = rng.integers(-1, 4, 50), rng.integers(0, 3, 50)
+    pairs = [
+        cameras[i] != cameras[j]
+        for i in range(50)
+        for j in range(i)
+        if labels[i] == labels[j] and labels[i] >= 0
+    ]
+    assert cross_camera_share(labels, cameras) == pytest.approx(np.mean(pairs), abs=1e-15)
+    assert cross_camera_share(np.arange(3), np.arange(3)) == 0
+    assert cross_camera_share(np.full(3, -1), np.arange(3)) == 0

@@ -1,4 +1,4 @@
-"""How clusters relate to cameras: the cameras' entropy in a cluster, and weights of clusters by it.
+"""How clusters relate to cameras: entropy, weights of clusters by it, and pairs across cameras.
 
 Shapes: N samples, c clusters, C cameras.
 """
@@ -9,7 +9,7 @@ import numpy as np
 
 from nplp.clustering.results import OUTLIER
 
-__all__ = ["camera_entropies", "camera_entropy_weights"]
+__all__ = ["camera_entropies", "camera_entropy_weights", "cross_camera_share"]
 
 
 def camera_entropies(labels: np.ndarray, cameras: np.ndarray) -> np.ndarray:
@@ -55,3 +55,16 @@ def camera_entropy_weights(labels: np.ndarray, cameras: np.ndarray) -> np.ndarra
     """
     raw = np.exp(camera_entropies(labels, cameras))
     return raw * (len(raw) / raw.sum()) if len(raw) else raw
+
+
+def cross_camera_share(labels: np.ndarray, cameras: np.ndarray) -> float:
+    """Return the share of the pairs within clusters that are of different cameras; 0 without a pair.
+
+    Args:
+        labels: [N] integers, 0..c-1 without gaps, -1 for outliers.
+        cameras: [N] integers.
+    """
+    inside = labels != OUTLIER
+    cells = np.unique(np.stack([labels[inside], cameras[inside]]), axis=1, return_counts=True)[1]
+    pairs, within = (int((sizes * (sizes - 1) // 2).sum()) for sizes in (np.bincount(labels[inside]), cells))
+    return 1 - within / pairs if pairs else 0.0

@@ -88,6 +88,13 @@ def validate_config(cfg: CfgNode) -> None:
             0 < nplp.RULES.GIANT_SHARE <= 1,
             "in (0, 1]",
         ),
+        ("NPLP.STOP.AGREEMENT", nplp.STOP.AGREEMENT, 0 <= nplp.STOP.AGREEMENT <= 1, "in [0, 1]"),
+        (
+            "NPLP.STOP.MIN_ITERATIONS",
+            nplp.STOP.MIN_ITERATIONS,
+            nplp.STOP.MIN_ITERATIONS >= 1,
+            "at least 1",
+        ),
         ("NPLP.EMA_DECAY", nplp.EMA_DECAY, 0 <= nplp.EMA_DECAY < 1, "in [0, 1)"),
         ("NPLP.SOURCE.MAX_EPOCH", nplp.SOURCE.MAX_EPOCH, nplp.SOURCE.MAX_EPOCH >= 1, "at least 1"),
         ("MODEL.HEADS.PAP", heads.PAP, heads.PAP >= 1, "at least 1"),
