@@ -45,7 +45,7 @@ def test_the_memory_begins_as_the_means_of_directions(method):
     labels = labelling.estimate.labels
     assert labels.max() == 5
     assert labelling.estimate.epsilon_e == 0.6
-    method.begin_iteration(features, labels)
+    method.begin_iteration(features, labels, np.arange(48) % 3)
     unit = features / features.norm(dim=1, keepdim=True)
     means = torch.stack([unit[torch.from_numpy(labels == cluster)].mean(0) for cluster in range(6)])
     torch.testing.assert_close(model.criteria["ClusterMemoryLoss"].table, F.normalize(means))
@@ -55,7 +55,7 @@ def test_a_state_brings_the_memory_back_to_the_bit(method):
     method, model = method
     loss = model.criteria["ClusterMemoryLoss"]
     method.load_state_dict(method.state_dict())
-    method.begin_iteration(planted(), np.repeat(np.arange(6), 8))
+    method.begin_iteration(planted(), np.repeat(np.arange(6), 8), np.arange(48) % 3)
     state = method.state_dict()
     expected = loss.table.clone()
     loss.reset(torch.rand(3, 64))

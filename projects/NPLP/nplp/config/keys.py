@@ -126,9 +126,21 @@ def _add_method_keys(cfg: CfgNode) -> None:
 
     _add_rule_keys(cfg)
 
+    # An addition to the paper, off by default: end the run after the first iteration, from MIN_ITERATIONS on,
+    # whose labels agree with those of the iteration before by AGREEMENT or more: the adjusted Rand index,
+    # "label_agreement" in pseudo_labels.jsonl, 1 for the same labels. 0: never. No identity is looked at.
+    # MIN_ITERATIONS above STARTUP_ITERATIONS lets the correcting stage begin.
+    cfg.NPLP.STOP = CfgNode()
+    cfg.NPLP.STOP.AGREEMENT = 0.0
+    cfg.NPLP.STOP.MIN_ITERATIONS = 2
+
     # The options of each method are explained where it is registered, in nplp/methods.
     for section, options in METHOD_SECTIONS.values():
         _add_section(cfg, section, options)
+
+    # An addition to the paper, off by default: each image's share of every loss is weighed by the entropy of
+    # its cluster's cameras, exp(bits), on average 1 over the clusters (see nplp/clustering/cameras.py).
+    cfg.NPLP.CAMERA_ENTROPY_WEIGHT = False
 
     # An addition to the paper, off by default: keep an exponential moving average of the weights, evaluated
     # and saved beside the last ones.

@@ -8,6 +8,7 @@ from nplp.config.ignored import refuse_ignored
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.errors import UserError
 from nplp.losses import LOSSES
+from nplp.losses.registry import WEIGHTS
 from nplp.metric_names import TEST_DISTANCES
 from nplp.weights.zoo import ZOO_PREFIX
 
@@ -98,6 +99,13 @@ def validate_config(cfg: CfgNode) -> None:
             "in (0, 1]",
         ),
         ("NPLP.EMA_LABELS", nplp.EMA_LABELS, nplp.EMA or not nplp.EMA_LABELS, "False where NPLP.EMA is"),
+        ("NPLP.STOP.AGREEMENT", nplp.STOP.AGREEMENT, 0 <= nplp.STOP.AGREEMENT <= 1, "in [0, 1]"),
+        (
+            "NPLP.STOP.MIN_ITERATIONS",
+            nplp.STOP.MIN_ITERATIONS,
+            nplp.STOP.MIN_ITERATIONS >= 1,
+            "at least 1",
+        ),
         ("NPLP.EMA_DECAY", nplp.EMA_DECAY, 0 <= nplp.EMA_DECAY < 1, "in [0, 1)"),
         ("NPLP.SOURCE.MAX_EPOCH", nplp.SOURCE.MAX_EPOCH, nplp.SOURCE.MAX_EPOCH >= 1, "at least 1"),
         ("MODEL.HEADS.PAP", heads.PAP, heads.PAP >= 1, "at least 1"),
@@ -112,6 +120,14 @@ def validate_config(cfg: CfgNode) -> None:
             raise UserError(f"{key} must be {rule}, got {value!r}")
     for loss in LOSSES.values():
         loss.build(cfg.MODEL.LOSSES)
+    unweighed = [
+        name for name in cfg.MODEL.LOSSES.NAME if name in LOSSES and WEIGHTS not in LOSSES[name].takes
+    ]
+    if nplp.CAMERA_ENTROPY_WEIGHT and unweighed:
+        raise UserError(
+            f"NPLP.CAMERA_ENTROPY_WEIGHT needs losses that take weights, got {unweighed[0]!r} in "
+            "MODEL.LOSSES.NAME: register it with takes=('weights',), or set the key to False"
+        )
     _validate_batches(cfg)
     _validate_device(cfg)
     if cfg.MODEL.BACKBONE.PRETRAIN_PATH.startswith(ZOO_PREFIX):

@@ -20,8 +20,9 @@ from nplp.engine.evaluating import count_queries, evaluate
 from nplp.engine.events import log_line
 from nplp.engine.norm_statistics import refresh_statistics
 from nplp.engine.pseudo_labels import PseudoLabelHook
-from nplp.engine.resuming import LABELLING, Difference, refuse_without_effect
+from nplp.engine.resuming import LABELLING, TRAINING, Difference, refuse_without_effect
 from nplp.engine.run_record import RunRecord
+from nplp.engine.stopping import is_last
 from nplp.engine.trace import Trace
 from nplp.engine.trainer import ReidTrainer
 from nplp.errors import UserError
@@ -120,16 +121,34 @@ class AdaptationTrainer(ReidTrainer):
         if not super().resume():
             return False
         results, options = self.record.results, self.cfg.NPLP
-        if self.start_epoch < self.max_epoch:
+        ended = self.start_epoch == self.max_epoch or self.ends_before(self.start_epoch)
+        if not ended:
             results.pop("final", None)
             results.pop("final_ema", None)
-        self._end_unknown = self.start_epoch == self.max_epoch and "final" not in results
+            if self.record.stopped:
+                self._old_end = self.start_epoch
+        self._note_stop()
+        self._end_unknown = ended and "final" not in results
         if self._startup_before != options.STARTUP_ITERATIONS:
             results.pop("startup", None)
             for line in self.record.history:
                 if line["iteration"] == options.STARTUP_ITERATIONS and set(METRICS) <= line.keys():
                     results["startup"] = {metric: line[metric] for metric in METRICS}
         return True
+
+    def ends_before(self, epoch: int) -> bool:
+        """Tell whether NPLP.STOP ended the run with the iteration whose last epoch is the one before."""
+        state, options = self.pseudo_labels.state, self.cfg.NPLP
+        done = epoch == state.iteration * options.EPOCHS_PER_ITERATION < self.max_epoch
+        return done and is_last(options.STOP, state.iteration, state.agreement)
+
+    def _note_stop(self, done: int | None = None) -> None:
+        """Record whether NPLP.STOP ended the run with ``done`` epochs, by default those of a resumed run."""
+        state = self.pseudo_labels.state
+        self.record.stopped = {}
+        if self.ends_before(self.start_epoch if done is None else done):
+            planned, agreement = self.cfg.NPLP.ITERATIONS, float(state.agreement or 0)
+            self.record.stopped = {"iteration": state.iteration, "planned": planned, "agreement": agreement}
 
     def means_nothing(self, key: str) -> bool:
         """Tell whether a key is derived from others, or is looked at by :meth:`check_position`."""
@@ -166,7 +185,11 @@ class AdaptationTrainer(ReidTrainer):
                 "with the old value, or leave --resume out"
             )
         super().check_position(saved, then, changed)
-        if begun == options.ITERATIONS:
+        stops = is_last(options.STOP, begun, saved["pseudo_labels"].get("agreement"))
+        if stops and int(saved["epoch"]) == begun * options.EPOCHS_PER_ITERATION:
+            reason = f"the run in {self.cfg.OUTPUT_DIR!r} has ended by NPLP.STOP"
+            refuse_without_effect(changed, (*TRAINING, *LABELLING), reason)
+        if stops or begun == options.ITERATIONS:
             reason = f"the last of {begun} iterations has its labels"
             refuse_without_effect(changed, LABELLING, reason)
         if options.EPSILON_UPDATE == "first":
@@ -216,9 +239,15 @@ class AdaptationTrainer(ReidTrainer):
 
     def complete(self) -> None:
         """Evaluate the model as the final one, where it was not known to be when it was evaluated."""
+        if self.record.stopped:
+            logger.info(
+                "Stopped after iteration %(iteration)d of %(planned)d: its labels agree with those before by "
+                "%(agreement).3f (NPLP.STOP.AGREEMENT)",
+                self.record.stopped,
+            )
         if not self._end_unknown:
             return
-        ends_startup = self.cfg.NPLP.STARTUP_ITERATIONS == self.cfg.NPLP.ITERATIONS > 0
+        ends_startup = self.pseudo_labels.state.iteration == self.cfg.NPLP.STARTUP_ITERATIONS > 0
         with EventStorage(self.iter) as self.storage:
             self._evaluate_as(*("startup",) * ends_startup, "final")
         if self.trace.enabled and self.cfg.NPLP.ITERATIONS:
@@ -245,7 +274,9 @@ class AdaptationTrainer(ReidTrainer):
         iteration = done // options.EPOCHS_PER_ITERATION
         if comm.is_main_process():
             log_line(self.record.history[-1])
-        last, startup_over = iteration == options.ITERATIONS, iteration == options.STARTUP_ITERATIONS
+        last = self.pseudo_labels.state.is_last(options)
+        startup_over = iteration == options.STARTUP_ITERATIONS
+        self._note_stop(done)
         if last or startup_over or (options.EVAL_PERIOD and iteration % options.EVAL_PERIOD == 0):
             stages = [name for name, due in (("startup", startup_over), ("final", last)) if due]
             self._evaluate_as(*stages)

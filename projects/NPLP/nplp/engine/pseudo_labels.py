@@ -12,7 +12,14 @@ from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from tabulate import tabulate
 
-from nplp.clustering import PseudoLabels, label_quality
+from nplp.clustering import (
+    PseudoLabels,
+    camera_entropies,
+    camera_entropy_weights,
+    cross_camera_share,
+    label_agreement,
+    label_quality,
+)
 from nplp.data.datasets import Item, index_cameras
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
@@ -30,6 +37,7 @@ from nplp.engine.rules import (
     without_small_clusters,
 )
 from nplp.engine.run_record import RunRecord
+from nplp.engine.stopping import is_last
 from nplp.engine.trace import Trace
 from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
@@ -68,11 +76,18 @@ class PseudoLabelState:
         iteration: number of the iteration, from 1; 0 before the first.
         labels: ``[N]`` int64, -1 for outliers.
         first_norm: mean norm of the features at the first iteration; 0 before it.
+        agreement: of the labels with those of the iteration before; ``None`` where there are none, or where
+            those before were kept.
     """
 
     iteration: int = 0
     labels: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     first_norm: float = 0.0
+    agreement: float | None = None
+
+    def is_last(self, options: CfgNode) -> bool:
+        """Tell whether the iteration is the run's last, by ``options``, the section NPLP."""
+        return self.iteration == options.ITERATIONS or is_last(options.STOP, self.iteration, self.agreement)
 
 
 class PseudoLabelHook(HookBase):
@@ -145,7 +160,10 @@ class PseudoLabelHook(HookBase):
                 f"{len(self._items)}: resume with the data the run began with, or leave --resume out"
             )
         self.state = PseudoLabelState(
-            int(state["iteration"]), state["labels"], float(state.get("first_norm", 0.0))
+            int(state["iteration"]),
+            state["labels"],
+            float(state.get("first_norm", 0.0)),
+            state.get("agreement"),
         )
         self._method.load_state_dict(state.get("method", state))
         self._installed = False
@@ -193,16 +211,22 @@ class PseudoLabelHook(HookBase):
         estimate, labels = labelling.estimate, labelling.estimate.labels
         if options.RULES.SMALL_CLUSTERS == "drop":
             labels = without_small_clusters(labels, self._cfg.DATALOADER.NUM_INSTANCE)
-        logit = self._method.begin_iteration(features, labels) if labels.max(initial=-1) >= 0 else 0.0
+        logit = 0.0
+        if labels.max(initial=-1) >= 0:
+            logit = self._method.begin_iteration(features, labels, self._cameras)
         scale = measure_scale(labelling.distances, features, before.first_norm, logit)
         remarks = findings(self._cfg, labelling, labels, before.labels.numpy(), scale)
         rejected: np.ndarray | None = None
+        agreement: float | None = None
         if keeps_labels(remarks):
             line, estimate, rejected = self._kept(iteration, estimate, labels, remarks)
             labels = before.labels.numpy()
-            self._method.begin_iteration(features, labels)
+            self._method.begin_iteration(features, labels, self._cameras)
         else:
-            line = self._line(iteration, estimate, labels, remarks)
+            if before.iteration:
+                agreement = label_agreement(labels, before.labels.numpy())
+            line = self._line(iteration, estimate, labels, remarks, agreement)
+        state = PseudoLabelState(iteration, torch.from_numpy(labels), scale.first_norm, agreement)
         logger.info("%s", _format_line(line, options.ITERATIONS, len(labels)))
         for finding in remarks:
             said = finding.rule.replace("_", " ")
@@ -212,8 +236,8 @@ class PseudoLabelHook(HookBase):
         enforce(remarks, iteration)
         log_histograms(labels, estimate.self_assessment, self.trainer.iter)
         if self._trace is not None:
-            self._trace.iteration(iteration, estimate, labels, features, labelling.distances, rejected)
-        state = PseudoLabelState(iteration, torch.from_numpy(labels), scale.first_norm)
+            last = state.is_last(options)
+            self._trace.iteration(iteration, estimate, labels, features, labelling.distances, rejected, last)
         return state, line, self._method.state_dict()
 
     def _check_finite(self, iteration: int, features: torch.Tensor) -> None:
@@ -232,18 +256,28 @@ class PseudoLabelHook(HookBase):
 
     def _install(self) -> None:
         """Hand the labels to the trainer."""
-        train_set = TrainSet(self._cfg, self._items, self.state.labels.numpy(), self._cameras)
+        labels = self.state.labels.numpy()
+        weights = None
+        if self._cfg.NPLP.CAMERA_ENTROPY_WEIGHT:
+            weights = camera_entropy_weights(labels, self._cameras)
+        train_set = TrainSet(self._cfg, self._items, labels, self._cameras, weights)
         self.trainer.reset_train_set(train_set, self._cfg.NPLP.STEPS_PER_EPOCH)
         self._installed = True
 
     def _line(
-        self, iteration: int, estimate: PseudoLabels, labels: np.ndarray, remarks: list[Finding]
+        self,
+        iteration: int,
+        estimate: PseudoLabels,
+        labels: np.ndarray,
+        remarks: list[Finding],
+        agreement: float | None = None,
     ) -> dict[str, Any]:
         """Return the iteration's line of ``pseudo_labels.jsonl``."""
         return {
             "iteration": iteration,
             "stage": "correcting" if iteration > self._cfg.NPLP.STARTUP_ITERATIONS else "startup",
             **_numbers(estimate, labels),
+            **_signs(estimate, labels, self._cameras, agreement),
             "rules": [finding.line() for finding in remarks],
             **self._quality(labels),
         }
@@ -306,6 +340,26 @@ def _numbers(estimate: PseudoLabels, labels: np.ndarray) -> dict[str, Any]:
         "dissolved_clusters": len(estimate.dissolved_clusters),
         "largest_cluster_share": float(sizes.max() / max(1, sizes.sum())),
     }
+
+
+def _signs(
+    estimate: PseudoLabels, labels: np.ndarray, cameras: np.ndarray, agreement: float | None
+) -> dict[str, float]:
+    """Return what labels [N] tell of their own worth, without identities.
+
+    ``camera_entropy``: mean over the clusters, in bits; ``cross_camera_pairs``: share of the pairs within
+    clusters; ``label_agreement``: with the labels before, where there are any; ``self_assessment``: mean
+    score of eq. 8 over the startup clusters, where they are assessed.
+    """
+    signs = {
+        "camera_entropy": float(camera_entropies(labels, cameras).sum()) / max(1, labels.max(initial=-1) + 1),
+        "cross_camera_pairs": cross_camera_share(labels, cameras),
+    }
+    if agreement is not None:
+        signs["label_agreement"] = agreement
+    if len(estimate.self_assessment):
+        signs["self_assessment"] = float(estimate.self_assessment.mean())
+    return signs
 
 
 def _format_line(line: dict[str, Any], iterations: int, images: int) -> str:

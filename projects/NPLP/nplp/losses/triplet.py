@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from .batch import at_least_float32, check_batch
+from .batch import at_least_float32, check_batch, check_weights
 
 __all__ = ["BatchHardTripletLoss", "batch_hard_triplet_loss"]
 
@@ -16,7 +16,11 @@ REDUCTIONS = ("mean", "sum")
 
 
 def batch_hard_triplet_loss(
-    features: torch.Tensor, labels: torch.Tensor, margin: float = 0.3, reduction: str = "mean"
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    margin: float = 0.3,
+    reduction: str = "mean",
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the batch-hard triplet loss of eq. 1.
 
@@ -36,6 +40,7 @@ def batch_hard_triplet_loss(
         margin: the paper's margin alpha, >= 0, in the distance's unit.
         reduction: "mean" over the B anchors, whose scale does not grow with the batch, or the literal
             "sum" of eq. 1.
+        weights: [B] floating point, a factor of each anchor's share; all 1 by default.
 
     Returns:
         A scalar.
@@ -45,6 +50,7 @@ def batch_hard_triplet_loss(
     """
     _check_options(margin, reduction)
     check_batch(features, labels)
+    check_weights(weights, len(labels))
     with torch.autocast(features.device.type, enabled=False):
         f_e = at_least_float32(features)
         positive, negative, has_negative = _mine_hardest(f_e, labels)
@@ -52,6 +58,8 @@ def batch_hard_triplet_loss(
         to_negative = torch.linalg.vector_norm(f_e - _rows(f_e, negative), dim=1)
         hinge = torch.relu(to_positive - to_negative + margin)
         per_anchor = torch.where(has_negative, hinge, torch.zeros_like(hinge))
+        if weights is not None:
+            per_anchor = weights.to(per_anchor) * per_anchor
         return per_anchor.mean() if reduction == "mean" else per_anchor.sum()
 
 
@@ -103,9 +111,11 @@ class BatchHardTripletLoss(nn.Module):
         self.margin = margin
         self.reduction = reduction
 
-    def forward(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the scalar loss of ``features`` [B, D] and ``labels`` [B]."""
-        return batch_hard_triplet_loss(features, labels, self.margin, self.reduction)
+    def forward(
+        self, features: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the scalar loss of ``features`` [B, D], ``labels`` [B] and ``weights`` [B]."""
+        return batch_hard_triplet_loss(features, labels, self.margin, self.reduction, weights)
 
     def extra_repr(self) -> str:
         """Return the arguments shown in the module's representation."""

@@ -21,6 +21,7 @@ from nplp.clustering import estimate_pseudo_labels
 from nplp.errors import UserError
 from nplp.losses import ClusterMemoryLoss, cluster_centroids
 from nplp.losses.registry import CLUSTER_MEMORY
+from nplp.methods.camera_proxies import CameraProxies
 from nplp.methods.protocol import DistanceSettings, Labelling
 from nplp.methods.registry import register_method, require
 from nplp.modeling import NPLP, HeadOutput
@@ -52,7 +53,7 @@ OPTIONS = {
 class ClusterMemory:
     """Clusters at a fixed radius and contrasts images with a memory of the clusters.
 
-    Its state is the memory [c, D] as training has moved it.
+    Its state is the memory [c, D] as training has moved it and, with that loss, the camera proxies.
 
     Args:
         cfg: the configuration.
@@ -88,6 +89,7 @@ class ClusterMemory:
         loss = model.criteria[CLUSTER_MEMORY]
         assert isinstance(loss, ClusterMemoryLoss)
         self._loss = loss
+        self._proxies = CameraProxies(model)
 
     def label(self, iteration: int, features: torch.Tensor, cameras: np.ndarray) -> Labelling:
         """Cluster the L2-normalised features."""
@@ -104,10 +106,11 @@ class ClusterMemory:
         )
         return Labelling(estimate, distances, "NPLP.MEMORY.EPSILON", "NPLP.MEMORY.MIN_SAMPLES")
 
-    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray) -> float:
+    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray, cameras: np.ndarray) -> float:
         """Start the memory as the L2-normalised means of the L2-normalised features."""
         means = cluster_centroids(F.normalize(features), torch.from_numpy(labels), int(labels.max()) + 1)
         self._loss.reset(means)
+        self._proxies.begin(features, labels, cameras)
         return 0.0
 
     def losses(self, output: HeadOutput, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -115,10 +118,11 @@ class ClusterMemory:
         return self._model.losses(output, batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the memory as it stands now."""
-        return {"memory": self._loss.table.detach().cpu().clone()}
+        """Return the memory as it stands now, and the camera proxies."""
+        return {"memory": self._loss.table.detach().cpu().clone(), **self._proxies.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the memory without normalising it again."""
+        """Take the memory without normalising it again, and the camera proxies."""
         if state["memory"].numel():
             self._loss.restore(state["memory"])
+        self._proxies.load_state_dict(state)

@@ -12,6 +12,7 @@ from fastreid.config import CfgNode
 from nplp.clustering import estimate_pseudo_labels
 from nplp.losses import CenterContrastiveLoss, cluster_centroids
 from nplp.losses.registry import CENTER_CONTRASTIVE
+from nplp.methods.camera_proxies import CameraProxies
 from nplp.methods.protocol import DistanceSettings, Labelling
 from nplp.methods.registry import register_method, require
 from nplp.modeling import NPLP, HeadOutput
@@ -68,7 +69,8 @@ OPTIONS = {
 class NoisyPseudoLabelProcessing:
     """Noisy pseudo-label processing: lines 4 to 11 of Algorithm 1.
 
-    Its state is the lookup table V [c, D] as training has moved it, and the first iteration's epsilon_e.
+    Its state is the lookup table V [c, D] as training has moved it, the first iteration's epsilon_e and, with
+    that loss, the camera proxies.
 
     Args:
         cfg: the configuration.
@@ -85,6 +87,7 @@ class NoisyPseudoLabelProcessing:
         loss = model.criteria[CENTER_CONTRASTIVE]
         assert isinstance(loss, CenterContrastiveLoss)
         self._loss = loss
+        self._proxies = CameraProxies(model)
         self._first_epsilon = 0.0
 
     def label(self, iteration: int, features: torch.Tensor, cameras: np.ndarray) -> Labelling:
@@ -111,9 +114,11 @@ class NoisyPseudoLabelProcessing:
         self._first_epsilon = self._first_epsilon or estimate.epsilon_e
         return Labelling(estimate, distances)
 
-    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray) -> float:
+    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray, cameras: np.ndarray) -> float:
         """Start V as the clusters' means of f_r; return the largest logit of the literal loss."""
-        f_r = self._neck_features(features)
+        f_bn = self._neck_features(features)
+        self._proxies.begin(f_bn, labels, cameras)
+        f_r = torch.relu(f_bn)
         table = cluster_centroids(f_r, torch.from_numpy(labels), int(labels.max()) + 1)
         self._loss.reset(table)
         if self._loss.normalize:
@@ -125,23 +130,28 @@ class NoisyPseudoLabelProcessing:
         return self._model.losses(output, batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return V as it stands now, and the first epsilon."""
-        return {"table": self._loss.table.detach().cpu().clone(), "first_epsilon": self._first_epsilon}
+        """Return V as it stands now, the first epsilon and the camera proxies."""
+        return {
+            "table": self._loss.table.detach().cpu().clone(),
+            "first_epsilon": self._first_epsilon,
+            **self._proxies.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take V without normalising it again, and the first epsilon."""
+        """Take V without normalising it again, the first epsilon and the camera proxies."""
         if state["table"].numel():
             self._loss.restore(state["table"])
+        self._proxies.load_state_dict(state)
         self._first_epsilon = float(state["first_epsilon"])
 
     @torch.no_grad()
     def _neck_features(self, features: torch.Tensor) -> torch.Tensor:
-        """Return f_r = ReLU(BN(f_e)) of all images in evaluation mode, ``[N, D]`` float32 on the CPU."""
+        """Return f_bn = BN(f_e) of all images in evaluation mode, ``[N, D]`` float32 on the CPU."""
         neck = self._model.heads.neck
         assert neck is not None, "a model without losses cannot be trained"
         was_training = neck.training
         neck.eval()
         device = self._model.device
-        blocks = [neck(block.to(device)).cpu() for block in features.split(NECK_BLOCK)]
+        blocks = [neck[0](block.to(device)).cpu() for block in features.split(NECK_BLOCK)]
         neck.train(was_training)
         return torch.cat(blocks)

@@ -108,7 +108,7 @@ class Method(Protocol):
             cameras: [N] int64.
         """
 
-    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray) -> float:
+    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray, cameras: np.ndarray) -> float:
         """Build the memory from the labels that are trained on.
 
         Called after :meth:`label`; twice where a rule of the engine replaces the labels by those of the
@@ -117,6 +117,7 @@ class Method(Protocol):
         Args:
             features: [N, D] as in :meth:`label`.
             labels: [N] int64, 0..c-1 without gaps and c >= 1, -1 for images left out.
+            cameras: [N] int64, the numbers that batches give as "camids".
 
         Returns:
             The largest logit that the memory gives these images; 0 where logits have a bound.
@@ -128,7 +129,7 @@ class Method(Protocol):
         Args:
             output: the head's, in training mode.
             batch: of B images, with "targets" [B] int64, their labels; "indices" [B] int64, their numbers
-                among the N; and "camids" [B] int64.
+                among the N; "camids" [B] int64; and, with NPLP.CAMERA_ENTROPY_WEIGHT, "weights" [B] float64.
         """
 
     def state_dict(self) -> dict[str, Any]:

@@ -194,6 +194,8 @@ class NPLP(nn.Module):
     def losses(self, output: HeadOutput, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Return the scalar losses of MODEL.LOSSES.NAME for the batch's "targets" [B], by name in the log.
 
+        Of the batch, a loss takes besides what its entry in the registry names, such as "camids" [B].
+
         Raises:
             ValueError: for a target out of range or an empty lookup table.
             UserError: for a loss of logits without a classifier.
@@ -207,7 +209,7 @@ class NPLP(nn.Module):
                     f"MODEL.HEADS.NUM_CLASSES must be above 0 to train with {name}: set it to the number of "
                     "identities, got 0"
                 )
-            losses[LOSSES[name].log_name] = criterion(read, targets)
+            losses[LOSSES[name].log_name] = criterion(read, targets, **LOSSES[name].taken(batch))
         if output.logits is not None:
             _log_accuracy(output.logits.detach(), targets)
         return losses
