@@ -227,6 +227,7 @@ def source_config(cfg: CfgNode) -> CfgNode:
     source.DATALOADER.NUM_INSTANCE = cfg.NPLP.SOURCE.NUM_INSTANCE
     source.DATASETS.NAMES = cfg.NPLP.SOURCE.DATASETS
     source.MODEL.LOSSES.NAME = SOURCE_LOSSES
+    source.MODEL.LOSSES.TRI.NEGATIVES = "all"  # people are known there
     source.MODEL.NORM_CHUNK = 0
     source.TEST.EVAL_PERIOD = 0
     # The statistics are the target's.
