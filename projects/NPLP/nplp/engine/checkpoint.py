@@ -204,16 +204,15 @@ def load_weights(
 
 def _say_cameras(model: NPLP, path: str) -> None:
     """Say by which cameras' statistics a model corrects its features."""
-    assert model.cameras is not None
     assert model.camera_statistics is not None
-    if not model.corrects:
+    known = model.known_cameras
+    if known is None:
         logger.warning(
             "%s has no statistics of cameras: features stay as they are, in spite of TEST.CAMERAS %s",
             path,
             model.camera_statistics.treatment,
         )
         return
-    known = model.cameras.known
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
     logger.info(
         "Features are corrected (TEST.CAMERAS %s) by the statistics of %s%s; of other cameras by the overall",

@@ -150,7 +150,9 @@ class NPLP(nn.Module):
             feature = self.heads(self.backbone(self.preprocess_image(batch["images"])))
             if self.cameras is None or self.camera_statistics is None or self._raw:
                 return feature
-            return self.camera_statistics(feature, self.cameras.rows(batch.get("cameras"), len(feature)))
+            # Not its len(), which an exporter takes for a constant.
+            rows = self.cameras.rows(batch.get("cameras"), feature.shape[0])
+            return self.camera_statistics(feature, rows)
         check_losses(self.loss_names)
         if not isinstance(batched_inputs, dict) or "targets" not in batched_inputs:
             raise ValueError("training needs a batch with 'images' and 'targets', got no targets")
@@ -162,6 +164,11 @@ class NPLP(nn.Module):
     def corrects(self) -> bool:
         """Whether features are corrected by measured statistics of cameras."""
         return self.camera_statistics is not None and self.camera_statistics.measured
+
+    @property
+    def known_cameras(self) -> tuple[str, ...] | None:
+        """The cameras by whose statistics features are corrected, row by row; ``None`` where none are."""
+        return self.cameras.known if self.cameras is not None and self.corrects else None
 
     @contextmanager
     def raw_features(self) -> Iterator[None]:
