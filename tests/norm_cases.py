@@ -68,9 +68,9 @@ def build_model(**options: object) -> NPLP:
 
 
 def refreshed(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the state of a model whose statistics are those of eleven images."""
-    model = build_model()
-    refresh_statistics(make_cfg(folder), model, write_images(folder, 11))
+    """Return the state of a model whose statistics are those of some images, by camera."""
+    model = build_model(norm_cameras=True)
+    refresh_statistics(make_cfg(folder), model, write_images(folder, 53))
     return model.state_dict()
 
 

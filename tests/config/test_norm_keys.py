@@ -38,12 +38,19 @@ def test_synchronised_norms_are_not_refreshed():
         validate_config(cfg)
 
 
+@pytest.mark.parametrize("pairs", [(), ("NPLP.NORM.REFRESH", True, "MODEL.NORM_CHUNK", 16)])
+def test_cameras_need_their_statistics_and_whole_batches(pairs):
+    with pytest.raises(UserError, match=r"^MODEL\.NORM_CAMERAS must be False without NPLP\.NORM"):
+        validate_config(changed("MODEL.NORM_CAMERAS", True, *pairs))
+
+
 def test_values_in_range_are_taken():
     validate_config(changed("MODEL.NORM_CHUNK", 16, "NPLP.NORM.REFRESH", True, "NPLP.NORM.IMAGES", 2000))
 
 
 def test_pre_training_takes_the_whole_batch():
-    assert source_config(changed("MODEL.NORM_CHUNK", 16)).MODEL.NORM_CHUNK == 0
+    model = source_config(changed("MODEL.NORM_CHUNK", 16, "MODEL.NORM_CAMERAS", True)).MODEL
+    assert (model.NORM_CHUNK, model.NORM_CAMERAS) == (0, False)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from norm_cases import build_model, make_cfg, trained, write_images
+from norm_cases import build_model, make_cfg, refreshed, trained, write_images
 from nplp.data.images import read_rgb
 from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.norm_statistics import refresh_statistics
-from nplp.engine.pipeline import run
+from nplp.engine.pipeline import evaluate_only, run
 from nplp.engine.setup import prepare_output
 from nplp.errors import UserError
 from ranks import run_ranks
@@ -141,6 +141,52 @@ def test_a_feature_that_is_the_necks_shows_each_image_to_it_once(items, tmp_path
     assert_equal(ours.state_dict(), theirs.state_dict())
 
 
+class TestCameras:
+    @pytest.fixture
+    def many(self, tmp_path):
+        """Images of three cameras, 19, 19 and 18; a fourth camera has eleven."""
+        items = write_images(tmp_path / "many", 67)
+        return [*items[:56], *((path, who, "c_3") for path, who, _ in items[56:])]
+
+    def test_each_camera_has_the_statistics_of_its_own_images(self, many, tmp_path):
+        model, plain = build_model(norm_cameras=True), build_model()
+        cfg = make_cfg(tmp_path, "NPLP.NORM.BATCH", 8)
+        refresh_statistics(cfg, plain, many)
+        refresh_statistics(cfg, model, many)
+        assert model.cameras.known == ("c_0", "c_1", "c_2", "c_3")
+        assert model.camera_norms.mean.shape == (5, 9)
+        features = []
+        for row, name in enumerate(model.cameras.known[:3]):
+            own = [item for item in many if item[2] == name]
+            alone = build_model()
+            refresh_statistics(cfg, alone, own)
+            for norm, channels in ((alone.backbone[1], slice(0, 5)), (alone.backbone[4], slice(5, 9))):
+                torch.testing.assert_close(model.camera_norms.mean[row, channels], norm.running_mean)
+                torch.testing.assert_close(model.camera_norms.variance[row, channels], norm.running_var)
+            features.append(len(own) * alone.heads.neck[0].running_mean)
+        # The fourth has too few images; so it, and cameras that are not known, take the statistics of all.
+        overall = torch.cat([plain.backbone[1].running_mean, plain.backbone[4].running_mean])
+        assert torch.equal(model.camera_norms.mean[3], overall)
+        assert torch.equal(model.camera_norms.mean[4], overall)
+        assert torch.equal(model.backbone[1].running_var, plain.backbone[1].running_var)
+        # The neck sees the features of aligned cameras.
+        torch.testing.assert_close(model.heads.neck[0].running_mean, sum(features) / 56)
+
+    def test_a_second_time_changes_nothing(self, many, tmp_path):
+        model = build_model(norm_cameras=True)
+        refresh_statistics(make_cfg(tmp_path), model, many)
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        refresh_statistics(make_cfg(tmp_path), model, many)
+        assert_equal(model.state_dict(), before)
+
+    def test_cameras_of_few_images_alone_leave_the_statistics_of_all(self, items, tmp_path):
+        model, plain = build_model(norm_cameras=True), build_model()
+        for each in (model, plain):
+            refresh_statistics(make_cfg(tmp_path), each, items)
+        assert_equal({key: statistics(model)[key] for key in statistics(plain)}, statistics(plain))
+        assert len(model.camera_norms.mean.unique(dim=0)) == 1
+
+
 def test_switched_off_or_without_images_nothing_happens(items, tmp_path):
     model = build_model()
     refresh_statistics(make_cfg(tmp_path, "NPLP.NORM.REFRESH", False), model, items)
@@ -171,12 +217,13 @@ def ranks(tmp_path_factory):
     return run_ranks(Path(__file__).with_name("norm_process.py"), tmp_path_factory.mktemp("ranks"))
 
 
-def test_two_processes_end_with_the_numbers_of_one(ranks, items, tmp_path):
+def test_two_processes_end_with_the_numbers_of_one(ranks, tmp_path):
     (first, _), (second, _) = ranks
     assert_equal(first, second)
-    model = build_model()
-    refresh_statistics(make_cfg(tmp_path), model, items)
-    for key, value in model.state_dict().items():
+    theirs = refreshed(tmp_path)
+    assert "camera_norms.mean" in theirs
+    assert first.keys() == theirs.keys()
+    for key, value in theirs.items():
         torch.testing.assert_close(first[key], value, rtol=1e-6, atol=1e-7)
 
 
@@ -210,7 +257,14 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("switch", [("NPLP.NORM.REFRESH", True), ("MODEL.NORM_CHUNK", 8)], ids=lambda s: s[0])
+SWITCHES = {
+    "refresh": ("NPLP.NORM.REFRESH", True),
+    "chunk": ("MODEL.NORM_CHUNK", 8),
+    "cameras": ("NPLP.NORM.REFRESH", True, "MODEL.NORM_CAMERAS", True),
+}
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
 def test_a_resumed_run_ends_as_the_undisturbed_one(
     synthetic_root, source_weights, tmp_path, monkeypatch, switch
 ):
@@ -218,7 +272,7 @@ def test_a_resumed_run_ends_as_the_undisturbed_one(
         options = {"NPLP.ITERATIONS": 2, "NPLP.EPOCHS_PER_ITERATION": 2, "NPLP.STEPS_PER_EPOCH": 3}
         options.update({"NPLP.EMA": True, "NPLP.SOURCE.WEIGHTS": source_weights})
         pairs = [text for pair in options.items() for text in pair]
-        cfg = make_tiny_cfg(synthetic_root, tmp_path / name, *pairs, *switch)
+        cfg = make_tiny_cfg(synthetic_root, tmp_path / name, *pairs, *SWITCHES[switch])
         prepare_output(cfg)
         return cfg
 
@@ -243,3 +297,10 @@ def test_a_resumed_run_ends_as_the_undisturbed_one(
             for folder in ("stopped", "whole")
         )
         assert_equal(ours, theirs)
+    if switch == "cameras":
+        assert "camera_norms.mean" in ours
+        # The saved model is the one that was evaluated.
+        alone = cfg_of("stopped").clone()
+        alone.defrost()
+        alone.MODEL.WEIGHTS = str(tmp_path / "stopped" / "model_final_ema.pth")
+        assert evaluate_only(alone) == results["final_ema"]

@@ -26,7 +26,7 @@ def started(kind, momentum=0.1):
 
 def grouped(norm, chunk):
     model = nn.Sequential(copy.deepcopy(norm))
-    assert group_batch_norms(model, NormGroups(chunk)) == 1
+    assert group_batch_norms(model, NormGroups(chunk)) == [model[0]]
     return model[0]
 
 
@@ -101,6 +101,33 @@ def test_without_a_momentum_statistics_are_means_over_all_steps():
     torch.testing.assert_close(norm.running_var, chunks.var(dim=1).mean(dim=0))
 
 
+@pytest.mark.parametrize("case", SHAPES)
+def test_groups_of_given_sizes(case):
+    kind, shape = SHAPES[case]
+    norm = started(kind)
+    ours = grouped(norm, 0)
+    ours.groups[0].given = [5, 2, 5]
+    images = drawn(shape)
+    expected = [copy.deepcopy(norm)(part) for part in images.split([5, 2, 5])]
+    torch.testing.assert_close(ours(images), torch.cat(expected))
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_each_image_by_its_own_statistics_in_evaluation(case):
+    kind, shape = SHAPES[case]
+    norm = started(kind).eval()
+    ours, images = grouped(norm, 0), drawn(shape)
+    ours.channels = slice(2, 5)
+    mean, variance = drawn((12, 7), seed=3), drawn((12, 7), seed=4).abs()
+    ours.groups[0].statistics = mean, variance
+    expected = []
+    for number in range(12):
+        one = copy.deepcopy(norm)
+        one.running_mean, one.running_var = mean[number, 2:5], variance[number, 2:5]
+        expected.append(one(images[number : number + 1]))
+    torch.testing.assert_close(ours(images), torch.cat(expected))
+
+
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="10 images cannot be normalised in chunks of 4"):
         grouped(started(nn.BatchNorm1d), 4)(drawn((10, 3)))
@@ -122,13 +149,14 @@ class TestReplacing:
         model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4), nn.ReLU()))
         model.extra = nn.BatchNorm1d(4).eval()
         before = model.state_dict(keep_vars=True)
-        assert group_batch_norms(model, NormGroups(2)) == 2
+        assert group_batch_norms(model, NormGroups(2)) == [model[1][0], model.extra]
         after = model.state_dict(keep_vars=True)
         assert list(after) == list(before)
         assert all(after[key] is before[key] for key in before)
         assert isinstance(model[1][0], GroupedBatchNorm2d)
         assert isinstance(model.extra, GroupedBatchNorm1d)
         assert not model.extra.training
+        assert (model[1][0].channels, model.extra.channels) == (slice(0, 4), slice(4, 8))
         again = copy.deepcopy(model)
         again[1][0].groups[0].whole = True
         assert again.extra.groups[0].whole

@@ -73,6 +73,7 @@ WARNED_OF_OTHERS = {
     "MODEL.HEADS.PAP": "it belongs to NPLP's PAPHead",
     "MODEL.HEADS.NECK_BIAS": "it belongs to NPLP's PAPHead",
     "MODEL.HEADS.OUTPUT": "it belongs to NPLP's PAPHead",
+    "MODEL.NORM_CAMERAS": "only MODEL.META_ARCHITECTURE NPLP knows cameras",
     "MODEL.NORM_CHUNK": "only MODEL.META_ARCHITECTURE NPLP divides batches",
     "TEST.CAMERAS": "only MODEL.META_ARCHITECTURE NPLP has camera statistics",
     "NPLP": "only MODEL.META_ARCHITECTURE NPLP adapts",

@@ -63,6 +63,11 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # The pre-training, which is best with the whole batch, is not divided.
     cfg.MODEL.NORM_CHUNK = 0
 
+    # An addition to the paper, off by default: the backbone's batch norms normalise each camera's images by
+    # that camera's own statistics (Zhuang et al., ECCV 2020), see CameraNorms in nplp/modeling/norms.py.
+    # Needs NPLP.NORM.REFRESH, and in training several images of a camera in a batch. Not in the pre-training.
+    cfg.MODEL.NORM_CAMERAS = False
+
     # The options of each loss are explained at its entry in nplp/losses/registry.py.
     for loss in LOSSES.values():
         if loss.section:
@@ -229,6 +234,7 @@ def source_config(cfg: CfgNode) -> CfgNode:
     source.MODEL.LOSSES.NAME = SOURCE_LOSSES
     source.MODEL.LOSSES.TRI.NEGATIVES = "all"  # people are known there
     source.MODEL.NORM_CHUNK = 0
+    source.MODEL.NORM_CAMERAS = False
     source.TEST.EVAL_PERIOD = 0
     # The statistics are the target's.
     source.TEST.CAMERAS = CAMERA_NONE

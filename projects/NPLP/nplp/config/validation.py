@@ -149,6 +149,12 @@ def _norm_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
             f"0 or a divisor of SOLVER.IMS_PER_BATCH ({batch}) from 2 on",
         ),
         (
+            "MODEL.NORM_CAMERAS",
+            cfg.MODEL.NORM_CAMERAS,
+            not cfg.MODEL.NORM_CAMERAS or (norm.REFRESH and not chunk),
+            "False without NPLP.NORM.REFRESH True, which measures the cameras, and with MODEL.NORM_CHUNK",
+        ),
+        (
             "NPLP.NORM.REFRESH",
             norm.REFRESH,
             not norm.REFRESH or cfg.MODEL.BACKBONE.NORM != "syncBN",

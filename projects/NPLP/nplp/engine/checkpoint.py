@@ -183,9 +183,7 @@ def load_weights(
             another shape.
     """
     takes_cameras = (
-        isinstance(model, NPLP)
-        and model.camera_statistics is not None
-        and not set(CAMERA_STATE) <= set(optional)
+        isinstance(model, NPLP) and model.cameras is not None and not set(CAMERA_STATE) <= set(optional)
     )
     fit = fit_weights(
         read_checkpoint(path),
@@ -204,7 +202,14 @@ def load_weights(
 
 def _say_cameras(model: NPLP, path: str) -> None:
     """Say by which cameras' statistics a model corrects its features."""
-    assert model.camera_statistics is not None
+    if model.camera_norms is not None and not model.camera_norms.measured:
+        logger.warning(
+            "%s has no statistics of cameras for batch norms: they are those of all images, in spite of "
+            "MODEL.NORM_CAMERAS True",
+            path,
+        )
+    if model.camera_statistics is None:
+        return
     known = model.known_cameras
     if known is None:
         logger.warning(

@@ -24,6 +24,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -33,7 +34,7 @@ from fastreid.utils import comm
 from torch import nn
 from tqdm import tqdm
 
-from nplp.data.datasets import Item
+from nplp.data.datasets import Item, index_cameras
 from nplp.data.loaders import build_group_loader
 from nplp.distributed.collectives import all_shares
 from nplp.errors import UserError
@@ -44,6 +45,9 @@ from nplp.modeling.heads import EMBEDDING
 __all__ = ["refresh_statistics"]
 
 logger = logging.getLogger(__name__)
+
+LEAST_OF_CAMERA = 16
+"""Images from which a camera has batch-norm statistics of its own: fewer show a few people alone."""
 
 
 class _BatchNorm(Protocol):
@@ -62,11 +66,16 @@ class _BatchNorm(Protocol):
 def refresh_statistics(cfg: CfgNode, model: NPLP, items: list[Item]) -> None:
     """Estimate the running mean and variance of every batch norm anew, over ``items``.
 
+    With ``MODEL.NORM_CAMERAS`` the backbone's are then estimated for each camera too, by groups of its own
+    images, and the neck's by the features that come of it. A camera of fewer than :data:`LEAST_OF_CAMERA`
+    images takes the statistics of all.
+
     Nothing happens where ``NPLP.NORM.REFRESH`` is False, there is no image, or the model has no batch norm.
     All processes share the work, must make this call, and end with the same numbers.
 
-    Time: one forward pass over the images, as long as extracting their features. Memory: the forward pass of
-    ``NPLP.NORM.BATCH`` images, and three float64 numbers for each channel of a batch norm.
+    Time: one forward pass over the images, as long as extracting their features, and a second one for
+    cameras. Memory: the forward pass of ``NPLP.NORM.BATCH`` images, and some six float64 numbers for each
+    channel of a batch norm, of each camera.
 
     Args:
         cfg: the configuration; ``NPLP.NORM`` is read.
@@ -84,19 +93,57 @@ def refresh_statistics(cfg: CfgNode, model: NPLP, items: list[Item]) -> None:
     if len(items) < 2:
         raise UserError("NPLP.NORM.REFRESH needs at least 2 images of the target, got 1: set it to False")
     begin = time.monotonic()
-    groups = _groups(len(items), cfg.NPLP.NORM.IMAGES, cfg.NPLP.NORM.BATCH, cfg.SEED)
-    pooled = _run(cfg, model, norms, items, groups)
-    pooled.write(norms)
+    before = _Moments(
+        torch.zeros(1),
+        torch.cat([norm.running_mean for norm in norms]).double(),
+        torch.cat([norm.running_var for norm in norms]).double(),
+    )
+    groups = [(0, group) for group in _groups(cfg, np.arange(len(items)))]
+    moments = _run(cfg, model, norms, items, groups, rows=1).together().where_seen(before)
+    if model.camera_norms is not None:
+        moments = _refresh_cameras(cfg, model, norms, items, moments)
+    _write(norms, moments)
     logger.info(
-        "  %d batch norms: statistics of %d images in %.1f s",
-        len(norms),
-        sum(map(len, groups)),
+        "  Batch norms: statistics of %d images%s in %.1f s",
+        sum(len(group) for _, group in groups),
+        "" if model.camera_norms is None else ", and of each camera's,",
         time.monotonic() - begin,
     )
 
 
+def _refresh_cameras(
+    cfg: CfgNode, model: NPLP, norms: list[_BatchNorm], items: list[Item], overall: "_Moments"
+) -> "_Moments":
+    """Give a model with camera norms its tables; return the moments of all images together.
+
+    Those of the neck are of the features that come of the cameras' statistics.
+    """
+    assert model.cameras is not None
+    assert model.camera_norms is not None
+    rows = index_cameras(items)
+    model.cameras.assign(str(camera) for _, _, camera in items)
+    counts = np.bincount(rows, minlength=model.cameras.other)
+    own = np.flatnonzero(counts >= LEAST_OF_CAMERA)
+    width = model.camera_norms.width
+    groups = [(row, group) for row in own.tolist() for group in _groups(cfg, np.flatnonzero(rows == row))]
+    pooled = _run(cfg, model, norms, items, groups, rows=len(counts))
+    of_camera, together = pooled.moments(), pooled.together().where_seen(overall)
+    has_own = torch.from_numpy(counts >= LEAST_OF_CAMERA)[:, None].to(overall.mean.device)
+    tables = [
+        torch.cat([torch.where(has_own, table[:, :width], all_images[:width]), all_images[None, :width]])
+        for table, all_images in ((of_camera.mean, overall.mean), (of_camera.variance, overall.variance))
+    ]
+    model.camera_norms.assign(*tables)
+    # The backbone comes first in the model, and so do its norms.
+    return _Moments(
+        overall.count,
+        torch.cat([overall.mean[:width], together.mean[width:]]),
+        torch.cat([overall.variance[:width], together.variance[width:]]),
+    )
+
+
 def _batch_norms(model: nn.Module) -> list[_BatchNorm]:
-    """Return the batch norms that keep running statistics."""
+    """Return the batch norms that keep running statistics, in the order of the model."""
     kinds = nn.modules.batchnorm._BatchNorm
     return [
         cast(_BatchNorm, module)
@@ -105,59 +152,84 @@ def _batch_norms(model: nn.Module) -> list[_BatchNorm]:
     ]
 
 
-def _groups(images: int, most: int, size: int, seed: int) -> list[np.ndarray]:
-    """Return the numbers of the images of each group: groups of equal sizes, or one image apart.
+def _write(norms: list[_BatchNorm], moments: "_Moments") -> None:
+    """Give each batch norm its columns of ``moments``."""
+    widths = [norm.num_features for norm in norms]
+    columns = zip(norms, moments.mean.split(widths), moments.variance.split(widths), strict=True)
+    for norm, mean, variance in columns:
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
 
-    Args:
-        images: N.
-        most: how many of them take part; 0: all.
-        size: of the largest group.
-        seed: of the order.
-    """
-    order = np.random.default_rng(seed).permutation(images)[: most or images]
-    return np.array_split(order, -(-len(order) // size))
+
+def _groups(cfg: CfgNode, numbers: np.ndarray) -> list[np.ndarray]:
+    """Return the numbers of images in groups of equal sizes, or one image apart, in the order of the seed."""
+    options = cfg.NPLP.NORM
+    order = np.random.default_rng(cfg.SEED).permutation(numbers)[: options.IMAGES or len(numbers)]
+    return np.array_split(order, -(-len(order) // options.BATCH))
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Number of values, mean and unbiased variance of S channels, float64: [S] or [rows, S] each."""
+
+    count: torch.Tensor
+    mean: torch.Tensor
+    variance: torch.Tensor
+
+    def where_seen(self, other: "_Moments") -> "_Moments":
+        """Return the moments, but ``other``'s of channels that no value came to: no feature reads them."""
+        seen = self.count > 0
+        return _Moments(
+            self.count,
+            torch.where(seen, self.mean, other.mean),
+            torch.where(seen, self.variance, other.variance),
+        )
 
 
 class _Pooled:
-    """Number, mean and sum of squared deviations of the values of each channel, of all batch norms together.
+    """Number, mean and sum of squared deviations of what comes to S channels, for each of some cameras.
 
-    Groups are merged by Chan, Golub and LeVeque's update, in float64.
+    Groups are merged by the update of Chan, Golub and LeVeque, in float64.
     """
 
-    def __init__(self, norms: list[_BatchNorm]) -> None:
+    def __init__(self, norms: list[_BatchNorm], rows: int) -> None:
         self._widths = [norm.num_features for norm in norms]
         device = norms[0].running_mean.device
-        # count, mean, squares: [3, S] for S channels of all layers.
-        self._sums = torch.zeros(3, sum(self._widths), dtype=torch.float64, device=device)
-        self._before = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
-        self._parts = self._sums.split(self._widths, dim=1)
+        self._sums = torch.zeros(3, rows, sum(self._widths), dtype=torch.float64, device=device)
+        self.row = 0
 
     def add(self, layer: int, count: int, mean: torch.Tensor, variance: torch.Tensor) -> None:
-        """Take a group's ``count`` values a channel, their mean [C] and their unbiased variance [C]."""
+        """Take ``count`` values a channel, their mean [C] and unbiased variance [C], for the present row."""
+        part = self._sums[:, self.row].split(self._widths, dim=1)[layer]
         more = torch.stack([torch.full_like(mean, count), mean, variance * (count - 1)]).double()
-        self._parts[layer].copy_(_merged(self._parts[layer], more))
+        part.copy_(_merged(part, more))
 
     def share(self) -> None:
         """Merge what all processes have, in the order of their numbers."""
-        shares = all_shares(self._sums)
-        merged = shares[0]
-        for more in shares[1:]:
-            merged = _merged(merged, more)
-        self._sums.copy_(merged)
+        self._sums = _merged_all(all_shares(self._sums))
 
-    def write(self, norms: list[_BatchNorm]) -> None:
-        """Give each batch norm its mean and unbiased variance.
+    def moments(self) -> _Moments:
+        """Return the moments of each row, [rows, S]."""
+        return self._moments(self._sums)
 
-        One that no value came to keeps what it has: no feature depends on it.
-        """
-        for norm, (count, mean, squares), before in zip(norms, self._parts, self._before, strict=True):
-            seen = count > 0
-            norm.running_mean.copy_(torch.where(seen, mean, before[0]))
-            norm.running_var.copy_(torch.where(seen, squares / (count - 1).clamp_min(1), before[1]))
+    def together(self) -> _Moments:
+        """Return the moments of all rows together, [S]."""
+        return self._moments(_merged_all(list(self._sums.unbind(dim=1))))
+
+    @staticmethod
+    def _moments(sums: torch.Tensor) -> _Moments:
+        return _Moments(sums[0], sums[1], sums[2] / (sums[0] - 1).clamp_min(1))
+
+
+def _merged_all(parts: list[torch.Tensor]) -> torch.Tensor:
+    merged = parts[0]
+    for more in parts[1:]:
+        merged = _merged(merged, more)
+    return merged
 
 
 def _merged(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Return count, mean and sum of squared deviations [3, C] of two lots of values together."""
+    """Return count, mean and sum of squared deviations [3, ...] of two lots of values together."""
     count = one[0] + other[0]
     share = other[0] / count.clamp_min(1)
     step = other[1] - one[1]
@@ -166,12 +238,26 @@ def _merged(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def _run(
-    cfg: CfgNode, model: NPLP, norms: list[_BatchNorm], items: list[Item], groups: list[np.ndarray]
+    cfg: CfgNode,
+    model: NPLP,
+    norms: list[_BatchNorm],
+    items: list[Item],
+    groups: list[tuple[int, np.ndarray]],
+    rows: int,
 ) -> _Pooled:
-    """Run this process's groups through the model; return the statistics of all groups."""
-    pooled = _Pooled(norms)
+    """Run this process's groups through the model; return the sums of all processes.
+
+    Args:
+        cfg: the configuration.
+        model: shows images to ``norms``.
+        norms: all of its batch norms.
+        items: the images.
+        groups: of images that are normalised together, each with its row of the result.
+        rows: of the result.
+    """
+    pooled = _Pooled(norms, rows)
     own = groups[comm.get_rank() :: comm.get_world_size()]
-    loader = build_group_loader(cfg, items, own)
+    loader = build_group_loader(cfg, items, [group for _, group in own])
     bar = tqdm(
         loader,
         desc="Statistics of batch norms",
@@ -181,7 +267,7 @@ def _run(
     )
     try:
         with _observed(model, norms, pooled):
-            for batch in bar:
+            for (pooled.row, _), batch in zip(own, bar, strict=True):
                 _forward(model, batch["images"])
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -196,7 +282,8 @@ def _run(
 
 def _forward(model: NPLP, images: torch.Tensor) -> None:
     """Show ``images`` to every batch norm: also to the neck, which evaluation may leave out."""
-    feature = model({"images": images})
+    with model.raw_features():
+        feature = model({"images": images})
     neck = model.heads.neck
     if neck is not None and model.heads.output == EMBEDDING:
         neck(feature)

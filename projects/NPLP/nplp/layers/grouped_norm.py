@@ -9,15 +9,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["GroupedBatchNorm1d", "GroupedBatchNorm2d", "NormGroups", "group_batch_norms"]
+__all__ = ["GroupedBatchNorm", "GroupedBatchNorm1d", "GroupedBatchNorm2d", "NormGroups", "group_batch_norms"]
 
 
 class NormGroups:
-    """How the batch norms of one model divide a batch in training.
+    """What the batch norms of one model normalise by, besides what is theirs.
 
     Attributes:
-        chunk: images of each group, M; 0 takes the batch as one group.
-        whole: takes every batch as one group, whatever ``chunk`` is.
+        chunk: images of each group in training, M; 0 takes the batch as one group.
+        whole: takes every training batch as one group, whatever the others say.
+        given: sizes of the groups of the training batch at hand, in its order, in place of chunks.
+        statistics: in evaluation, mean and variance [B, S] of each image, of the S channels of all layers, in
+            place of the running ones.
 
     Args:
         chunk: M.
@@ -31,6 +34,8 @@ class NormGroups:
             raise ValueError(f"chunk must be 0 or at least 2, got {chunk}")
         self.chunk = chunk
         self.whole = False
+        self.given: list[int] | None = None
+        self.statistics: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def sizes(self, images: int) -> list[int]:
         """Return how many images each group has, in the order of the batch.
@@ -38,26 +43,34 @@ class NormGroups:
         Raises:
             ValueError: if a batch of ``images`` is no multiple of the chunk.
         """
-        if self.whole or not self.chunk:
+        if self.whole:
+            return [images]
+        if self.given is not None:
+            return self.given
+        if not self.chunk:
             return [images]
         if images % self.chunk:
             raise ValueError(f"a batch of {images} images cannot be normalised in chunks of {self.chunk}")
         return [self.chunk] * (images // self.chunk)
 
 
-class _Grouped(nn.modules.batchnorm._BatchNorm):
+class GroupedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """A batch norm that normalises each group of a training batch by the group's own mean and variance.
 
-    In evaluation it is torch's. Running statistics move once a step, by ``momentum``, towards the mean over
-    the groups of their means and of their (unbiased) variances: what each process does with its share and
-    the trainer then does over the processes. So groups of the same images give the same statistics in any
-    number of processes with equal shares.
+    Running statistics move once a step, by ``momentum``, towards the mean over the groups of their means and
+    of their (unbiased) variances: what each process does with its share and the trainer then does over the
+    processes. So groups of the same images give the same statistics in any number of processes with equal
+    shares. In evaluation it is torch's, unless each image has statistics of its own.
+
+    Attributes:
+        groups: shared by the model's; in a tuple, as a module would take it for a part of itself otherwise.
+        channels: which of the S channels of all layers are this one's.
     """
 
     running_mean: torch.Tensor
     running_var: torch.Tensor
     groups: tuple[NormGroups, ...] = ()
-    """Shared by the model; in a tuple, as a module would take it for a part of itself otherwise."""
+    channels = slice(0, 0)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  torch's name
         """Return ``input`` [B, C] or [B, C, H, W] normalised.
@@ -65,7 +78,10 @@ class _Grouped(nn.modules.batchnorm._BatchNorm):
         Raises:
             ValueError: in training, if the batch does not divide into groups, or a group has one value.
         """
-        sizes = self.groups[0].sizes(len(input)) if self.training else [len(input)]
+        (groups,) = self.groups
+        if not self.training:
+            return self._by_image(input, *groups.statistics) if groups.statistics else super().forward(input)
+        sizes = groups.sizes(len(input))
         if len(sizes) == 1:
             return super().forward(input)
         self._check_input_dim(input)
@@ -80,6 +96,17 @@ class _Grouped(nn.modules.batchnorm._BatchNorm):
         self._move_running(torch.stack(statistics).mean(dim=0))
         return torch.cat(normalised)
 
+    def _by_image(self, input: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:  # noqa: A002
+        """Return ``input`` normalised by each image's own statistics [B, S]."""
+        scale = torch.rsqrt(variance[:, self.channels] + self.eps)
+        if self.weight is not None:
+            scale = scale * self.weight
+        shift = -mean[:, self.channels] * scale
+        if self.bias is not None:
+            shift = shift + self.bias
+        ones = (1,) * (input.dim() - 2)
+        return torch.addcmul(shift.reshape(*shift.shape, *ones), input, scale.reshape(*scale.shape, *ones))
+
     @torch.no_grad()
     def _move_running(self, statistics: torch.Tensor) -> None:
         """Move the running mean and variance towards ``statistics`` [2, C], as torch's batch norm does."""
@@ -91,15 +118,15 @@ class _Grouped(nn.modules.batchnorm._BatchNorm):
         self.running_var.lerp_(statistics[1], rate)
 
 
-class GroupedBatchNorm1d(_Grouped, nn.BatchNorm1d):
+class GroupedBatchNorm1d(GroupedBatchNorm, nn.BatchNorm1d):
     """``nn.BatchNorm1d`` over groups of the batch."""
 
 
-class GroupedBatchNorm2d(_Grouped, nn.BatchNorm2d):
+class GroupedBatchNorm2d(GroupedBatchNorm, nn.BatchNorm2d):
     """``nn.BatchNorm2d`` over groups of the batch."""
 
 
-def group_batch_norms(model: nn.Module, groups: NormGroups) -> int:
+def group_batch_norms(model: nn.Module, groups: NormGroups) -> list[GroupedBatchNorm]:
     """Put a grouped batch norm in the place of every ``nn.BatchNorm1d`` and ``2d`` of ``model``.
 
     Names, weights and buffers stay what they were, the very tensors: checkpoints of models with and without
@@ -110,12 +137,13 @@ def group_batch_norms(model: nn.Module, groups: NormGroups) -> int:
         groups: shared by all of them.
 
     Returns:
-        How many were replaced.
+        What is there now, in the order of the model; their ``channels`` are one after the other.
 
     Raises:
         ValueError: if a batch norm is synchronised over processes, or keeps no running statistics.
     """
-    replaced = 0
+    made: list[GroupedBatchNorm] = []
+    first = 0
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if isinstance(module, nn.SyncBatchNorm):
             raise ValueError(f"{name} is a synchronised batch norm, whose groups are the whole batch")
@@ -124,12 +152,15 @@ def group_batch_norms(model: nn.Module, groups: NormGroups) -> int:
         if not module.track_running_stats:
             raise ValueError(f"{name} keeps no running statistics")
         parent, _, own = name.rpartition(".")
-        setattr(model.get_submodule(parent), own, _grouped(module, groups))
-        replaced += 1
-    return replaced
+        norm = _grouped(module, groups)
+        norm.channels = slice(first, first + norm.num_features)
+        first = norm.channels.stop
+        setattr(model.get_submodule(parent), own, norm)
+        made.append(norm)
+    return made
 
 
-def _grouped(module: nn.BatchNorm1d | nn.BatchNorm2d, groups: NormGroups) -> _Grouped:
+def _grouped(module: nn.BatchNorm1d | nn.BatchNorm2d, groups: NormGroups) -> GroupedBatchNorm:
     """Return a grouped batch norm with the tensors and the settings of ``module``."""
     kind: Any = GroupedBatchNorm2d if isinstance(module, nn.BatchNorm2d) else GroupedBatchNorm1d
     # A new module without a constructor call, which would draw no random number but make new tensors.

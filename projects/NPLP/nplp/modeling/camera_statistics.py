@@ -29,7 +29,7 @@ __all__ = [
     "statistics_by_camera",
 ]
 
-CAMERA_STATE = ("cameras.", "camera_statistics.")
+CAMERA_STATE = ("cameras.", "camera_statistics.", "camera_norms.")
 """How the names begin, in a model's ``state_dict``, of what is measured on the target's cameras."""
 
 LEAST_FOR_MEAN = 5

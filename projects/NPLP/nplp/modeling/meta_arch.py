@@ -23,7 +23,7 @@ from .camera_statistics import CameraStatistics
 from .cameras import Cameras
 from .feature_map import check_feature_map
 from .heads import HeadOutput, PAPHead
-from .norms import divide_batches
+from .norms import CameraNorms, divide_batches, order_by_camera
 
 __all__ = ["NPLP"]
 
@@ -37,8 +37,9 @@ class NPLP(nn.Module):
     head's feature [B, D], corrected by its camera's statistics where the model has some.
 
     Attributes:
-        cameras: the rows of the cameras that the model knows; ``None`` where ``camera_treatment`` is "none".
-        camera_statistics: corrects features; ``None`` as before.
+        cameras: the rows of the cameras that the model knows; ``None`` where nothing is kept of cameras.
+        camera_statistics: corrects features; ``None`` where ``camera_treatment`` is "none".
+        camera_norms: the backbone's batch norms by camera; ``None`` without ``norm_cameras``.
         criteria: the losses by their names in MODEL.LOSSES.NAME.
         objective: takes the head's output and the batch and returns scalars by name, in place of
             :meth:`losses`: a method's.
@@ -51,6 +52,7 @@ class NPLP(nn.Module):
         pixel_std: of the three channels, in the same scale.
         criteria: losses by name; those left out are built with their defaults.
         norm_chunk: images over which batch norms normalise in training; 0 is the batch.
+        norm_cameras: whether the backbone's batch norms have statistics of each camera, not with chunks.
         camera_treatment: TEST.CAMERAS.
 
     Raises:
@@ -71,6 +73,7 @@ class NPLP(nn.Module):
         pixel_std: Sequence[float],
         criteria: Mapping[str, nn.Module] | None = None,
         norm_chunk: int = 0,
+        norm_cameras: bool = False,
         camera_treatment: str = CAMERA_NONE,
     ) -> None:
         super().__init__()
@@ -88,11 +91,14 @@ class NPLP(nn.Module):
             }
         )
         self.norm_groups = divide_batches(self, norm_chunk)
+        self.camera_norms = CameraNorms(backbone, self.norm_groups) if norm_cameras else None
         self.cameras: Cameras | None = None
         self.camera_statistics: CameraStatistics | None = None
         self._raw = False
         if camera_treatment != CAMERA_NONE:
-            self.cameras, self.camera_statistics = Cameras(), CameraStatistics(camera_treatment)
+            self.camera_statistics = CameraStatistics(camera_treatment)
+        if self.camera_statistics is not None or self.camera_norms is not None:
+            self.cameras = Cameras()
             self.register_load_state_dict_post_hook(NPLP._check_cameras)
         self.objective: Callable[[HeadOutput, dict[str, Any]], dict[str, torch.Tensor]] | None = None
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
@@ -116,6 +122,7 @@ class NPLP(nn.Module):
             "loss_names": losses.NAME,
             "criteria": {name: LOSSES[name].build(losses) for name in losses.NAME if name in LOSSES},
             "norm_chunk": cfg.MODEL.NORM_CHUNK,
+            "norm_cameras": cfg.MODEL.NORM_CAMERAS,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "camera_treatment": cfg.TEST.CAMERAS,
@@ -147,7 +154,7 @@ class NPLP(nn.Module):
         """
         if not self.training:
             batch = batched_inputs if isinstance(batched_inputs, dict) else {"images": batched_inputs}
-            feature = self.heads(self.backbone(self.preprocess_image(batch["images"])))
+            feature = self.heads(self._feature_map(batch))
             if self.cameras is None or self.camera_statistics is None or self._raw:
                 return feature
             # Not its len(), which an exporter takes for a constant.
@@ -157,8 +164,20 @@ class NPLP(nn.Module):
         if not isinstance(batched_inputs, dict) or "targets" not in batched_inputs:
             raise ValueError("training needs a batch with 'images' and 'targets', got no targets")
         targets = self._checked_targets(batched_inputs["targets"])
-        output = self.heads(self.backbone(self.preprocess_image(batched_inputs["images"])))
+        output = self.heads(self._feature_map(batched_inputs))
         return (self.objective or self.losses)(output, {**batched_inputs, "targets": targets})
+
+    def _feature_map(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Return the backbone's output for "images", each normalised by its camera where that is wanted."""
+        images = self.preprocess_image(batch["images"])
+        if self.camera_norms is None or self.cameras is None:
+            return self.backbone(images)
+        if not self.training:
+            with self.camera_norms.of_rows(self.cameras.rows(batch.get("cameras"), len(images))):
+                return self.backbone(images)
+        order, sizes = order_by_camera(batch["camids"].to(self.device))
+        with self.camera_norms.of_sizes(sizes):
+            return self.backbone(images[order])[order.argsort()]
 
     @property
     def corrects(self) -> bool:
@@ -187,8 +206,10 @@ class NPLP(nn.Module):
         """
         del keys
         assert self.cameras is not None
-        assert self.camera_statistics is not None
-        self.camera_statistics.check(self.cameras.other, self.heads.embedding_dim)
+        if self.camera_statistics is not None:
+            self.camera_statistics.check(self.cameras.other, self.heads.embedding_dim)
+        if self.camera_norms is not None:
+            self.camera_norms.check(self.cameras.other)
 
     def _checked_targets(self, targets: torch.Tensor) -> torch.Tensor:
         if bool((targets < 0).any()):
