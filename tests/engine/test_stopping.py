@@ -8,6 +8,7 @@ import torch
 
 from nplp.config import default_config
 from nplp.config.validation import validate_config
+from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.pipeline import run
 from nplp.engine.pseudo_labels import PseudoLabelState
 from nplp.engine.setup import prepare_output
@@ -98,3 +99,20 @@ def test_a_stopped_run_ends_as_a_shorter_one_and_goes_on_when_asked_to(train):
     # The model of the old end has another name.
     kept = weights(stopped, "model_iteration_0002")
     assert all(torch.equal(before[key], value) for key, value in kept.items())
+
+
+def test_a_rule_that_is_given_on_resume_makes_the_last_iteration_the_end(train, monkeypatch):
+    begin = AdaptationTrainer.before_epoch
+
+    def fail_at_third(trainer):
+        if trainer.epoch == 2:
+            raise RuntimeError("killed")
+        begin(trainer)
+
+    monkeypatch.setattr(AdaptationTrainer, "before_epoch", fail_at_third)
+    with pytest.raises(RuntimeError, match="killed"):
+        train("stopped")
+    monkeypatch.undo()
+    stopped = train("stopped", "NPLP.STOP.AGREEMENT", 0.05, resume=True)
+    assert_same(stopped, train("short", "NPLP.ITERATIONS", 2))
+    assert json.loads((stopped / "results.json").read_text())["stopped"]["iteration"] == 2

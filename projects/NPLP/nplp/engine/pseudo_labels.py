@@ -351,8 +351,9 @@ def _signs(
     clusters; ``label_agreement``: with the labels before, where there are any; ``self_assessment``: mean
     score of eq. 8 over the startup clusters, where they are assessed.
     """
+    entropies = camera_entropies(labels, cameras)
     signs = {
-        "camera_entropy": float(camera_entropies(labels, cameras).sum()) / max(1, labels.max(initial=-1) + 1),
+        "camera_entropy": float(entropies.mean()) if len(entropies) else 0.0,
         "cross_camera_pairs": cross_camera_share(labels, cameras),
     }
     if agreement is not None:

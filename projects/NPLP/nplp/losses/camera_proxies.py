@@ -108,7 +108,7 @@ class CameraProxyLoss(UpdatedTable):
         rows = torch.full_like(labels, OUTLIER)
         rows[inside] = numbers
         self.reset(cluster_centroids(F.normalize(features, dim=1), rows, pairs.shape[1]))
-        self._clusters, self._cameras = pairs.to(self._table.device)
+        self._clusters, self._cameras = (row.contiguous() for row in pairs.to(self._table.device))
 
     def proxies(self) -> dict[str, torch.Tensor]:
         """Return V [M, D] and each row's cluster and camera [M], as copies on the CPU."""
