@@ -87,12 +87,13 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATASETS.VERIFY = True
     # Leave unreadable training images out instead of stopping; they are counted in the log.
     cfg.DATASETS.SKIP_CORRUPT = False
-    # The data set PKUReid: seed of the split of its people into two halves, and whether one half is trained on
-    # and the other evaluated on; if not, all people are both.
+    # The data set PKUReid: seed of the split of its people into two halves, and whether one half is trained
+    # on and the other evaluated on; if not, all people are both.
     cfg.DATASETS.PKU = CfgNode()
     cfg.DATASETS.PKU.SPLIT = 0
     cfg.DATASETS.PKU.HELD_OUT = True
-    # The built-in synthetic domains (SynthPlaza, SynthStation), rendered once into a cache folder.
+    # The built-in synthetic domains (SynthPlaza, SynthStation, SynthCampus, SynthHarbour), rendered once into
+    # a cache folder.
     cfg.DATASETS.SYNTHETIC = CfgNode()
     cfg.DATASETS.SYNTHETIC.TRAIN_IDENTITIES = 96
     cfg.DATASETS.SYNTHETIC.TEST_IDENTITIES = 96
@@ -100,7 +101,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATASETS.SYNTHETIC.CAMERAS = 6
     # Height and width of the rendered crops, in pixels.
     cfg.DATASETS.SYNTHETIC.IMAGE_SIZE = [128, 64]
-    # How hard they are, in both domains: the fields of nplp_synthetic.DomainStyle, explained there.
+    # How hard they are, the same in all of them: the fields of nplp_synthetic.DomainStyle, explained there.
+    # SynthHarbour does not follow it: it is hard on purpose and keeps its own, nplp_synthetic.DOMAINS["harbour"].
     style = {field.name.upper(): getattr(DomainStyle(), field.name) for field in fields(DomainStyle)}
     cfg.DATASETS.SYNTHETIC.STYLE = CfgNode(style)
     # Seed of the drawings; independent of SEED, so that seeds compare runs on the same pictures.

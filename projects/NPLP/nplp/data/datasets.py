@@ -41,6 +41,7 @@ __all__ = [
     "Item",
     "ReidData",
     "SynthCampus",
+    "SynthHarbour",
     "SynthPlaza",
     "SynthStation",
     "index_cameras",
@@ -84,6 +85,9 @@ class _SyntheticDomain(ImageDataset):
     domain = ""
     larger = 1
     """Times as many people and cameras as ``DATASETS.SYNTHETIC`` says."""
+    own_style = False
+    """Whether it keeps the style that ``nplp_synthetic.DOMAINS`` has for it, whatever
+    ``DATASETS.SYNTHETIC.STYLE`` says."""
 
     def __init__(
         self, root: str = "", *, spec: DomainSpec | None = None, cache_root: str = "", **_: Any
@@ -133,7 +137,7 @@ class SynthCampus(_SyntheticDomain):
 
 @DATASET_REGISTRY.register()
 class PKUReid(ImageDataset):
-    """PKU-Reid's people, one half to train and the other to evaluate, as :func:`read_pku_reid` splits them."""
+    """PKU-Reid: half of its people to train on, half to evaluate on, as :func:`read_pku_reid` splits them."""
 
     def __init__(self, root: str = "datasets", *, split: int = 0, held_out: bool = True, **_: Any) -> None:
         """Read a task: see :func:`read_pku_reid`."""
@@ -143,7 +147,15 @@ class PKUReid(ImageDataset):
         super().__init__(*(self.subsets_read[subset].items for subset in SUBSETS))
 
 
-SYNTHETIC = (SynthPlaza.__name__, SynthStation.__name__, SynthCampus.__name__)
+@DATASET_REGISTRY.register()
+class SynthHarbour(_SyntheticDomain):
+    """The unkind synthetic domain: strong cameras, people whom few of them see, many look-alikes."""
+
+    domain = "harbour"
+    own_style = True
+
+
+SYNTHETIC = (SynthPlaza.__name__, SynthStation.__name__, SynthCampus.__name__, SynthHarbour.__name__)
 """Names of the built-in domains."""
 
 
@@ -164,7 +176,7 @@ def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> R
     root = os.environ.get("FASTREID_DATASETS", "datasets")
     factory = _find(name)
     if isinstance(factory, type) and issubclass(factory, _SyntheticDomain):
-        spec = _synthetic_spec(cfg, factory.domain, factory.larger)
+        spec = _synthetic_spec(cfg, factory)
         data = factory(spec=spec, cache_root=cfg.DATASETS.SYNTHETIC.ROOT)
         subsets_read = {subset: data.subsets_read[subset] for subset in subsets}
     elif name in BENCHMARKS:
@@ -364,18 +376,19 @@ def _rendered(spec: DomainSpec, cache_root: str, progress: bool = False) -> Path
         raise UserError(str(error)) from error
 
 
-def _synthetic_spec(cfg: CfgNode, domain: str, larger: int) -> DomainSpec:
-    options = cfg.DATASETS.SYNTHETIC
+def _synthetic_spec(cfg: CfgNode, factory: type[_SyntheticDomain]) -> DomainSpec:
+    options, larger = cfg.DATASETS.SYNTHETIC, factory.larger
     try:
+        style = DomainStyle(**{key.lower(): value for key, value in options.STYLE.items()})
         return DomainSpec(
-            name=domain,
+            name=factory.domain,
             train_identities=larger * options.TRAIN_IDENTITIES,
             test_identities=larger * options.TEST_IDENTITIES,
             images_per_identity=options.IMAGES_PER_IDENTITY,
             cameras=larger * options.CAMERAS,
             image_size=tuple(options.IMAGE_SIZE),
             seed=options.SEED,
-            style=DomainStyle(**{key.lower(): value for key, value in options.STYLE.items()}),
+            style=None if factory.own_style else style,
         )
     except ValueError as error:
         raise UserError(f"DATASETS.SYNTHETIC: {error}") from error

@@ -111,8 +111,8 @@ register_loss(
         reads="f_e",
         section="TRI",
         # Eq. 1 sums over the batch; "mean" keeps the scale independent of the batch's size.
-        # NEGATIVES: "all" as in eq. 1; "own" takes an image's negatives from its own camera alone, where another
-        # cluster is another person: across cameras it may be the same one whose clusters have not been joined.
+        # NEGATIVES: "all" as in eq. 1; "own" takes an image's negatives from its own camera alone, where
+        # another cluster is another person: across cameras it may be a part of the same one.
         options={"MARGIN": 0.3, "REDUCTION": "mean", "NEGATIVES": "all"},
         takes=(WEIGHTS, "camids"),
     )
