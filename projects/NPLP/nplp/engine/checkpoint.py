@@ -202,7 +202,6 @@ def load_weights(
 
 def _say_cameras(model: NPLP, path: str) -> None:
     """Say by which cameras' statistics a model corrects its features."""
-    assert model.cameras is not None
     if model.camera_norms is not None and not model.camera_norms.measured:
         logger.warning(
             "%s has no statistics of cameras for batch norms: they are those of all images, in spite of "
@@ -211,14 +210,14 @@ def _say_cameras(model: NPLP, path: str) -> None:
         )
     if model.camera_statistics is None:
         return
-    if not model.corrects:
+    known = model.known_cameras
+    if known is None:
         logger.warning(
             "%s has no statistics of cameras: features stay as they are, in spite of TEST.CAMERAS %s",
             path,
             model.camera_statistics.treatment,
         )
         return
-    known = model.cameras.known
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
     logger.info(
         "Features are corrected (TEST.CAMERAS %s) by the statistics of %s%s; of other cameras by the overall",

@@ -17,7 +17,7 @@ from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
 from nplp.distributed.collectives import from_main_process
 from nplp.engine.events import log_histograms
-from nplp.engine.norm_statistics import refresh_statistics
+from nplp.engine.norm_statistics import refresh_statistics, refreshes
 from nplp.engine.rules import (
     Finding,
     enforce,
@@ -146,7 +146,7 @@ class PseudoLabelHook(HookBase):
         self._installed = False
 
     def _begin_iteration(self, iteration: int) -> None:
-        if self._cfg.NPLP.NORM.REFRESH:
+        if refreshes(self._cfg):
             with self._record.timed("batch-norm statistics"):
                 refresh_statistics(self._cfg, self._model, self._items)
         with self._record.timed("extraction"):

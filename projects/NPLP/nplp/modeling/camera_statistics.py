@@ -160,8 +160,10 @@ class CameraStatistics(StateOfTables):
         """
         if self.mean is None or self.deviation is None:
             return features
-        centred = F.normalize(features.float()) - self.mean[rows]
-        return centred / self.deviation[rows] if self.treatment == CAMERA_STANDARDIZE else centred
+        centred = F.normalize(features.float()) - self.mean.index_select(0, rows)
+        if self.treatment == CAMERA_MEAN:
+            return centred
+        return centred / self.deviation.index_select(0, rows)
 
     def check(self, cameras: int, width: int) -> None:
         """Look at what was loaded.

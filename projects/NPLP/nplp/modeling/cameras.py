@@ -12,7 +12,7 @@ from torch import nn
 
 from nplp.errors import UserError
 
-__all__ = ["Cameras", "StateOfTables"]
+__all__ = ["Cameras", "StateOfTables", "read_names"]
 
 
 class StateOfTables(nn.Module):
@@ -113,26 +113,33 @@ class Cameras(StateOfTables):
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self._rows = {} if self.names is None else _rows_in(self.names)
+        if self.names is None:
+            self._rows = {}
+            return
+        text = bytes(self.names.to(torch.uint8).cpu().tolist()).decode("utf-8", "replace")
+        self._rows = {
+            name: row for row, name in enumerate(read_names(text, "'cameras.names' of the weights"))
+        }
 
 
-def _rows_in(names: torch.Tensor) -> dict[str, int]:
-    """Return the rows by name.
+def read_names(text: str, source: str) -> list[str]:
+    """Return the names of cameras in the order of their rows.
+
+    Args:
+        text: a JSON list, which may come from a stranger.
+        source: the file, for the message.
 
     Raises:
-        UserError: if the text is no list of different names.
+        UserError: if it is no list of different names in order.
     """
     try:
-        known = json.loads(bytes(names.cpu().tolist()).decode("utf-8"))
+        names = json.loads(text)
     except (ValueError, RecursionError):
-        known = None
+        names = None
     if (
-        not isinstance(known, list)
-        or not all(isinstance(name, str) for name in known)
-        or len(set(known)) != len(known)
+        not isinstance(names, list)
+        or not all(isinstance(name, str) for name in names)
+        or names != sorted(set(names))
     ):
-        raise UserError(
-            "the weights' list of cameras ('cameras.names') is no JSON list of different names: the file is "
-            "damaged, use another"
-        )
-    return {name: row for row, name in enumerate(known)}
+        raise UserError(f"{source} has no list of cameras that can be read: it is damaged, use another file")
+    return names

@@ -157,7 +157,9 @@ class NPLP(nn.Module):
             feature = self.heads(self._feature_map(batch))
             if self.cameras is None or self.camera_statistics is None or self._raw:
                 return feature
-            return self.camera_statistics(feature, self.cameras.rows(batch.get("cameras"), len(feature)))
+            # Not its len(), which an exporter takes for a constant.
+            rows = self.cameras.rows(batch.get("cameras"), feature.shape[0])
+            return self.camera_statistics(feature, rows)
         check_losses(self.loss_names)
         if not isinstance(batched_inputs, dict) or "targets" not in batched_inputs:
             raise ValueError("training needs a batch with 'images' and 'targets', got no targets")
@@ -171,7 +173,7 @@ class NPLP(nn.Module):
         if self.camera_norms is None or self.cameras is None:
             return self.backbone(images)
         if not self.training:
-            with self.camera_norms.of_rows(self.cameras.rows(batch.get("cameras"), len(images))):
+            with self.camera_norms.of_rows(self.cameras.rows(batch.get("cameras"), images.shape[0])):
                 return self.backbone(images)
         order, sizes = order_by_camera(batch["camids"].to(self.device))
         with self.camera_norms.of_sizes(sizes):
@@ -181,6 +183,12 @@ class NPLP(nn.Module):
     def corrects(self) -> bool:
         """Whether features are corrected by measured statistics of cameras."""
         return self.camera_statistics is not None and self.camera_statistics.measured
+
+    @property
+    def known_cameras(self) -> tuple[str, ...] | None:
+        """The cameras whose statistics change features, row by row; ``None`` where there are none."""
+        of_norms = self.camera_norms is not None and self.camera_norms.measured
+        return self.cameras.known if self.cameras is not None and (self.corrects or of_norms) else None
 
     @contextmanager
     def raw_features(self) -> Iterator[None]:
