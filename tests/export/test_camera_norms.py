@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from nplp.engine.norm_statistics import refresh_statistics
 from norm_cases import build_model, make_cfg, write_images
+from nplp.engine.norm_statistics import refresh_statistics
 
 pytest.importorskip("onnxruntime")
 
