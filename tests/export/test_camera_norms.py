@@ -6,6 +6,7 @@ import torch
 
 from norm_cases import build_model, make_cfg, write_images
 from nplp.engine.norm_statistics import refresh_statistics
+from tiny import make_tiny_cfg
 
 pytest.importorskip("onnxruntime")
 
@@ -45,7 +46,28 @@ def test_the_weights_of_a_bundle_have_the_tables(model):
     assert torch.equal(again(batch), model(batch))
 
 
-def test_a_bundles_configuration_keeps_the_switch():
-    from nplp.config.bundles import parse_configuration
+@pytest.mark.parametrize("treatment", ["none", "mean"])
+def test_a_bundle_gives_what_the_run_gave(synthetic_root, tmp_path, monkeypatch, treatment):
+    from nplp.config.bundles import load_bundle_config
+    from nplp.engine.pipeline import load_trained, run
+    from nplp.engine.setup import prepare_output
+    from nplp.export.bundle import ExportOptions, export_bundle
 
-    assert parse_configuration("MODEL: {NORM_CAMERAS: true}").MODEL.NORM_CAMERAS is True
+    pairs = ("NPLP.ITERATIONS", 0, "MODEL.NORM_CAMERAS", True, "TEST.CAMERAS", treatment)
+    cfg = make_tiny_cfg(synthetic_root, tmp_path / "run", *pairs, "NPLP.SOURCE.MAX_EPOCH", 1)
+    prepare_output(cfg)
+    results = run(cfg, cfg, resume=False)
+    assert results["final"] != results["direct_transfer"]
+    options = ExportOptions("configs/NPLP/quickstart.yml", base=cfg, formats=())
+    bundle = export_bundle(cfg, tmp_path / "zoo" / "nplp_cameras", options)
+    assert bundle.results()["final"] == pytest.approx(results["final"])
+    card = (bundle.folder / "README.md").read_text(encoding="utf-8")
+    said = "batch norms take each camera's own" + (
+        ", and their mean is subtracted" if treatment == "mean" else ""
+    )
+    assert f"unlabelled training images: {said}." in card
+    monkeypatch.setenv("NPLP_ZOO", str(bundle.folder.parent))
+    ours, theirs = (load_trained(given)[0] for given in (load_bundle_config(bundle), cfg))
+    images = torch.rand(4, 3, 32, 16, generator=torch.Generator().manual_seed(0)) * 255
+    batch = {"images": images, "cameras": [*theirs.cameras.known[:3], "elsewhere"]}
+    assert torch.equal(ours(batch), theirs(batch))

@@ -145,11 +145,12 @@ class NPLP(nn.Module):
 
         Args:
             batched_inputs: the images [B, 3, H, W], 0..255, or a dictionary with them as "images" and, for
-                training, integer "targets" [B]; in evaluation, where known, the "cameras" as
-                :meth:`Cameras.rows` takes them.
+                training, integer "targets" [B], and "camids" [B] with camera norms; in evaluation, where
+                known, the "cameras" as :meth:`Cameras.rows` takes them.
 
         Raises:
-            ValueError: in training, without targets or with a negative one; the losses raise it too.
+            ValueError: in training, without targets, or camids where they are needed, or with a negative
+                target; the losses raise it too.
             UserError: in training, if there is no loss, or the cross-entropy and MODEL.HEADS.NUM_CLASSES 0.
         """
         if not self.training:
@@ -175,6 +176,8 @@ class NPLP(nn.Module):
         if not self.training:
             with self.camera_norms.of_rows(self.cameras.rows(batch.get("cameras"), images.shape[0])):
                 return self.backbone(images)
+        if "camids" not in batch:
+            raise ValueError("training with MODEL.NORM_CAMERAS needs a batch with 'camids', got none")
         order, sizes = order_by_camera(batch["camids"].to(self.device))
         with self.camera_norms.of_sizes(sizes):
             return self.backbone(images[order])[order.argsort()]
