@@ -95,11 +95,11 @@ class NPLP(nn.Module):
         self.cameras: Cameras | None = None
         self.camera_statistics: CameraStatistics | None = None
         self._raw = False
-        if camera_treatment != CAMERA_NONE:
-            self.camera_statistics = CameraStatistics(camera_treatment)
-        if self.camera_statistics is not None or self.camera_norms is not None:
+        if camera_treatment != CAMERA_NONE or norm_cameras:
             self.cameras = Cameras()
             self.register_load_state_dict_post_hook(NPLP._check_cameras)
+        if camera_treatment != CAMERA_NONE:
+            self.camera_statistics = CameraStatistics(camera_treatment)
         self.objective: Callable[[HeadOutput, dict[str, Any]], dict[str, torch.Tensor]] | None = None
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             channels = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
