@@ -38,10 +38,11 @@ def test_synchronised_norms_are_not_refreshed():
         validate_config(cfg)
 
 
-@pytest.mark.parametrize("pairs", [(), ("NPLP.NORM.REFRESH", True, "MODEL.NORM_CHUNK", 16)])
-def test_cameras_need_their_statistics_and_whole_batches(pairs):
-    with pytest.raises(UserError, match=r"^MODEL\.NORM_CAMERAS must be False without NPLP\.NORM"):
-        validate_config(changed("MODEL.NORM_CAMERAS", True, *pairs))
+def test_cameras_need_whole_batches():
+    with pytest.raises(
+        UserError, match=r"^MODEL\.NORM_CAMERAS must be False with MODEL\.NORM_CHUNK, got True$"
+    ):
+        validate_config(changed("MODEL.NORM_CAMERAS", True, "MODEL.NORM_CHUNK", 16))
 
 
 def test_values_in_range_are_taken():

@@ -195,7 +195,7 @@ def test_switched_off_or_without_images_nothing_happens(items, tmp_path):
 
 
 def test_one_image_is_refused(items, tmp_path):
-    with pytest.raises(UserError, match="needs at least 2 images of the target, got 1"):
+    with pytest.raises(UserError, match="need at least 2 images of the target, got 1"):
         refresh_statistics(make_cfg(tmp_path), build_model(), items[:1])
 
 
@@ -260,7 +260,7 @@ class StoppedError(Exception):
 SWITCHES = {
     "refresh": ("NPLP.NORM.REFRESH", True),
     "chunk": ("MODEL.NORM_CHUNK", 8),
-    "cameras": ("NPLP.NORM.REFRESH", True, "MODEL.NORM_CAMERAS", True),
+    "cameras": ("MODEL.NORM_CAMERAS", True),
 }
 
 

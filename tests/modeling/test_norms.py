@@ -135,6 +135,10 @@ class TestCameraNorms:
             if mine.grad is not None:
                 torch.testing.assert_close(mine.grad, other.grad)
 
+    def test_training_needs_the_cameras(self):
+        with pytest.raises(ValueError, match="needs a batch with 'camids', got none"):
+            camera_model(norm_cameras=True).train()({"images": IMAGES, "targets": torch.arange(12)})
+
     def test_evaluation_takes_the_row_of_the_camera(self):
         model, plain = camera_model(norm_cameras=True).eval(), camera_model().eval()
         model.cameras.assign(["left", "right"])

@@ -166,7 +166,7 @@ def _warned(cfg: CfgNode) -> Iterator[_Ignored]:
         (("NPLP.EMA_DECAY",), model == NPLP and not cfg.NPLP.EMA, "NPLP.EMA is False"),
         (
             ("NPLP.NORM.IMAGES", "NPLP.NORM.BATCH"),
-            model == NPLP and not cfg.NPLP.NORM.REFRESH,
+            model == NPLP and not (cfg.NPLP.NORM.REFRESH or cfg.MODEL.NORM_CAMERAS),
             "NPLP.NORM.REFRESH is False",
         ),
         (

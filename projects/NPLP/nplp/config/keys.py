@@ -65,7 +65,8 @@ def _add_model_keys(cfg: CfgNode) -> None:
 
     # An addition to the paper, off by default: the backbone's batch norms normalise each camera's images by
     # that camera's own statistics (Zhuang et al., ECCV 2020), see CameraNorms in nplp/modeling/norms.py.
-    # Needs NPLP.NORM.REFRESH, and in training several images of a camera in a batch. Not in the pre-training.
+    # NPLP.NORM.REFRESH is then on, whatever it says. Training needs several images of a camera in a batch.
+    # Not in the pre-training.
     cfg.MODEL.NORM_CAMERAS = False
 
     # The options of each loss are explained at its entry in nplp/losses/registry.py.
@@ -164,7 +165,8 @@ def _add_norm_keys(cfg: CfgNode) -> None:
     # Additions to the paper, off by default; the rule is in nplp/engine/norm_statistics.py.
     cfg.NPLP.NORM = CfgNode()
     # Estimate the running mean and variance of every batch norm anew, over the target's training images,
-    # before each iteration's extraction and each evaluation but that of the direct transfer.
+    # before each iteration's extraction and each evaluation but that of the direct transfer. With 0
+    # iterations that is all of the adaptation.
     cfg.NPLP.NORM.REFRESH = False
     # At most so many images, drawn with SEED; 0: all. Each costs a forward pass.
     cfg.NPLP.NORM.IMAGES = 0

@@ -151,8 +151,8 @@ def _norm_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
         (
             "MODEL.NORM_CAMERAS",
             cfg.MODEL.NORM_CAMERAS,
-            not cfg.MODEL.NORM_CAMERAS or (norm.REFRESH and not chunk),
-            "False without NPLP.NORM.REFRESH True, which measures the cameras, and with MODEL.NORM_CHUNK",
+            not (cfg.MODEL.NORM_CAMERAS and chunk),
+            "False with MODEL.NORM_CHUNK",
         ),
         (
             "NPLP.NORM.REFRESH",

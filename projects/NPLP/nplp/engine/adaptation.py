@@ -18,7 +18,7 @@ from nplp.engine.averaging import WeightAverage, WeightAverageHook
 from nplp.engine.camera_statistics import measure_camera_statistics
 from nplp.engine.evaluating import count_queries, evaluate
 from nplp.engine.events import log_line
-from nplp.engine.norm_statistics import refresh_statistics
+from nplp.engine.norm_statistics import refresh_statistics, refreshes
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.resuming import LABELLING, TRAINING, Difference, refuse_without_effect
 from nplp.engine.run_record import RunRecord
@@ -106,7 +106,7 @@ class AdaptationTrainer(ReidTrainer):
         self._evaluate_as("direct_transfer")
         self.write_record()
         # Without an iteration, what is measured of the target's images is all of the adaptation.
-        measures = self._measures_cameras or self.cfg.NPLP.NORM.REFRESH
+        measures = self._measures_cameras or refreshes(self.cfg)
         self._end_unknown = measures and not self.cfg.NPLP.ITERATIONS
 
     def resume(self) -> bool:
@@ -308,7 +308,7 @@ class AdaptationTrainer(ReidTrainer):
         self, observe: Callable[[ReidData, RankLists], None] | None = None
     ) -> dict[str, float]:
         """Evaluate the present weights, with statistics of the target's images where they are wanted."""
-        if self.cfg.NPLP.NORM.REFRESH:
+        if refreshes(self.cfg):
             with self.record.timed("batch-norm statistics"):
                 refresh_statistics(self.cfg, cast(NPLP, self.bare_model), self._items)
         if self._measures_cameras:

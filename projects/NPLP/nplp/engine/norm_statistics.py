@@ -42,7 +42,7 @@ from nplp.memory import is_out_of_memory
 from nplp.modeling import NPLP
 from nplp.modeling.heads import EMBEDDING
 
-__all__ = ["refresh_statistics"]
+__all__ = ["refresh_statistics", "refreshes"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,11 @@ class _BatchNorm(Protocol):
     def register_forward_hook(self, hook: Any) -> Any: ...
 
 
+def refreshes(cfg: CfgNode) -> bool:
+    """Tell whether a run estimates statistics of batch norms."""
+    return cfg.NPLP.NORM.REFRESH or cfg.MODEL.NORM_CAMERAS
+
+
 def refresh_statistics(cfg: CfgNode, model: NPLP, items: list[Item]) -> None:
     """Estimate the running mean and variance of every batch norm anew, over ``items``.
 
@@ -70,7 +75,8 @@ def refresh_statistics(cfg: CfgNode, model: NPLP, items: list[Item]) -> None:
     images, and the neck's by the features that come of it. A camera of fewer than :data:`LEAST_OF_CAMERA`
     images takes the statistics of all.
 
-    Nothing happens where ``NPLP.NORM.REFRESH`` is False, there is no image, or the model has no batch norm.
+    Nothing happens where the configuration does not ask for it (:func:`refreshes`), there is no image, or the
+    model has no batch norm.
     All processes share the work, must make this call, and end with the same numbers.
 
     Time: one forward pass over the images, as long as extracting their features, and a second one for
@@ -85,13 +91,16 @@ def refresh_statistics(cfg: CfgNode, model: NPLP, items: list[Item]) -> None:
     Raises:
         UserError: if a group does not fit into memory, or there is a single image.
     """
-    if not cfg.NPLP.NORM.REFRESH or not items:
+    if not refreshes(cfg) or not items:
         return
     norms = _batch_norms(model)
     if not norms:
         return
     if len(items) < 2:
-        raise UserError("NPLP.NORM.REFRESH needs at least 2 images of the target, got 1: set it to False")
+        raise UserError(
+            "NPLP.NORM.REFRESH and MODEL.NORM_CAMERAS need at least 2 images of the target, got 1: set them "
+            "to False"
+        )
     begin = time.monotonic()
     before = _Moments(
         torch.zeros(1),

@@ -19,6 +19,7 @@ from nplp.data.datasets import ReidData, load_test_sets, load_training_items, ve
 from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.checkpoint import load_weights
 from nplp.engine.evaluating import announce_evaluation, count_queries, evaluate
+from nplp.engine.norm_statistics import refreshes
 from nplp.engine.output_folder import CONFIG, OWN, OutputFolder, held
 from nplp.engine.resuming import WITHOUT_A_WORD, differences
 from nplp.engine.run_record import RunRecord, format_results
@@ -147,7 +148,7 @@ def _train_nplp(
     check_losses(cfg.MODEL.LOSSES.NAME)
     # Without an iteration the run ends after the direct transfer, which needs the test sets alone, unless the
     # target's cameras or statistics for batch norms are measured.
-    needs_target = cfg.NPLP.ITERATIONS or cfg.TEST.CAMERAS != CAMERA_NONE or cfg.NPLP.NORM.REFRESH
+    needs_target = cfg.NPLP.ITERATIONS or cfg.TEST.CAMERAS != CAMERA_NONE or refreshes(cfg)
     target = load_training_items(cfg) if needs_target else []
     trainer = AdaptationTrainer(_without_pretraining(cfg), target, test_sets, base)
     if start.resume and trainer.resume():

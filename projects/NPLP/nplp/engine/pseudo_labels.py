@@ -26,7 +26,7 @@ from nplp.data.loaders import TrainSet
 from nplp.distributed.collectives import from_main_process
 from nplp.engine.averaging import WeightAverage
 from nplp.engine.events import log_histograms
-from nplp.engine.norm_statistics import refresh_statistics
+from nplp.engine.norm_statistics import refresh_statistics, refreshes
 from nplp.engine.rules import (
     Finding,
     enforce,
@@ -175,7 +175,7 @@ class PseudoLabelHook(HookBase):
         self._install()
 
     def _label_images(self, iteration: int) -> None:
-        if self._cfg.NPLP.NORM.REFRESH:
+        if refreshes(self._cfg):
             with self._record.timed("batch-norm statistics"):
                 refresh_statistics(self._cfg, self._model, self._items)
         with self._record.timed("extraction"):

@@ -143,6 +143,7 @@ def card_facts(
         "height": height,
         "width": width,
         "treatment": cfg.TEST.CAMERAS,
+        "norm_cameras": cfg.MODEL.NORM_CAMERAS,
         "metric": f"{cfg.TEST.METRIC} distance of the vectors",
         "differences": {key: value for key, value in differences.items() if key not in OF_THE_MACHINE},
         "seed": record.get("seed", cfg.SEED),
@@ -165,7 +166,7 @@ def _training_of(cfg: CfgNode) -> tuple[set[str], str, str]:
     architecture = cfg.MODEL.META_ARCHITECTURE
     if architecture != "NPLP":
         return set(cfg.DATASETS.NAMES), f"{target}, supervised", f"the toolbox's {architecture}"
-    measured = cfg.TEST.CAMERAS != CAMERA_NONE
+    measured = cfg.TEST.CAMERAS != CAMERA_NONE or cfg.MODEL.NORM_CAMERAS
     if cfg.NPLP.ITERATIONS == 0 and measured:
         datasets = {*cfg.DATASETS.NAMES, *cfg.NPLP.SOURCE.DATASETS}
         method = "NPLP's source pre-training, with statistics of the target's cameras"

@@ -104,8 +104,9 @@ class GroupedBatchNorm(nn.modules.batchnorm._BatchNorm):
         shift = -mean[:, self.channels] * scale
         if self.bias is not None:
             shift = shift + self.bias
-        ones = (1,) * (input.dim() - 2)
-        return torch.addcmul(shift.reshape(*shift.shape, *ones), input, scale.reshape(*scale.shape, *ones))
+        if input.dim() == 4:
+            scale, shift = scale[:, :, None, None], shift[:, :, None, None]
+        return torch.addcmul(shift, input, scale)
 
     @torch.no_grad()
     def _move_running(self, statistics: torch.Tensor) -> None:

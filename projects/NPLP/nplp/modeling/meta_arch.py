@@ -95,11 +95,11 @@ class NPLP(nn.Module):
         self.cameras: Cameras | None = None
         self.camera_statistics: CameraStatistics | None = None
         self._raw = False
-        if camera_treatment != CAMERA_NONE:
-            self.camera_statistics = CameraStatistics(camera_treatment)
-        if self.camera_statistics is not None or self.camera_norms is not None:
+        if camera_treatment != CAMERA_NONE or norm_cameras:
             self.cameras = Cameras()
             self.register_load_state_dict_post_hook(NPLP._check_cameras)
+        if camera_treatment != CAMERA_NONE:
+            self.camera_statistics = CameraStatistics(camera_treatment)
         self.objective: Callable[[HeadOutput, dict[str, Any]], dict[str, torch.Tensor]] | None = None
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             channels = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
@@ -145,11 +145,12 @@ class NPLP(nn.Module):
 
         Args:
             batched_inputs: the images [B, 3, H, W], 0..255, or a dictionary with them as "images" and, for
-                training, integer "targets" [B]; in evaluation, where known, the "cameras" as
-                :meth:`Cameras.rows` takes them.
+                training, integer "targets" [B], and "camids" [B] with camera norms; in evaluation, where
+                known, the "cameras" as :meth:`Cameras.rows` takes them.
 
         Raises:
-            ValueError: in training, without targets or with a negative one; the losses raise it too.
+            ValueError: in training, without targets, or camids where they are needed, or with a negative
+                target; the losses raise it too.
             UserError: in training, if there is no loss, or the cross-entropy and MODEL.HEADS.NUM_CLASSES 0.
         """
         if not self.training:
@@ -173,8 +174,10 @@ class NPLP(nn.Module):
         if self.camera_norms is None or self.cameras is None:
             return self.backbone(images)
         if not self.training:
-            with self.camera_norms.of_rows(self.cameras.rows(batch.get("cameras"), len(images))):
+            with self.camera_norms.of_rows(self.cameras.rows(batch.get("cameras"), images.shape[0])):
                 return self.backbone(images)
+        if "camids" not in batch:
+            raise ValueError("training with MODEL.NORM_CAMERAS needs a batch with 'camids', got none")
         order, sizes = order_by_camera(batch["camids"].to(self.device))
         with self.camera_norms.of_sizes(sizes):
             return self.backbone(images[order])[order.argsort()]
@@ -186,8 +189,9 @@ class NPLP(nn.Module):
 
     @property
     def known_cameras(self) -> tuple[str, ...] | None:
-        """The cameras by whose statistics features are corrected, row by row; ``None`` where none are."""
-        return self.cameras.known if self.cameras is not None and self.corrects else None
+        """The cameras whose statistics change features, row by row; ``None`` where there are none."""
+        of_norms = self.camera_norms is not None and self.camera_norms.measured
+        return self.cameras.known if self.cameras is not None and (self.corrects or of_norms) else None
 
     @contextmanager
     def raw_features(self) -> Iterator[None]:

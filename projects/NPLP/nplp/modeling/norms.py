@@ -155,7 +155,7 @@ class CameraNorms(StateOfTables):
         Before they are measured, it normalises by the running statistics.
         """
         if self.mean is not None and self.variance is not None:
-            self.groups.statistics = self.mean[rows], self.variance[rows]
+            self.groups.statistics = self.mean.index_select(0, rows), self.variance.index_select(0, rows)
         try:
             yield
         finally:
