@@ -170,6 +170,11 @@ def _warned(cfg: CfgNode) -> Iterator[_Ignored]:
             "NPLP.NORM.REFRESH is False",
         ),
         (
+            ("NPLP.STOP.MIN_ITERATIONS",),
+            model == NPLP and not cfg.NPLP.STOP.AGREEMENT,
+            "NPLP.STOP.AGREEMENT is 0",
+        ),
+        (
             ("MODEL.LOSSES.CC.TEMPERATURE",),
             model == NPLP and not cfg.MODEL.LOSSES.CC.NORMALIZE,
             "MODEL.LOSSES.CC.NORMALIZE is False",
