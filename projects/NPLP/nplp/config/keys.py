@@ -103,7 +103,7 @@ def _add_data_keys(cfg: CfgNode) -> None:
     # Height and width of the rendered crops, in pixels.
     cfg.DATASETS.SYNTHETIC.IMAGE_SIZE = [128, 64]
     # How hard they are, the same in all of them: the fields of nplp_synthetic.DomainStyle, explained there.
-    # SynthHarbour does not follow it: it is hard on purpose and keeps its own, nplp_synthetic.DOMAINS["harbour"].
+    # SynthHarbour does not follow it: hard on purpose, it keeps its own, nplp_synthetic.DOMAINS["harbour"].
     style = {field.name.upper(): getattr(DomainStyle(), field.name) for field in fields(DomainStyle)}
     cfg.DATASETS.SYNTHETIC.STYLE = CfgNode(style)
     # Seed of the drawings; independent of SEED, so that seeds compare runs on the same pictures.
