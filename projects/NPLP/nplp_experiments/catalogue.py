@@ -237,8 +237,50 @@ def _experiments() -> dict[str, Experiment]:
                 "for 3 to 7).",
             ),
         ),
+        *_on_real_people(),
     )
     return {experiment.name: experiment for experiment in found}
+
+
+def _on_real_people() -> tuple[Experiment, ...]:
+    """Return what is asked on PKU-Reid; splits 0 and 1 are for choosing, 2 to 5 for measuring."""
+    nothing = (("NPLP.ITERATIONS", 0), ("NPLP.STARTUP_ITERATIONS", 0), ("TEST.CAMERAS", "mean"))
+    without_training = (
+        Setting("direct transfer", FULL, metrics="direct_transfer"),
+        Setting("camera means, nothing trained", STARTUP, options=nothing, whole=True),
+        Setting(
+            "batch norms by camera and camera means, nothing trained",
+            STARTUP,
+            options=(*nothing, ("MODEL.NORM_CAMERAS", True)),
+            whole=True,
+        ),
+    )
+    recommended = Setting("recommended", STARTUP, ("plus",), metrics="final_ema", against="NPLP", whole=True)
+    return (
+        Experiment(
+            "real",
+            "Real people: what the paper's method gains, and what the recommended additions do",
+            (*without_training, Setting("NPLP", FULL), recommended),
+            ("pku",),
+            seeds=4,
+            first_seed=2,
+            lost=True,
+            notes=(
+                "The recommended settings were chosen on splits 0 and 1, at a smaller size of images, and then "
+                "frozen; these are other splits. The images are of 74 people of PKU-Reid (Ma, Liu, Hu, Wang, "
+                "Sun, arXiv 1605.02464).",
+            ),
+        ),
+        Experiment(
+            "real_all",
+            "Real people: all of them unlabelled, and searched among",
+            (*without_training, Setting("NPLP", FULL), recommended),
+            ("pku_all",),
+            seeds=1,
+            first_seed=2,
+            lost=True,
+        ),
+    )
 
 
 EXPERIMENTS = _experiments()

@@ -33,6 +33,7 @@ SCOPES = {
             "epsilon_first",
             "camera_centering",
             "averaged",
+            "plus",
         ),
         STARTUP,
     ),
@@ -114,6 +115,8 @@ class Experiment:
         seeds: how many it takes by default.
         first_seed: where these begin.
         figure: what is drawn: "iterations", "sensitivity", "map" or nothing.
+        lost: whether it shows what runs lose after their best iteration.
+        notes: paragraphs at the top of its page.
     """
 
     name: str
@@ -124,4 +127,5 @@ class Experiment:
     seeds: int = 3
     first_seed: int = 0
     figure: str = ""
+    lost: bool = False
     notes: Sequence[str] = field(default=())
