@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from fastreid.config import CfgNode
-from true_labels import labelling_of
 
 from nplp.circumstances import circumstances, package_versions
 from nplp.data.datasets import index_cameras, index_identities, load_training_items
@@ -25,6 +24,7 @@ from nplp.engine.pipeline import run
 from nplp.engine.setup import load_config, prepare_output
 from nplp.errors import UserError
 from nplp.methods import METHODS, Method
+from true_labels import labelling_of
 
 FORMS = ("whole", "cut at random", "cut by camera")
 
@@ -36,8 +36,8 @@ def cut(identities: np.ndarray, cameras: np.ndarray, share: float, form: str, se
         identities: [N] int64, 0..P-1.
         cameras: [N] int64.
         share: of the people that are cut, drawn by the seed: the same people in both forms.
-        form: of :data:`FORMS`. By camera, the last camera of a person is one cluster and its other cameras the
-            other; at random, each image falls on either side.
+        form: of :data:`FORMS`. By camera, the last camera of a person is one cluster and the others together
+            are another; at random, each image falls on either side.
         seed: of the draw.
     """
     if form == "whole":
