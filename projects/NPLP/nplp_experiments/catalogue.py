@@ -266,9 +266,9 @@ def _on_real_people() -> tuple[Experiment, ...]:
             first_seed=2,
             lost=True,
             notes=(
-                "The recommended settings were chosen on splits 0 and 1, by runs of three iterations, and frozen; "
-                "these are other splits. The images are of 74 people of PKU-Reid (Ma, Liu, Hu, Wang, Sun, "
-                "arXiv 1605.02464).",
+                "The recommended settings were chosen on splits 0 and 1, by runs of three iterations, then "
+                "frozen; these are other splits. 74 people of PKU-Reid (Ma, Liu, Hu, Wang, Sun, arXiv "
+                "1605.02464).",
             ),
         ),
         Experiment(
