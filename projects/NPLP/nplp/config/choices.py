@@ -7,6 +7,7 @@ __all__ = [
     "CAMERA_STANDARDIZE",
     "CAMERA_TREATMENTS",
     "IDENTITIES",
+    "PKU_REID",
     "SAMPLERS",
     "SHUFFLED",
 ]
@@ -19,3 +20,6 @@ SAMPLERS = (SHUFFLED, IDENTITIES, ACROSS_CAMERAS)
 
 CAMERA_NONE, CAMERA_MEAN, CAMERA_STANDARDIZE = CAMERA_TREATMENTS = ("none", "mean", "standardize")
 """Values of ``TEST.CAMERAS``: what ``nplp.modeling.camera_statistics`` does to features in evaluation."""
+
+PKU_REID = "PKUReid"
+"""The data set that ``DATASETS.PKU`` has options of."""

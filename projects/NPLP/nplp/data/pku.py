@@ -10,13 +10,13 @@ import re
 
 import numpy as np
 
+from nplp.config.choices import PKU_REID
 from nplp.data.benchmarks import NO_NAME, MissingError, image_files
 from nplp.data.items import Subset
 from nplp.errors import UserError
 
 __all__ = ["PKU_REID", "read_pku_reid"]
 
-PKU_REID = "PKUReid"
 FOLDER = os.path.join("pku-reid", "images")
 NAME = re.compile(r"(\d+)_(\d+)_(\d+)\.", re.ASCII)
 """Person, camera and direction: ``0001_01_1.png``."""

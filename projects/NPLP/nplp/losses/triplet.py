@@ -127,10 +127,10 @@ class BatchHardTripletLoss(nn.Module):
         self,
         features: torch.Tensor,
         labels: torch.Tensor,
-        camids: torch.Tensor | None = None,
         weights: torch.Tensor | None = None,
+        camids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the scalar loss of ``features`` [B, D], ``labels``, ``camids`` and ``weights`` [B].
+        """Return the scalar loss of ``features`` [B, D], ``labels``, ``weights`` and ``camids`` [B].
 
         Raises:
             ValueError: for negatives of the own camera without cameras.

@@ -62,7 +62,7 @@ class DistanceSettings:
         return cls(
             options.DISTANCE,
             normalize,
-            **{name: options[name.upper()] for name in _SHARED},
+            **{name: getattr(options, name.upper()) for name in _SHARED},
         )
 
     def prepare(self, features: torch.Tensor) -> torch.Tensor:
