@@ -18,14 +18,16 @@ DOMAINS = {
             "m2d": "configs/NPLP/reproduce/s2p.yml",
             "m2msmt": "configs/NPLP/reproduce/s2c.yml",
             "d2msmt": "configs/NPLP/reproduce/p2c.yml",
+            "unkind": "configs/NPLP/reproduce/p2h.yml",
         },
         {
             "d2m": "SynthPlaza to SynthStation",
             "m2d": "SynthStation to SynthPlaza",
             "m2msmt": "SynthStation to SynthCampus",
             "d2msmt": "SynthPlaza to SynthCampus",
+            "unkind": "SynthPlaza to SynthHarbour",
         },
-        SAME_SOURCE,
+        {**SAME_SOURCE, "unkind": "d2m"},
     ),
     "real": Domain(
         "real",
@@ -236,6 +238,28 @@ def _experiments() -> dict[str, Experiment]:
                 "were committed before any of these runs began (3d49c20, with seeds 3 to 10; there was time "
                 "for 3 to 7).",
             ),
+        ),
+        Experiment(
+            "unkind",
+            "An unkind target: is what is gained kept",
+            (
+                Setting("NPLP", FULL, PAP2),
+                Setting("startup only", STARTUP, PAP2),
+                Setting("recommended", STARTUP, (*PAP2, "plus"), metrics="final_ema", whole=True),
+            ),
+            directions=("unkind",),
+            figure="iterations",
+            lost=True,
+        ),
+        Experiment(
+            "third",
+            "The third synthetic domain, on which nothing was chosen",
+            (
+                Setting("NPLP", FULL, PAP2, whole=True),
+                Setting("recommended", STARTUP, (*PAP2, "plus"), metrics="final_ema", whole=True),
+            ),
+            directions=("d2msmt",),
+            lost=True,
         ),
         *_on_real_people(),
     )
