@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from nplp.data.datasets import index_cameras, load_dataset
+from nplp.data.datasets import SYNTHETIC, index_cameras, load_dataset
 from nplp.data.loaders import TrainSet, build_test_loader, build_train_loader
 from nplp.errors import UserError
-from nplp_synthetic import DomainSpec, write_duke, write_market, write_msmt17
+from nplp_synthetic import DOMAINS, DomainSpec, write_duke, write_market, write_msmt17
 from tiny import TINY
 
 SPEC = DomainSpec(
@@ -44,7 +44,9 @@ def test_layouts_are_read(tiny_cfg, datasets, name):
         assert [item[0] for item in items] == sorted(item[0] for item in items)
 
 
-@pytest.mark.parametrize(("name", "larger"), [("SynthPlaza", 1), ("SynthStation", 1), ("SynthCampus", 2)])
+@pytest.mark.parametrize(
+    ("name", "larger"), [("SynthPlaza", 1), ("SynthStation", 1), ("SynthCampus", 2), ("SynthHarbour", 1)]
+)
 def test_synthetic_domains_are_rendered_once_and_read(tiny_cfg, name, larger):
     data = load_dataset(tiny_cfg, name)
     again = load_dataset(tiny_cfg, name)
@@ -95,6 +97,35 @@ def test_a_folder_of_something_else_is_one_line(tiny_cfg, tmp_path, monkeypatch,
 def test_an_unknown_name_lists_the_known_ones(tiny_cfg):
     with pytest.raises(UserError, match="unknown data set 'Market1502'.*SynthPlaza.*Market1501"):
         load_dataset(tiny_cfg, "Market1502")
+
+
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_the_harbour_alone_keeps_its_own_style(tiny_cfg, monkeypatch, name):
+    specs = []
+
+    def rendered(spec, *_, **__):
+        specs.append(spec)
+        raise UserError("drawn")
+
+    monkeypatch.setattr("nplp.data.datasets._rendered", rendered)
+    cfg = tiny_cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.SYNTHETIC.STYLE.CLUTTER = 1.7
+    with pytest.raises(UserError, match="drawn"):
+        load_dataset(cfg, name)
+    (spec,) = specs
+    if name == "SynthHarbour":
+        assert spec.style == DOMAINS["harbour"]
+    else:
+        assert spec.style.clutter == 1.7
+
+
+def test_a_wrong_style_is_refused_whatever_the_domain(tiny_cfg):
+    cfg = tiny_cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.SYNTHETIC.STYLE.HAZE = 5.0
+    with pytest.raises(UserError, match=r"DATASETS\.SYNTHETIC: haze must be a number in \[0, 4\], got 5.0"):
+        load_dataset(cfg, "SynthHarbour")
 
 
 def test_a_wrong_synthetic_size_names_the_field(tiny_cfg):

@@ -3,16 +3,17 @@
 from collections import Counter, defaultdict
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp_synthetic import DomainSpec, iter_images
+from nplp_synthetic import DOMAINS, DomainSpec, DomainStyle, iter_images
 from nplp_synthetic.images import identity_records
 from nplp_synthetic.writer import market_name
 
 SPECS = st.builds(
     DomainSpec,
-    name=st.sampled_from(("plaza", "station", "campus")),
+    name=st.sampled_from(tuple(DOMAINS)),
     train_identities=st.integers(1, 6),
     test_identities=st.integers(1, 6),
     images_per_identity=st.integers(4, 30),
@@ -73,6 +74,28 @@ def test_a_person_is_seen_by_several_cameras_in_visits_of_close_frames():
             gaps = [later - earlier for earlier, later in pairwise(frames)]
             assert all(8 <= gap < 30 for gap in gaps)
     assert max(visits_of_a_camera.values()) > 20
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_people_with_few_cameras_are_seen_by_two_and_mostly_by_one(share):
+    spec = DomainSpec(images_per_identity=20, cameras=8, style=DomainStyle(few_cameras=share))
+    usual = DomainSpec(images_per_identity=20, cameras=8)
+    few, mains = 0, set()
+    for identity in range(1, 101):
+        records = identity_records(spec, identity)
+        by_camera = Counter(record.camera for record in records)
+        if sorted(by_camera.values()) == [4, 16]:
+            few += 1
+            mains.add(max(by_camera, key=by_camera.__getitem__))
+        else:
+            assert records == identity_records(usual, identity)
+    assert abs(few / 100 - share) < 0.15
+    assert len(mains) == (8 if share else 0)
+
+
+def test_two_images_are_left_for_the_second_of_few_cameras():
+    spec = DomainSpec(images_per_identity=4, style=DomainStyle(few_cameras=1))
+    assert sorted(Counter(r.camera for r in identity_records(spec, 1)).values()) == [2, 2]
 
 
 def test_a_person_keeps_its_images_when_the_domain_grows():

@@ -7,11 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from nplp_synthetic import DomainSpec, DomainStyle, contact_sheet, iter_images, render_image
-from nplp_synthetic.camera import camera_of
+from nplp_synthetic import DOMAINS, DomainSpec, DomainStyle, contact_sheet, iter_images, render_image
+from nplp_synthetic.camera import Light, _curves, camera_of
 from nplp_synthetic.cast import Cast
 from nplp_synthetic.images import DISTRACTOR, JUNK, extra_records, identity_records
+from nplp_synthetic.render import _moment, jpeg_quality
 from nplp_synthetic.scenes import backdrop
+from nplp_synthetic.spec import LATER_SETTINGS
 
 EASY = DomainStyle(**dict.fromkeys(DomainStyle.__dataclass_fields__, 0.0))
 DIGEST = """
@@ -50,6 +52,115 @@ def test_pictures_have_the_size_asked_for(size):
         assert picture.size == (size[1], size[0])
         assert picture.mode == "RGB"
         assert np.asarray(picture).std() > 5
+
+
+QUICKSTART = {
+    "camera_strength": 0.3,
+    "domain_strength": 1.1,
+    "light_jitter": 0.4,
+    "view_variation": 0.3,
+    "box_jitter": 0.45,
+    "clutter": 0.25,
+    "confusable_share": 0.25,
+    "occlusion_rate": 0.07,
+    "bystander_rate": 0.07,
+}
+MEANS = {
+    ("plaza", False): ("1f97a19798f047d7", [138.693, 40.994, 136.215, 47.766, 145.92, 56.264]),
+    ("plaza", True): ("a6b24338c3f763e3", [154.371, 39.313, 159.534, 48.87, 159.867, 54.176]),
+    ("station", False): ("a220c57728caba46", [98.791, 28.221, 102.778, 30.725, 102.472, 28.336]),
+    ("station", True): ("aa74db484ac8cf18", [73.85, 16.645, 77.623, 17.512, 75.362, 16.48]),
+    ("campus", False): ("a38c86332a04f43b", [117.229, 43.841, 133.92, 31.443, 105.873, 69.254]),
+    ("campus", True): ("5e1c13f4b8db922a", [109.716, 46.219, 120.865, 32.923, 93.674, 60.657]),
+}
+"""Of a few images of each domain, its own style or quickstart's: places in the lists and mean pixels, drawn
+before the settings of the harbour were added."""
+
+
+@pytest.mark.parametrize(("name", "quickstart"), MEANS)
+def test_the_first_three_domains_have_the_images_they_always_had(name, quickstart):
+    style = DomainStyle(**QUICKSTART) if quickstart else None
+    spec = DomainSpec(name, style=style, image_size=(64, 32))
+    records, means = [], []
+    for identity in (1, 2, 97):
+        found = identity_records(spec, identity)
+        records += [(r.split, r.camera, r.frame, r.box, r.sequence, jpeg_quality(spec, r)) for r in found]
+        means.append([pixels(spec, found[0]).mean(), pixels(spec, found[-1]).std()])
+    expected_records, expected_means = MEANS[name, quickstart]
+    assert hashlib.sha256(repr(records).encode()).hexdigest()[:16] == expected_records
+    # Other versions of Pillow round some pixels otherwise.
+    np.testing.assert_allclose(np.ravel(means), expected_means, atol=0.05)
+
+
+def test_the_harbours_settings_at_zero_change_no_pixel():
+    style = DomainStyle(white_balance=0, haze=0, few_cameras=0, fixed_view=0)
+    camera = camera_of(DomainSpec(style=style), 1)
+    assert (camera.gains, camera.veil, camera.clear) == ((1.0,) * 3, (0.0,) * 3, 1.0)
+    light = Light(exposure=0.3, gamma=0.1, contrast=0.2, warmth=-0.1, tint=0.05)
+    assert _curves(light, camera) == curves_without_faults(light)
+
+
+def curves_without_faults(light):
+    """The look-up table of exposure, gamma, contrast and colour cast, channel by channel."""
+    table = []
+    casts = (light.warmth - light.tint, light.tint, -light.warmth - light.tint)
+    for cast in casts:
+        for grey in range(256):
+            tone = (grey / 255 * 2**light.exposure * np.exp(cast / 2)) ** np.exp(light.gamma)
+            tone = 0.45 + (tone - 0.45) * np.exp(light.contrast)
+            if tone > 0.8:
+                tone = 0.8 + 0.2 * np.tanh((tone - 0.8) / 0.2)
+            table.append(int(min(255, max(0, np.rint(255 * tone)))))
+    return table
+
+
+def test_white_balance_gives_each_camera_a_hue_of_its_own():
+    def gains(strength):
+        spec = DomainSpec(style=DomainStyle(white_balance=strength))
+        return np.log([camera_of(spec, camera).gains for camera in range(1, 7)])
+
+    weak, strong = gains(1.0), gains(2.0)
+    np.testing.assert_allclose(strong, 2 * weak, atol=1e-12)
+    np.testing.assert_allclose(weak.sum(1), 0, atol=1e-12)
+    # The six hues lie around the circle: no two cameras are alike, and together they are about neutral.
+    apart = np.linalg.norm(weak[:, None] - weak[None], axis=2) + np.eye(6)
+    assert apart.min() > 0.02
+    assert np.abs(weak.mean(0)).max() < 0.03
+
+
+def test_haze_lifts_the_darkest_and_takes_away_contrast():
+    def shown(haze):
+        spec = DomainSpec(image_size=(64, 32), style=DomainStyle(haze=haze, camera_strength=0))
+        drawn = [pixels(spec, identity_records(spec, identity)[0]) for identity in range(1, 9)]
+        return np.mean([np.percentile(picture, 1) for picture in drawn]), np.mean([p.std() for p in drawn])
+
+    (dark, contrast), (hazy_dark, hazy_contrast) = shown(0.0), shown(2.0)
+    assert hazy_dark > dark + 20
+    assert hazy_contrast < 0.85 * contrast
+    # However much is asked for, something of the picture is left.
+    assert camera_of(DomainSpec(style=DomainStyle(haze=4.0)), 1).clear > 0.15
+
+
+def test_a_fixed_view_shows_everybody_from_one_side_before_one_place():
+    def moments(fixed):
+        spec = DomainSpec(style=DomainStyle(fixed_view=fixed, view_variation=1.0))
+        camera = camera_of(spec, 1)
+        records = [r for i in range(1, 41) for r in identity_records(spec, i) if r.camera == 1]
+        found = [_moment(spec, record, camera) for record in records]
+        return np.std([m.place for m in found]), np.std([m.yaw for m in found])
+
+    free, half, fixed = moments(0.0), moments(0.5), moments(1.0)
+    np.testing.assert_allclose(half[0], 0.5 * free[0])
+    assert fixed[0] < 1e-12
+    assert fixed[1] < 0.2 * free[1]
+
+
+def test_the_harbour_is_the_unkind_one():
+    harbour = DomainSpec("harbour")
+    assert harbour.difficulty == DOMAINS["harbour"]
+    for setting in LATER_SETTINGS:
+        assert getattr(harbour.difficulty, setting) > 0
+        assert all(getattr(DOMAINS[name], setting) == 0 for name in ("plaza", "station", "campus"))
 
 
 def test_all_images_of_a_domain_differ():

@@ -9,7 +9,7 @@ from nplp_synthetic import DOMAINS, DomainSpec, DomainStyle
 from nplp_synthetic.spec import generator
 
 WRONG = {
-    "name": ("mall", "name must be one of plaza, station, campus, got 'mall'"),
+    "name": ("mall", "name must be one of plaza, station, campus, harbour, got 'mall'"),
     "train_identities": (0, r"train_identities must be an integer in \[1, 99999\], got 0"),
     "test_identities": (2.0, r"test_identities must be an integer in \[1, 99999\], got 2.0"),
     "images_per_identity": (3, r"images_per_identity must be an integer in \[4, 1000\], got 3"),

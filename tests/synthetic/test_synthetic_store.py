@@ -15,12 +15,14 @@ from nplp_synthetic import (
     GENERATOR_VERSION,
     DomainError,
     DomainSpec,
+    DomainStyle,
     default_cache_root,
     ensure_domain,
     iter_images,
     render_domain,
     store,
 )
+from nplp_synthetic.spec import LATER_SETTINGS
 
 SPEC = DomainSpec(
     train_identities=20,
@@ -96,6 +98,23 @@ def test_every_setting_and_the_generator_have_folders_of_their_own(tmp_path, mon
     monkeypatch.setattr(store, "GENERATOR_VERSION", GENERATOR_VERSION + 1)
     folders.add(ensure_domain(DomainSpec(), tmp_path))
     assert len(folders) == len(fields) + 2
+
+
+@pytest.mark.parametrize(
+    ("name", "digits"), [("plaza", "80f8b13e73"), ("station", "85c1f95c7c"), ("campus", "99a3cb6914")]
+)
+def test_folders_drawn_before_there_were_more_settings_are_still_found(tmp_path, monkeypatch, name, digits):
+    monkeypatch.setattr(store, "render_domain", lambda *_: pytest.fail("rendered again"))
+    folder = tmp_path / f"{name}-{digits}"
+    folder.mkdir()
+    (folder / "manifest.json").write_text("{}")
+    assert ensure_domain(DomainSpec(name), tmp_path) == folder
+
+
+def test_a_later_setting_that_is_used_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "render_domain", fake_render)
+    styles = [DomainStyle(), *(DomainStyle(**{setting: 0.5}) for setting in LATER_SETTINGS)]
+    assert len({ensure_domain(DomainSpec(style=style), tmp_path) for style in styles}) == len(styles)
 
 
 def fake_render(spec, folder, *_):

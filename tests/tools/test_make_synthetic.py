@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from nplp_commands.synthetic import build_parser
+from nplp_synthetic import DOMAINS
 
 SMALL = "--identities 2 --images-per-identity 4 --cameras 2 --size 32x32 --distractors 1 --junk 1 --workers 1"
 
@@ -34,7 +35,7 @@ def test_all_domains_are_rendered_into_the_cache_and_their_folders_printed(call,
     folders = [Path(line) for line in shown.out.splitlines()]
     assert code == 0
     assert shown.err == ""
-    assert [folder.name.split("-")[0] for folder in folders] == ["plaza", "station", "campus"]
+    assert [folder.name.split("-")[0] for folder in folders] == list(DOMAINS)
     for folder in folders:
         assert folder.parent == tmp_path / "cache"
         assert (folder / "manifest.json").is_file()
@@ -63,6 +64,4 @@ def test_a_sheet_has_a_row_a_person_and_a_column_a_camera(call, tmp_path):
 def test_each_domain_has_its_sheet(call, tmp_path):
     code, shown = call(SMALL, "--sheet", tmp_path / "look.png")
     assert code == 0
-    assert shown.out.splitlines()[1::2] == [
-        str(tmp_path / f"look-{name}.png") for name in ("plaza", "station", "campus")
-    ]
+    assert shown.out.splitlines()[1::2] == [str(tmp_path / f"look-{name}.png") for name in DOMAINS]

@@ -10,7 +10,7 @@ from nplp_synthetic import DOMAINS, DomainSpec, contact_sheet, default_cache_roo
 
 EPILOG = """\
 examples:
-  both domains into the cache, where training looks for them:
+  all domains into the cache, where training looks for them:
     python tools/make_synthetic.py
   see the first twelve people of the station without rendering the rest:
     python tools/make_synthetic.py --domain station --sheet-only --sheet station.png
@@ -37,9 +37,9 @@ def build_parser() -> OneLineParser:
     add = parser.add_argument
     add(
         "--domain",
-        choices=("plaza", "station", "campus", "all"),
+        choices=(*DOMAINS, "all"),
         default="all",
-        help="what to render (default: all three)",
+        help="what to render (default: all of them)",
     )
     add(
         "--identities",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -62,6 +63,9 @@ class Camera:
         taper: Growth of what is higher in the picture.
         heading: Angle in radians in which most people walk past it.
         slope: Change of brightness from its left edge to its right one, in stops.
+        gains: Factors of red, green and blue of its white balance.
+        veil: Red, green and blue of the light that lies over its pictures, times the veil's share; 0-1.
+        clear: Share of the picture that the veil leaves.
     """
 
     light: Light
@@ -73,6 +77,9 @@ class Camera:
     taper: float
     heading: float
     slope: float
+    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    veil: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    clear: float = 1.0
 
 
 _DOMAIN_LIGHT: Mapping[str, Light] = MappingProxyType(
@@ -82,12 +89,16 @@ _DOMAIN_LIGHT: Mapping[str, Light] = MappingProxyType(
             exposure=-0.5, gamma=0.12, contrast=-0.16, warmth=-0.14, tint=0.08, saturation=-0.25
         ),
         "campus": Light(exposure=-0.2, gamma=0.04, contrast=0.14, warmth=0.22, tint=-0.05, saturation=-0.1),
+        "harbour": Light(exposure=-0.3, gamma=0.08, contrast=-0.12, warmth=-0.18, tint=0.03, saturation=-0.2),
     }
 )
 _SPREAD = Light(exposure=0.5, gamma=0.22, contrast=0.2, warmth=0.24, tint=0.09, saturation=0.3)
 _NOISE: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {"plaza": (1.5, 5.0), "station": (3.0, 8.0), "campus": (2.0, 7.0)}
+    {"plaza": (1.5, 5.0), "station": (3.0, 8.0), "campus": (2.0, 7.0), "harbour": (2.0, 7.0)}
 )
+# At strength 1: logarithm of a channel's gain of white balance; the largest share of haze, and its whiteness.
+_BALANCE, _HAZE, _WHITENESS = 0.12, 0.2, 0.8
+_THICKEST_HAZE = 0.8
 
 
 @lru_cache(maxsize=256)
@@ -123,7 +134,32 @@ def camera_of(spec: DomainSpec, camera: int) -> Camera:
         taper=0.12 + 0.6 * pitch,
         heading=math.tau * float(spot[10]) * min(1.0, style.view_variation),
         slope=0.5 * float(away[11]) * style.camera_strength,
+        **_faults(spec, camera),
     )
+
+
+def _faults(spec: DomainSpec, camera: int) -> dict[str, Any]:
+    """Return a camera's white balance and haze, as fields of :class:`Camera`.
+
+    Their directions share out the circle of hues, their strengths the upper half of the range.
+    """
+    rng = generator(spec, "faults")
+    places = np.stack([rng.permutation(spec.cameras) for _ in range(4)])
+    spot = (places[:, camera - 1] + rng.uniform(0.2, 0.8, (4, spec.cameras))[:, camera - 1]) / spec.cameras
+    balance = spec.difficulty.white_balance * _BALANCE * (0.5 + 0.5 * float(spot[1]))
+    share = min(_THICKEST_HAZE, spec.difficulty.haze * _HAZE * (0.5 + 0.5 * float(spot[3])))
+    gains = np.exp(balance * _hue(float(spot[0])))
+    veil = share * (_WHITENESS + (1 - _WHITENESS) * _hue(float(spot[2])))
+    return {
+        "gains": tuple(gains.tolist()),
+        "veil": tuple(veil.tolist()),
+        "clear": 1 - share,
+    }
+
+
+def _hue(turn: float) -> np.ndarray:
+    """Return red, green and blue, between -1 and 1 with the sum 0, of a hue in turns around the circle."""
+    return np.cos(math.tau * (turn - np.arange(3) / 3))
 
 
 def develop(
@@ -150,7 +186,7 @@ def develop(
     pixels = np.asarray(picture, np.float32) * (shading * slope)[..., None]
     grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
     pixels = grey[..., None] + (pixels - grey[..., None]) * np.float32(math.exp(light.saturation))
-    picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).point(_curves(light))
+    picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).point(_curves(light, camera))
     scale = height / _REFERENCE_HEIGHT
     if camera.detail < 1:
         small = (max(8, round(width * camera.detail)), max(16, round(height * camera.detail)))
@@ -164,15 +200,17 @@ def develop(
     return Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8))
 
 
-def _curves(light: Light) -> list[int]:
-    """Return the 768 entries of the look-up table of exposure, gamma, contrast and colour cast."""
+def _curves(light: Light, camera: Camera) -> list[int]:
+    """Return the 768 entries of the look-up table of light, white balance and haze."""
     level = np.arange(256) / 255
     cast = np.array(
         [0.5 * light.warmth - 0.5 * light.tint, 0.5 * light.tint, -0.5 * light.warmth - 0.5 * light.tint]
     )
     tone = level[None] * np.exp2(light.exposure) * np.exp(cast)[:, None]
+    tone = tone * np.array(camera.gains)[:, None]
     tone = tone ** math.exp(light.gamma)
     tone = 0.45 + (tone - 0.45) * math.exp(light.contrast)
     # A soft shoulder keeps bright cloth from burning out.
     tone = np.where(tone > 0.8, 0.8 + 0.2 * np.tanh((tone - 0.8) / 0.2), tone)
+    tone = camera.clear * tone + np.array(camera.veil)[:, None]
     return [int(v) for v in np.clip(np.rint(255 * tone), 0, 255).ravel()]

@@ -19,6 +19,8 @@ Split = Literal["train", "query", "gallery"]
 
 # A camera's images of one person are split into two visits from this number of images on.
 _IMAGES_FOR_TWO_VISITS = 6
+# Of the images of a person with few cameras, the share of the second one.
+_RARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,7 @@ def identity_records(spec: DomainSpec, identity: int) -> list[Record]:
     """
     rng = generator(spec, "plan", identity)
     training = identity <= spec.train_identities
-    most = min(spec.cameras, spec.images_per_identity // 2)
-    seen_by = np.sort(rng.choice(spec.cameras, int(rng.integers(2, most + 1)), replace=False)) + 1
-    counts = np.full(len(seen_by), spec.images_per_identity // len(seen_by))
-    counts[rng.permutation(len(seen_by))[: spec.images_per_identity % len(seen_by)]] += 1
+    seen_by, counts = _cameras(spec, identity, rng)
 
     records: list[Record] = []
     for camera, count in zip(seen_by.tolist(), counts.tolist(), strict=True):
@@ -85,6 +84,22 @@ def identity_records(spec: DomainSpec, identity: int) -> list[Record]:
             split: Split = "train" if training else "query" if index == query else "gallery"
             records.append(Record(split, identity, camera, frame, int(split != "query"), sequence))
     return records
+
+
+def _cameras(spec: DomainSpec, identity: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the cameras that see a person, in order, and how many images each takes."""
+    total = spec.images_per_identity
+    habits = generator(spec, "habits", identity)
+    if habits.random() < spec.difficulty.few_cameras:
+        pair = habits.choice(spec.cameras, 2, replace=False) + 1
+        rare = max(2, round(total * _RARE))
+        order = np.argsort(pair)
+        return pair[order], np.array([total - rare, rare])[order]
+    most = min(spec.cameras, total // 2)
+    seen_by = np.sort(rng.choice(spec.cameras, int(rng.integers(2, most + 1)), replace=False)) + 1
+    counts = np.full(len(seen_by), total // len(seen_by))
+    counts[rng.permutation(len(seen_by))[: total % len(seen_by)]] += 1
+    return seen_by, counts
 
 
 def extra_records(spec: DomainSpec, identity: int, indices: range) -> list[Record]:

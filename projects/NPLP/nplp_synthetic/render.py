@@ -22,6 +22,8 @@ __all__ = ["jpeg_quality", "render_image"]
 _OVERSAMPLING = 2
 # How far a person walks along the scene in a frame, as a share of it.
 _DRIFT = 0.0015
+# Where in its scene a camera with a fixed view sees everybody.
+_USUAL_PLACE = 0.5
 # Standard deviations of the light from visit to visit and from frame to frame.
 _WANDER = Light(exposure=0.14, gamma=0.05, contrast=0.05, warmth=0.04, tint=0.015, saturation=0.06)
 _FLICKER = Light(exposure=0.05, gamma=0.02, contrast=0.02, warmth=0.01, tint=0.005, saturation=0.02)
@@ -79,11 +81,13 @@ def _moment(spec: DomainSpec, record: Record, camera: Camera) -> _Moment:
     visit = generator(
         spec, "visit", *key, *((record.frame,) if record.identity in (DISTRACTOR, JUNK) else ())
     )
-    yaw = camera.heading + _course(visit, style.view_variation)
+    free = 1 - style.fixed_view
+    yaw = camera.heading + free * _course(visit, style.view_variation)
     stands = visit.random() < 0.12
     phase = float(visit.uniform(0, math.tau)) + math.tau * record.frame / float(visit.uniform(22, 30))
     drift = _DRIFT * (record.frame % 1000) * float(visit.choice((-1, 1)))
     place = (float(visit.random()) + drift) % 1.0
+    place = free * place + style.fixed_view * _USUAL_PLACE
     wander = _light(visit, _WANDER)
     raised_arm = float(visit.uniform(0.9, 1.7)) if visit.random() < 0.1 else 0.0
     frame = generator(spec, "frame", record.identity, record.camera, record.frame)

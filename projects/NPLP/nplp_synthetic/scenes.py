@@ -27,12 +27,18 @@ _SCENES: Mapping[str, tuple[Callable[[Scenery], None], ...]] = MappingProxyType(
         "plaza": (facade, park, shops, street),
         "station": (passage, platform, hall, gates),
         "campus": (facade, passage, park, hall, shops, platform, street, gates),
+        "harbour": (street, hall, facade, gates, park, platform),
     }
 )
 
 # The plain tone, red, green and blue, that a domain's backgrounds stray from.
 _TONES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
-    {"plaza": (158, 152, 142), "station": (128, 132, 132), "campus": (146, 138, 130)}
+    {
+        "plaza": (158, 152, 142),
+        "station": (128, 132, 132),
+        "campus": (146, 138, 130),
+        "harbour": (138, 146, 150),
+    }
 )
 
 

@@ -9,12 +9,14 @@ from types import MappingProxyType
 
 import numpy as np
 
-__all__ = ["DOMAINS", "GENERATOR_VERSION", "DomainSpec", "DomainStyle", "generator"]
+__all__ = ["DOMAINS", "GENERATOR_VERSION", "LATER_SETTINGS", "DomainSpec", "DomainStyle", "generator"]
 
 # Part of every cache key: it rises whenever the same specification would give other pixels.
 GENERATOR_VERSION = 5
+# Fields of DomainStyle that version 5 did not have from the start: 0 gives the pixels of before.
+LATER_SETTINGS = ("white_balance", "haze", "few_cameras", "fixed_view")
 
-_SHARES = ("confusable_share", "occlusion_rate", "bystander_rate")
+_SHARES = ("confusable_share", "occlusion_rate", "bystander_rate", "few_cameras", "fixed_view")
 _LIMITS = {
     "train_identities": (1, 99_999),
     "test_identities": (1, 99_999),
@@ -48,6 +50,13 @@ class DomainStyle:
             differ in a few attributes only. Raises mixed noise: a cluster holds several people.
         occlusion_rate: Share of the images in which something stands before the person.
         bystander_rate: Share of the images with another person behind or beside.
+        white_balance: How wrong each camera's white balance is, each in a direction of its own around the
+            circle of hues. Like haze and fixed_view it shifts all features of a camera the same way.
+        haze: How much coloured light lies over everything that a camera sees.
+        few_cameras: Share of the people that two cameras see and no other, one of them four times as often
+            as the other; everybody else is seen by two or more, equally often.
+        fixed_view: How far a camera sees everybody from the same side and before the same part of its
+            scene: 0 as the other settings say, 1 always.
     """
 
     camera_strength: float = 0.6
@@ -59,6 +68,10 @@ class DomainStyle:
     confusable_share: float = 0.25
     occlusion_rate: float = 0.08
     bystander_rate: float = 0.08
+    white_balance: float = 0.0
+    haze: float = 0.0
+    few_cameras: float = 0.0
+    fixed_view: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -84,8 +97,24 @@ class DomainStyle:
             ) from error
 
 
+_HARBOUR = DomainStyle(
+    camera_strength=0.6,
+    domain_strength=1.0,
+    light_jitter=0.4,
+    view_variation=0.6,
+    box_jitter=0.45,
+    clutter=0.4,
+    confusable_share=0.6,
+    occlusion_rate=0.07,
+    bystander_rate=0.07,
+    white_balance=1.0,
+    haze=1.0,
+    few_cameras=1.0,
+    fixed_view=0.7,
+)
+
 DOMAINS: Mapping[str, DomainStyle] = MappingProxyType(
-    {"plaza": DomainStyle(), "station": DomainStyle(), "campus": DomainStyle()}
+    {"plaza": DomainStyle(), "station": DomainStyle(), "campus": DomainStyle(), "harbour": _HARBOUR}
 )
 """The usual style of each domain that can be rendered, by name."""
 
@@ -95,7 +124,7 @@ class DomainSpec:
     """A synthetic domain, completely: the same specification gives the same images.
 
     Attributes:
-        name: A key of ``DOMAINS``: ``"plaza"``, ``"station"`` or ``"campus"``.
+        name: A key of ``DOMAINS``: ``"plaza"``, ``"station"``, ``"campus"`` or ``"harbour"``.
         train_identities: Number of people in the training set.
         test_identities: Number of other people, in the query and gallery sets.
         images_per_identity: Images of each person, over all the cameras that saw it.

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
-from nplp_synthetic.spec import GENERATOR_VERSION, DomainSpec
+from nplp_synthetic.spec import GENERATOR_VERSION, LATER_SETTINGS, DomainSpec
 from nplp_synthetic.writer import make_market_folders, market_name, write_images
 
 __all__ = ["DomainError", "default_cache_root", "ensure_domain", "render_domain"]
@@ -110,7 +110,12 @@ def render_domain(
 
 def _digest(spec: DomainSpec) -> str:
     """Return ten hexadecimal digits that change with the specification and the generator."""
-    text = json.dumps([GENERATOR_VERSION, dataclasses.asdict(spec)], sort_keys=True)
+    content = dataclasses.asdict(spec)
+    # Settings that came later and are not used leave the folders of before valid.
+    content["style"] = {
+        key: value for key, value in content["style"].items() if value or key not in LATER_SETTINGS
+    }
+    text = json.dumps([GENERATOR_VERSION, content], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 

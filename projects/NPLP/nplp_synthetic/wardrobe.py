@@ -133,12 +133,13 @@ _STATION = Wardrobe(
     shoe_colours=_weights("black 42, brown 24, white 14, grey 10, burgundy 5, camel 5"),
 )
 
-# A cool morning and a warm noon: what is worn at the plaza and what is worn at the station, half each.
+# A cool morning and a warm noon, at the campus and at the harbour: what is worn at the plaza and what is
+# worn at the station, half each.
 _CAMPUS = Wardrobe(
     **{field.name: getattr(_PLAZA, field.name) + getattr(_STATION, field.name) for field in fields(Wardrobe)}
 )
 
 WARDROBES: Mapping[str, Wardrobe] = MappingProxyType(
-    {"plaza": _PLAZA, "station": _STATION, "campus": _CAMPUS}
+    {"plaza": _PLAZA, "station": _STATION, "campus": _CAMPUS, "harbour": _STATION}
 )
 """The wardrobe of each domain, by the domain's name."""
