@@ -38,7 +38,7 @@ def programs_of(bundle: Bundle, threads: int, trust: bool) -> tuple[dict[str, Ca
     cfg = bundle_config(bundle)
     height, width = cfg.INPUT.SIZE_TEST
     model = EmbeddingModel(load_trained(cfg)[0])
-    runs: dict[str, Callable] = {REFERENCE: lambda images: model(torch.from_numpy(images))}
+    runs: dict[str, Callable] = {REFERENCE: lambda images: model(*model.inputs(torch.from_numpy(images)))}
     for name, file in FORMATS.items():
         if file not in bundle.sums:
             continue
@@ -46,7 +46,7 @@ def programs_of(bundle: Bundle, threads: int, trust: bool) -> tuple[dict[str, Ca
             runs[name] = OnnxModel(bundle.path(file), threads).run
         elif trust:
             program = torch.export.load(bundle.path(file)).module()
-            runs[name] = lambda images, program=program: program(torch.from_numpy(images))
+            runs[name] = lambda images, program=program: program(*model.inputs(torch.from_numpy(images)))
     return runs, (height, width)
 
 

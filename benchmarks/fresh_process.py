@@ -48,8 +48,8 @@ class Job:
         count: number of images N.
         dimension: of the features, D.
         seed: of the features.
-        works: in the order of a round: "reference", "reference tf32", "jaccard", "euclidean",
-            "usual jaccard" or "usual euclidean".
+        works: in the order of a round: "reference", "reference tf32", "jaccard", "camera_jaccard",
+            "euclidean", "usual jaccard" or "usual euclidean".
         repeats: number of rounds.
         threads: of torch and of every library that it can be told to.
         device: "cpu" or "cuda".
@@ -141,6 +141,7 @@ def _works(job: Job, made: BenchmarkFeatures, alpha: float, device: torch.device
         REFERENCE: lambda: _full_product(features, block(), tf32=False),
         REFERENCE_TF32: lambda: _full_product(features, block(), tf32=True),
         "jaccard": lambda: lambda: estimate("jaccard"),
+        "camera_jaccard": lambda: lambda: estimate("camera_jaccard"),
         "euclidean": lambda: lambda: estimate("euclidean"),
         "usual jaccard": lambda: lambda: usual_jaccard(on_cpu, made.camera_ids, alpha),
         "usual euclidean": lambda: lambda: usual_euclidean(on_cpu, made.camera_ids, alpha),

@@ -14,7 +14,8 @@ from nplp.circumstances import usable_cores
 
 __all__ = ["parsed"]
 
-DISTANCES = ("jaccard", "euclidean")
+USUAL_DISTANCES = ("jaccard", "euclidean")
+DISTANCES = (*USUAL_DISTANCES, "camera_jaccard")
 
 
 def size(text: str) -> tuple[int, int]:
@@ -75,7 +76,13 @@ def parsed(arguments: Sequence[str] | None, description: str) -> argparse.Namesp
         metavar="NxD",
         help="sizes of the clustered features (default: 12936x1024 32621x1024); none: leave them out",
     )
-    add("--distances", nargs="+", choices=DISTANCES, default=list(DISTANCES), help="default: both")
+    add(
+        "--distances",
+        nargs="+",
+        choices=DISTANCES,
+        default=list(USUAL_DISTANCES),
+        help=f"default: {' '.join(USUAL_DISTANCES)}",
+    )
     add("--repeats", type=positive, default=5, help="rounds to take the median of (default: 5)")
     add("--threads", type=positive, default=usable_cores(), help="default: all cores, %(default)s here")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where the features are (default: cpu)")
@@ -108,6 +115,9 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--device cuda needs a GPU that torch can use, and there is none: leave it out")
     if args.output is not None and args.output.is_dir():
         parser.error(f"--output must be a file, {args.output} is a folder: add a name, as in figures.json")
+    unusual = set(args.distances) - set(USUAL_DISTANCES)
+    if args.usual and unusual:
+        parser.error(f"--usual is not there for {', '.join(sorted(unusual))}: leave one of them out")
     if not args.sizes and not args.worst:
         parser.error("nothing to measure: give --sizes a size or add --worst")
     if args.worst:

@@ -139,7 +139,7 @@ def test_extraction_goes_on_with_smaller_batches(monkeypatch, tiny_cfg):
             return batch["images"].flatten(1)[:, :5]
 
     images = torch.arange(20 * 12.0).view(20, 3, 2, 2)
-    loader = [{"images": images[:16]}, {"images": images[16:]}]
+    loader = [{"images": part, "camids": range(len(part))} for part in (images[:16], images[16:])]
     monkeypatch.setattr(extraction, "build_test_loader", lambda *_: loader)
     found = extraction.extract_features(tiny_cfg, Model(), [], "Features")
     torch.testing.assert_close(found, images.flatten(1)[:, :5])

@@ -152,10 +152,8 @@ def rows_on(device: torch.device | None, features: np.ndarray) -> FeatureRows:
 def labels_on(device: torch.device | None, case: Case, settings: Settings) -> PseudoLabels:
     """Return the labels of a case whose features are on a device; None stands for the processor."""
     tensor = None if device is None else torch.from_numpy(case.features).to(device)
-    if settings.camera_centering:
-        rows = FeatureRows.centred_by_camera(case.features, case.camera_ids, tensor)
-    else:
-        rows = FeatureRows.plain(case.features, tensor)
+    treated = settings.camera_centering, settings.camera_scaling
+    rows = FeatureRows.prepared(case.features, case.camera_ids, *treated, tensor)
     return _run_stages(settings, rows, case.camera_ids, Progress())
 
 

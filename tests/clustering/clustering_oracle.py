@@ -68,8 +68,62 @@ def jaccard_weights(features: np.ndarray, k1: int, k2: int) -> np.ndarray:
     return np.array([weights[row[:k2]].mean(axis=0) for row in ranks])
 
 
+def camera_lists(
+    features: np.ndarray, camera_ids: np.ndarray, k_intra: int, k_inter: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Return A and B of CA-Jaccard: the sample and its nearest in its camera, and those in all others."""
+    squared = squared_matrix(features)
+    intra, inter = [], []
+    for i, row in enumerate(squared):
+        others = [j for j in np.argsort(row, kind="stable").tolist() if j != i]
+        own = [j for j in others if camera_ids[j] == camera_ids[i]]
+        intra.append([i, *own[:k_intra]])
+        inter.append([j for j in others if camera_ids[j] != camera_ids[i]][: k_inter + 1])
+    return intra, inter
+
+
+def camera_jaccard_weights(
+    features: np.ndarray,
+    camera_ids: np.ndarray,
+    k1_intra: int = 5,
+    k1_inter: int = 20,
+    k2_intra: int = 2,
+    k2_inter: int = 4,
+) -> np.ndarray:
+    squared = squared_matrix(features)
+    intra, inter = camera_lists(features, camera_ids, k1_intra, k1_inter)
+    weights = np.zeros(squared.shape)
+    for i in range(len(squared)):
+        mutual = [j for lists in (intra, inter) for j in lists[i] if i in lists[j]]
+        near = np.exp(-(squared[i, mutual] - squared[i, mutual].min()))
+        weights[i, mutual] = near / near.sum()
+    return np.array(
+        [weights[intra[i][:k2_intra] + inter[i][:k2_inter]].mean(axis=0) for i in range(len(squared))]
+    )
+
+
+def scaled_by_camera(features: np.ndarray, camera_ids: np.ndarray) -> np.ndarray:
+    x = centred(features, camera_ids)
+    overall = np.sqrt((x**2).mean(axis=0))
+    for camera in set(camera_ids.tolist()):
+        members = camera_ids == camera
+        own = x[members].std(axis=0)
+        deviation = np.where((members.sum() < 20) | (own < 1e-6 * np.abs(features).max()), overall, own)
+        x[members] = x[members] / np.where(deviation > 1e-6 * np.abs(features).max(), deviation, np.inf)
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.where(lengths > 0, lengths, 1)
+
+
 def unrounded_jaccard_matrix(features: np.ndarray, k1: int, k2: int) -> np.ndarray:
-    weights = jaccard_weights(features, k1, k2)
+    return matrix_of_weights(jaccard_weights(features, k1, k2))
+
+
+def camera_jaccard_matrix(features: np.ndarray, camera_ids: np.ndarray, *sizes: int) -> np.ndarray:
+    return np.round(matrix_of_weights(camera_jaccard_weights(features, camera_ids, *sizes)), 12)
+
+
+def matrix_of_weights(weights: np.ndarray) -> np.ndarray:
+    """Return 1 - intersection over union of all pairs of rows."""
     shared = np.zeros(weights.shape)
     for i, row in enumerate(weights):
         held = row > 0

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from clustering_oracle import jaccard_matrix
+from clustering_oracle import camera_jaccard_matrix, jaccard_matrix, scaled_by_camera
 
 from nplp.clustering.histograms import distance_histogram
 
@@ -71,3 +71,25 @@ def test_centring_takes_what_a_camera_adds(distance):
     plain = distance_histogram(features, cameras, people, **options)
     moved = distance_histogram(shifted, cameras, people, **options)
     assert np.abs(plain.counts.sum(axis=2) - moved.counts.sum(axis=2)).sum() <= 10
+
+
+def test_camera_jaccard_counts_every_pair_once():
+    features, cameras, people = domain()
+    found = distance_histogram(
+        features, cameras, people, distance="camera_jaccard", k1_intra=3, k1_inter=6, k2_intra=2, k2_inter=3
+    )
+    counts, beyond = counted(camera_jaccard_matrix(features, cameras, 3, 6, 2, 3), cameras, people, 1.0, 50)
+    assert np.abs(found.counts - counts).sum() <= 4
+    np.testing.assert_array_equal(found.counts.sum(axis=2) + found.beyond, counts.sum(axis=2) + beyond)
+
+
+@pytest.mark.parametrize("distance", ["jaccard", "camera_jaccard", "euclidean"])
+def test_scaled_features_are_those_of_the_equation(distance):
+    features, cameras, people = domain(100)
+    options = {"distance": distance, "k1": 8, "k2": 3}
+    found = distance_histogram(
+        features, cameras, people, **options, camera_centering=True, camera_scaling=True
+    )
+    by_hand = distance_histogram(scaled_by_camera(features, cameras), cameras, people, **options)
+    assert np.abs(found.counts - by_hand.counts).sum() <= 10
+    np.testing.assert_allclose(found.edges, by_hand.edges, rtol=1e-5)

@@ -43,11 +43,13 @@ def test_result_is_the_same_each_time_and_with_any_number_of_threads(
     assert results[0].num_startup_clusters > 2
 
 
-@pytest.mark.parametrize("distance", ["jaccard", "euclidean"])
-@pytest.mark.parametrize("centring", [False, True])
+@pytest.mark.parametrize("distance", ["jaccard", "camera_jaccard", "euclidean"])
+@pytest.mark.parametrize(("centring", "scaling"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("tiny", [False, True])
 @pytest.mark.parametrize("kind", ["blobs", "near_duplicates", "mixed_norms"])
-def test_device_finds_what_the_processor_finds(distance: str, centring: bool, tiny: bool, kind: str) -> None:
+def test_device_finds_what_the_processor_finds(
+    distance: str, centring: bool, scaling: bool, tiny: bool, kind: str
+) -> None:
     # The kernels for devices, on the one device that every machine has.
     case = make_case(12, count=300, dimension=70, cameras=4, kind=kind, offset=10.0)
     settings = Settings(
@@ -60,7 +62,12 @@ def test_device_finds_what_the_processor_finds(distance: str, centring: bool, ti
         assessment_distance=None,
         k1=20,
         k2=6,
+        k1_intra=5,
+        k1_inter=20,
+        k2_intra=2,
+        k2_inter=4,
         camera_centering=centring,
+        camera_scaling=scaling,
         dissolved="drop",
         reclustered_outliers="drop",
         epsilon=None,

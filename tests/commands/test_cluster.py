@@ -73,7 +73,13 @@ def test_every_setting_has_an_option_with_the_librarys_default() -> None:
         ("--assessment-distance euclidean", "assessment_distance", "euclidean"),
         ("--k1 7", "k1", 7),
         ("--k2 2", "k2", 2),
+        ("--distance camera_jaccard", "distance", "camera_jaccard"),
+        ("--k1-intra 3", "k1_intra", 3),
+        ("--k1-inter 9", "k1_inter", 9),
+        ("--k2-intra 3", "k2_intra", 3),
+        ("--k2-inter 3", "k2_inter", 3),
         ("--camera-centering", "camera_centering", True),
+        ("--camera-scaling", "camera_scaling", True),
         ("--dissolved keep", "dissolved", "keep"),
         ("--reclustered-outliers rejoin", "reclustered_outliers", "rejoin"),
         ("--epsilon 0.5", "epsilon", 0.5),
@@ -210,3 +216,18 @@ def test_with_some_identities_the_quality_is_over_these(
     quality = label_quality(labels[some >= 0], some[some >= 0], data["cameras"][some >= 0])
     assert rows["identities"] == "known for 80 of 120 images; the rows below are over these"
     assert rows["F1"] == f"{quality.f1:.1%}"
+
+
+def test_the_camera_aware_distance_and_scaling_give_what_the_function_gives(data: dict) -> None:
+    assert command(*USUAL, "--distance", "camera_jaccard", "--camera-centering", "--camera-scaling") == 0
+    result = estimate_pseudo_labels(
+        data["features"], data["cameras"], alpha=ALPHA, distance="camera_jaccard", camera_centering=True,
+        camera_scaling=True,
+    )  # fmt: skip
+    assert result.num_clusters > 1
+    np.testing.assert_array_equal(saved()["labels"], result.labels)
+
+
+def test_the_camera_aware_distance_without_cameras_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("features.npy", "--out", "labels.npz", "--distance", "camera_jaccard") == 2
+    assert "needs camera_ids, got None: give them, or take distance jaccard" in capsys.readouterr().err

@@ -110,6 +110,7 @@ WARNED = {
     "TEST__RERANK__K1": (30, "no effect while TEST.RERANK.ENABLED is False"),
     "SOLVER__CLIP_GRADIENTS__CLIP_VALUE": (1.0, "no effect while SOLVER.CLIP_GRADIENTS.ENABLED is False"),
     "NPLP__EMA_DECAY": (0.9, "no effect while NPLP.EMA is False"),
+    "NPLP__STOP__MIN_ITERATIONS": (5, "no effect while NPLP.STOP.AGREEMENT is 0"),
     "SOLVER__WARMUP_FACTOR": (0.2, "no effect while SOLVER.WARMUP_ITERS is 0"),
     "SOLVER__ETA_MIN_LR": (0.1, "no effect while SOLVER.SCHED is not CosineAnnealingLR"),
     "SOLVER__NESTEROV": (True, "no effect while SOLVER.OPT is not SGD"),

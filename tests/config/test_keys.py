@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import pytest
+import yaml
 from fastreid.config import get_cfg
 
 from nplp.config import add_nplp_config, source_config
@@ -41,7 +42,7 @@ def defaults():
 def test_the_toolbox_defaults_stay_as_they_are(defaults):
     plain = get_cfg()
     for section in ("SOLVER", "INPUT", "TEST", "DATALOADER"):
-        assert defaults[section] == plain[section]
+        assert {key: defaults[section][key] for key in plain[section]} == plain[section]
     assert defaults.MODEL.HEADS.EMBEDDING_DIM == plain.MODEL.HEADS.EMBEDDING_DIM
 
 
@@ -130,13 +131,31 @@ def test_no_rule_changes_labels_in_a_configuration_of_the_paper(name):
     assert {rule: rules[rule] for rule in acting} == acting
 
 
-@pytest.mark.parametrize("overlay", sorted(path.stem for path in (CONFIGS / "ablations").glob("*.yml")))
+RECOMMENDED = "plus"
+"""The ablation that is all recommended additions."""
+ABLATIONS = {path.stem: path for path in (CONFIGS / "ablations").glob("*.yml")}
+
+
+@pytest.mark.parametrize("overlay", sorted({*ABLATIONS} - {RECOMMENDED}))
 def test_no_ablation_switches_a_rule_on(overlay):
     text = (CONFIGS / "ablations" / f"{overlay}.yml").read_text()
     assert "RULES" not in text
 
 
-@pytest.mark.parametrize("name", ["d2m-plus", "quickstart-plus"])
+def test_the_recommended_settings_are_the_papers_with_the_overlay():
+    def said(name):
+        content = yaml.safe_load((CONFIGS / name).read_text())
+        content.pop("_BASE_", None)
+        return content
+
+    assert said("Base-NPLP-plus.yml") == said("ablations/plus.yml")
+    plus, plain = load("d2m-plus"), load("d2m")
+    changed = {key for key in plus if plus[key] != plain[key]}
+    assert changed == {"MODEL", "NPLP", "TEST", "OUTPUT_DIR"}
+    assert {key for key in plus.MODEL if plus.MODEL[key] != plain.MODEL[key]} == {"LOSSES", "NORM_CAMERAS"}
+
+
+@pytest.mark.parametrize("name", ["quickstart-plus"])
 def test_plus_leaves_differ_by_the_additions_alone(name):
     plus, plain = load(name), load(name.removesuffix("-plus"))
     assert plus.NPLP.CAMERA_CENTERING
@@ -173,6 +192,11 @@ def test_the_base_of_a_leaf_is_the_root_of_its_chain():
         ("NPLP.ASSESSMENT_DISTANCE", "l1", "one of"),
         ("NPLP.K1", 0, "at least 1"),
         ("NPLP.K2", 30, "between 1 and NPLP.K1"),
+        ("NPLP.K1_INTRA", 0, "at least 1"),
+        ("NPLP.K1_INTER", 0, "at least 1"),
+        ("NPLP.K2_INTRA", 0, "at least 1"),
+        ("NPLP.K2_INTER", -1, "at least 0"),
+        ("NPLP.CAMERA_SCALING", True, "False unless NPLP.CAMERA_CENTERING is True, got True"),
         ("NPLP.EPSILON_UPDATE", "never", "'iteration' or 'first'"),
         ("NPLP.DISSOLVED", "merge", "'drop' or 'keep'"),
         ("NPLP.RECLUSTERED_OUTLIERS", "keep", "'drop' or 'rejoin'"),

@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import adjusted_rand_score
 from torch import nn
 from torch.nn import functional as F
 
-from nplp.clustering import label_quality
+from nplp.clustering import camera_entropy_weights, label_quality
 from nplp.engine import pseudo_labels as hook_module
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.run_record import RunRecord
@@ -133,6 +134,42 @@ def test_without_identities_the_log_has_no_column_of_quality(make, caplog, monke
         run_epoch(make(identities=None), 0)
     assert "epsilon    clusters" in caplog.text
     assert not re.search("precision|recall|NMI|ARI|mixed|fragmented|people", caplog.text)
+
+
+def test_a_line_says_what_labels_tell_of_themselves(make):
+    hook = make(STARTUP_ITERATIONS=1, identities=None)
+    run_epoch(hook, 0)
+    before = hook.state.labels.numpy()
+    # The features move: some images change places.
+    hook.shown["features"] = planted(seed=1, spread=0.3)
+    run_epoch(hook, 2)
+    labels, cameras = hook.state.labels.numpy(), np.arange(len(ITEMS)) % 4
+    first, second = hook._record.history
+    assert "label_agreement" not in first
+    assert hook.state.agreement == second["label_agreement"] < 1
+    people = [np.where(each < 0, 100 + np.arange(len(ITEMS)), each) for each in (labels, before)]
+    assert second["label_agreement"] == pytest.approx(adjusted_rand_score(*people))
+    entropies, pairs = [], []
+    for cluster in range(second["clusters"]):
+        inside = cameras[labels == cluster]
+        shares = np.bincount(inside)[np.bincount(inside) > 0] / len(inside)
+        entropies.append(-(shares * np.log2(shares)).sum())
+        pairs += [a != b for place, a in enumerate(inside) for b in inside[:place]]
+    assert second["camera_entropy"] == pytest.approx(np.mean(entropies))
+    assert second["cross_camera_pairs"] == pytest.approx(np.mean(pairs))
+    assert -1 <= second["self_assessment"] <= 1
+
+
+def test_clusters_are_weighed_by_their_cameras_where_asked_to(make):
+    plain, weighed = make(), make(CAMERA_ENTROPY_WEIGHT=True)
+    for hook in (plain, weighed):
+        hook._cameras = np.where(IDENTITIES == 2, 0, hook._cameras)
+        run_epoch(hook, 0)
+    assert plain.trainer.sets[0][0].dataset.weights is None
+    train_set = weighed.trainer.sets[0][0]
+    expected = camera_entropy_weights(weighed.state.labels.numpy(), weighed._cameras)
+    assert expected.min() < 0.5 < 1 < expected.max()
+    np.testing.assert_array_equal(train_set.dataset.weights, expected[train_set.labels])
 
 
 def test_epsilon_of_the_first_iteration_can_be_frozen(make):

@@ -177,7 +177,10 @@ def test_labels_that_are_kept_are_those_of_the_iteration_before(adapt, tmp_path)
     assert torch.equal(saved_labels(tmp_path), before)
 
 
-DESCRIBED = ("epsilon_e", "epsilon_c", "clusters", "outliers", "largest_cluster_share", "precision", "nmi")
+DESCRIBED = (
+    *("epsilon_e", "epsilon_c", "clusters", "outliers", "largest_cluster_share", "precision", "nmi"),
+    *("camera_entropy", "cross_camera_pairs"),
+)
 
 
 def test_where_labels_are_kept_line_log_and_trace_describe_them_and_not_the_rejected_ones(
@@ -185,11 +188,14 @@ def test_where_labels_are_kept_line_log_and_trace_describe_them_and_not_the_reje
 ):
     """The third iteration follows an iteration that kept its labels too."""
     options = {"NPLP.EPSILON_UPDATE": "first", "NPLP.ITERATIONS": 3, "NPLP.REPORT": True}
+    # Labels that are kept agree with themselves, which says nothing: the run must not stop.
+    options["NPLP.STOP.AGREEMENT"] = 0.5
     with caplog.at_level(logging.INFO):
         lines = adapt([GOOD, scattered(), scattered(seed=5)], options)
     for line in lines[1:]:
         assert {key: line[key] for key in DESCRIBED} == {key: lines[0][key] for key in DESCRIBED}
         assert line["labels_of_iteration"] == 1
+        assert "label_agreement" not in line
         assert [entry["rule"] for entry in line["rules"]] == ["explosion", "no_cluster"]
         assert "the labels of the iteration before are trained on once more" in line["rules"][-1]["text"]
         assert (line["rejected"]["clusters"], line["rejected"]["outliers"]) == (0, IMAGES)

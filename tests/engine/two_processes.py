@@ -14,6 +14,7 @@ from nplp.distributed.processes import launch
 from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.pipeline import run
 from nplp.engine.setup import base_config, load_config, prepare_output
+from nplp.losses.table_contrast import UpdatedTable
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "NPLP" / "quickstart.yml")
 
@@ -34,7 +35,9 @@ def main(folder: str, options: list[str]) -> None:
     def watched(trainer: AdaptationTrainer) -> None:
         seen["labels"].append(trainer.pseudo_labels.state.labels.clone())
         run_steps(trainer)
-        seen["tables"].append(trainer.bare_model.criteria["CenterContrastiveLoss"].table.clone())
+        losses = trainer.bare_model.criteria.values()
+        tables = [loss.table for loss in losses if isinstance(loss, UpdatedTable)]
+        seen["tables"].append(torch.cat(tables))
         seen["weights"] = copied(trainer.bare_model.named_parameters())
         seen["buffers"] = copied(trainer.bare_model.named_buffers())
         seen["average"] = copied(trainer.average.weights().items())

@@ -10,8 +10,9 @@ from nplp.config.dotted import value_at
 from nplp.engine.setup import load_config
 from nplp.errors import UserError
 from nplp_experiments import plan as plan_module
+from nplp_experiments.__main__ import domain_of
 from nplp_experiments.catalogue import DOMAINS, EXPERIMENTS
-from nplp_experiments.definitions import OF_THE_PAPER, SCOPES, SOURCE, STARTUP
+from nplp_experiments.definitions import FULL, PAPER, SCOPES, SOURCE, STARTUP, Experiment, Setting
 from nplp_experiments.plan import Run, _digest, code_digest, configurations_root, plan, shared_stage
 
 ROOT = configurations_root()
@@ -178,7 +179,7 @@ def test_the_unkind_target_shares_the_source_model_of_the_kind_one():
     )
     assert unkind.source == kind.source
     assert unkind.config.endswith("p2h.yml")
-    assert cells["unkind"][0].direction not in OF_THE_PAPER
+    assert cells["unkind"][0].direction not in PAPER
     assert not planned("unkind", domain="real")[0]
 
 
@@ -205,8 +206,9 @@ def test_settings_change_with_what_files_say_but_not_with_comments(tmp_path, mon
 
 
 def test_synthetic_and_real_pairs_have_the_papers_directions():
-    for domain in DOMAINS.values():
-        assert set(domain.directions) == set(domain.titles) >= set(OF_THE_PAPER)
+    for name, domain in DOMAINS.items():
+        assert set(domain.directions) == set(domain.titles)
+        assert name == "pku" or set(domain.directions) >= set(PAPER)
         assert all(Path(ROOT / path).is_file() for path in domain.directions.values())
 
 
@@ -240,3 +242,23 @@ def test_configurations_are_those_of_the_checkout_or_of_the_current_folder(tmp_p
         configurations_root()
     (tmp_path / "configs" / "NPLP").mkdir(parents=True)
     assert configurations_root() == tmp_path
+
+
+def test_a_domain_with_given_weights_trains_no_source_and_splits_by_the_seed():
+    experiment = Experiment(
+        "some", "?", (Setting("both", FULL), Setting("transfer", SOURCE)), ("pku",), seeds=2
+    )
+    runs, cells = plan(DOMAINS["pku"], [experiment], None)
+    assert len(cells["some"]) == 4
+    for run in runs:
+        options = dict(run.options)
+        assert not run.source
+        assert options["SEED"] == options["DATASETS.PKU.SPLIT"]
+    assert {dict(run.options)["SEED"] for run in runs} == {"0", "1"}
+    assert {run.branch for run in runs if run.key.endswith("full")} <= {run.key for run in runs}
+
+
+def test_an_experiment_runs_where_it_can():
+    here = Experiment("some", "?", (), ("pku",))
+    assert domain_of(here, "synthetic") == domain_of(here, "pku") == "pku"
+    assert [domain_of(EXPERIMENTS["table1"], name) for name in DOMAINS] == ["synthetic", "real", "synthetic"]

@@ -92,6 +92,19 @@ def test_rows_of_one_name_are_averaged_together():
     assert "- both against theirs: mAP +1.1 ± 0.7, ahead in 8 of 12" in together
 
 
+@pytest.mark.parametrize(
+    ("direction", "heading"),
+    [
+        ("d2m", "## SynthPlaza to SynthStation (d2m in the paper)\n"),
+        ("unkind", "## SynthPlaza to SynthHarbour\n"),
+    ],
+)
+def test_only_directions_of_the_paper_are_called_so(direction, heading):
+    experiment = replace(THREE, directions=(direction,))
+    cells = [replace(cell, direction=direction) for cell in CELLS]
+    assert heading in as_markdown(experiment, DOMAINS["synthetic"], rows_of(experiment, cells, RECORDS))
+
+
 def test_every_table_says_where_a_rule_changed_labels_or_a_giant_was_left(rows):
     assert "Rules for degenerate clusterings changed no labels in any of these rows.\n" in as_markdown(
         THREE, DOMAINS["synthetic"], rows
@@ -229,3 +242,30 @@ def test_figures_are_drawn(rows):
     for plot in plots:
         assert plot.svg.startswith("<svg")
         assert plot.png[:4] == b"\x89PNG"
+
+
+def test_what_is_lost_after_the_best_iteration_is_shown_where_it_is_asked_for():
+    def history(values, averaged):
+        return [
+            {"iteration": step, **metrics(value), "ema/mAP": mean}
+            for step, (value, mean) in enumerate(zip(values, averaged, strict=True), 1)
+        ]
+
+    records = {
+        "a0": {**RECORDS["a0"], "history": history((40, 60, 50), (1, 2, 3))},
+        "b0": {
+            **RECORDS["b0"],
+            "history": history((40, 50, 60), (7, 9, 5)),
+            "results": {"final_ema": metrics(10.0), "final": metrics(60.0)},
+        },
+    }
+    cells = [Cell(A, "d2m", 0, "a0", "final"), Cell(B, "d2m", 0, "b0", "final_ema")]
+    first, second = rows_of(THREE, cells, records)
+    assert (first.lost, second.lost) == ([5], [4])
+    text = as_markdown(replace(THREE, lost=True), DOMAINS["synthetic"], [first, second])
+    assert [cell.strip() for cell in text.split("\n| a ")[-1].split("\n")[0].split("|")[1:4]] == [
+        "5.0",
+        "5.0",
+        "1",
+    ]
+    assert "best iteration less" not in as_markdown(THREE, DOMAINS["synthetic"], [first, second])

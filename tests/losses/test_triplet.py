@@ -39,6 +39,34 @@ def test_matches_loop(seed: int, size: int, identities: int, margin: float) -> N
     assert mean.item() == pytest.approx(sum(terms) / size, abs=1e-9)
 
 
+def test_negatives_of_the_own_camera_are_mined_within_it() -> None:
+    """Against the loop over the images of each camera, the positives being of any camera."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        features = torch.randn(10, 3, dtype=torch.float64, generator=generator)
+        labels = torch.randint(3, (10,), generator=generator)
+        cameras = torch.randint(3, (10,), generator=generator)
+        terms = []
+        for a in range(10):
+            distances = [math.dist(features[a], row) for row in features]
+            positives = [d for d, label in zip(distances, labels, strict=True) if label == labels[a]]
+            negatives = [
+                d for n, d in enumerate(distances) if labels[n] != labels[a] and cameras[n] == cameras[a]
+            ]
+            terms.append(max(0.0, max(positives) - min(negatives) + 0.3) if negatives else 0.0)
+        module = BatchHardTripletLoss(0.3, "sum", negatives="own")
+        assert module(features, labels, camids=cameras).item() == pytest.approx(sum(terms), abs=1e-9)
+        everywhere = BatchHardTripletLoss(0.3, "sum")(features, labels, camids=cameras)
+        assert everywhere.item() == pytest.approx(sum(naive_terms(features, labels, 0.3)), abs=1e-9)
+
+
+def test_negatives_of_the_own_camera_need_cameras() -> None:
+    with pytest.raises(ValueError, match="need the cameras"):
+        BatchHardTripletLoss(negatives="own")(torch.randn(2, 2), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="negatives must be one of"):
+        BatchHardTripletLoss(negatives="mine")
+
+
 def test_hand_computed() -> None:
     """On a line, identity 0 at 0 and 3, identity 1 at 4 and 5, margin 0.5.
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from nplp.clustering import estimate_pseudo_labels
 from nplp.engine.trainer import ReidTrainer
 from nplp.errors import UserError
 from nplp.methods import build_method
@@ -45,7 +46,7 @@ def test_the_memory_begins_as_the_means_of_directions(method):
     labels = labelling.estimate.labels
     assert labels.max() == 5
     assert labelling.estimate.epsilon_e == 0.6
-    method.begin_iteration(features, labels)
+    method.begin_iteration(features, labels, np.arange(48) % 3)
     unit = features / features.norm(dim=1, keepdim=True)
     means = torch.stack([unit[torch.from_numpy(labels == cluster)].mean(0) for cluster in range(6)])
     torch.testing.assert_close(model.criteria["ClusterMemoryLoss"].table, F.normalize(means))
@@ -55,7 +56,7 @@ def test_a_state_brings_the_memory_back_to_the_bit(method):
     method, model = method
     loss = model.criteria["ClusterMemoryLoss"]
     method.load_state_dict(method.state_dict())
-    method.begin_iteration(planted(), np.repeat(np.arange(6), 8))
+    method.begin_iteration(planted(), np.repeat(np.arange(6), 8), np.arange(48) % 3)
     state = method.state_dict()
     expected = loss.table.clone()
     loss.reset(torch.rand(3, 64))
@@ -73,10 +74,16 @@ def test_the_feature_is_that_of_the_neck(method):
     assert neck.weight.requires_grad
 
 
-@pytest.mark.parametrize(("key", "value"), [("EPSILON", 0.0), ("MIN_SAMPLES", 0), ("K1", 0), ("K2", 50)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("EPSILON", 0.0), ("MIN_SAMPLES", 0), ("K1", 0), ("K2", 50), ("DISTANCE", "euclidean")),
+        *(("K1_INTRA", 0), ("K1_INTER", 0), ("K2_INTRA", 0), ("K2_INTER", -1), ("CAMERA_SCALING", True)),
+    ],
+)
 def test_options_out_of_range_are_named(synthetic_root, tmp_path, key, value):
     cfg = memory_cfg(synthetic_root, tmp_path, f"NPLP.MEMORY.{key}", value)
-    with pytest.raises(UserError, match=rf"NPLP\.MEMORY\.{key} must be .* got {value}"):
+    with pytest.raises(UserError, match=rf"NPLP\.MEMORY\.{key} must be .* got {value!r}"):
         build_method(cfg, ReidTrainer.build_model(cfg))
 
 
@@ -100,3 +107,22 @@ def test_with_true_labels_it_ends_far_above_direct_transfer(synthetic_root, tmp_
     # Measured: Rank-1 11.9 to 32.2, mAP 17.0 to 28.6.
     assert results["final"]["Rank-1"] > 2 * results["direct_transfer"]["Rank-1"]
     assert results["final"]["mAP"] > 1.4 * results["direct_transfer"]["mAP"]
+
+
+@pytest.mark.parametrize("treated", [(), ("CAMERA_CENTERING",), ("CAMERA_CENTERING", "CAMERA_SCALING")])
+def test_cameras_are_treated_as_the_section_says(synthetic_root, tmp_path, treated):
+    pairs = [word for name in treated for word in (f"NPLP.MEMORY.{name}", True)]
+    cfg = memory_cfg(
+        synthetic_root,
+        tmp_path,
+        *("NPLP.MEMORY.DISTANCE", "camera_jaccard", "NPLP.MEMORY.K1_INTER", 7, "NPLP.MEMORY.K2_INTRA", 3),
+        *pairs,
+    )
+    features, cameras = planted(), np.arange(48) % 3
+    labelling = build_method(cfg, ReidTrainer.build_model(cfg)).label(1, features, cameras)
+    expected = estimate_pseudo_labels(
+        F.normalize(features), cameras, epsilon=0.6, correct=False, distance="camera_jaccard", k1_inter=7,
+        k2_intra=3, **{name.lower(): True for name in treated},
+    )  # fmt: skip
+    np.testing.assert_array_equal(labelling.estimate.labels, expected.labels)
+    assert labelling.distances.name == "camera_jaccard"

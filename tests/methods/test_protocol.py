@@ -72,6 +72,16 @@ def test_a_name_is_registered_once(registries):
         register_loss(Loss("TripletLoss", Spread, "loss_spread", "f_e"))
     with pytest.raises(ValueError, match="one of the outputs"):
         register_loss(Loss("Spread", Spread, "loss_spread", "f_x"))
+    with pytest.raises(ValueError, match="takes any of"):
+        register_loss(Loss("Spread", Spread, "loss_spread", "f_e", takes=("images",)))
+
+
+def test_a_loss_that_takes_no_weights_is_not_weighed_without_a_word(registries, synthetic_root, tmp_path):
+    register_loss(Loss("Spread", Spread, "loss_spread", "f_bn"))
+    names = ("MODEL.LOSSES.NAME", "('TripletLoss', 'CenterContrastiveLoss', 'Spread')")
+    assert make_tiny_cfg(synthetic_root, tmp_path, *names).MODEL.LOSSES.NAME[-1] == "Spread"
+    with pytest.raises(UserError, match=r"NPLP\.CAMERA_ENTROPY_WEIGHT needs losses .* got 'Spread'"):
+        make_tiny_cfg(synthetic_root, tmp_path, *names, "NPLP.CAMERA_ENTROPY_WEIGHT", True)
 
 
 @pytest.mark.parametrize(

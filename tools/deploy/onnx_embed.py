@@ -6,9 +6,13 @@
 writes [images, D] float32, in the order of the images. Without --output it prints the distances between them;
 from 21 images on, or with --top, a line an image with its nearest others. Images are read as for the model's
 evaluation; what training refuses is refused here. Memory grows with the embeddings alone.
+
+A model with statistics of cameras takes --camera NAME, the camera of all these images; without it the
+overall statistics serve, as for a camera that it does not know. The model card has the names.
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -22,6 +26,8 @@ BATCH = 64
 MATRIX = 20
 """Images up to which all distances are printed."""
 TOP = 5
+UNKNOWN = -1
+"""The row of a camera that the model does not know."""
 ROWS, COLUMNS = 256, 4096
 """Images whose distances are computed at once, in about 50 MB."""
 
@@ -80,20 +86,48 @@ def check(paths: list[str]) -> None:
         )
 
 
-def embed(session: onnxruntime.InferenceSession, paths: list[str], batch: int = BATCH) -> np.ndarray:
+def row_of(session: onnxruntime.InferenceSession, camera: str | None) -> int:
+    """Return the row of a camera by its name, :data:`UNKNOWN` without one.
+
+    Raises:
+        ValueError: if the program knows no such camera.
+    """
+    if camera is None:
+        return UNKNOWN
+    names = json.loads(session.get_modelmeta().custom_metadata_map.get("cameras", "[]"))
+    if camera not in names:
+        known = (
+            f"the program knows {', '.join(names)}" if names else "the program has no statistics of cameras"
+        )
+        raise ValueError(f"--camera {camera!r}: {known}: name one of them, or leave it out")
+    return names.index(camera)
+
+
+def embed(
+    session: onnxruntime.InferenceSession, paths: list[str], batch: int = BATCH, camera: int = UNKNOWN
+) -> np.ndarray:
     """Return the embeddings [N, D] float32 of image files.
+
+    Args:
+        session: the program.
+        paths: of N images.
+        batch: images at a time.
+        camera: the row of the camera that took them, where the program takes one.
 
     Raises:
         ValueError: if the program takes something else than images, or gives what is no number.
     """
     given, *more = session.get_inputs()
-    height, width = given.shape[1:3] if len(given.shape) == 4 and not more else (None, None)
+    takes_camera = [(part.name, part.type) for part in more] == [("camera", "tensor(int64)")]
+    known = len(given.shape) == 4 and (not more or takes_camera)
+    height, width = given.shape[1:3] if known else (None, None)
     if given.type != "tensor(uint8)" or not isinstance(height, int) or not isinstance(width, int):
         raise ValueError(f"the program takes {given.type} {given.shape}, not uint8 images [N, H, W, 3]")
     parts = []
     for start in range(0, len(paths), batch):
         images = np.stack([read(path, (height, width)) for path in paths[start : start + batch]])
-        parts.append(session.run(None, {given.name: images})[0])
+        cameras = {"camera": np.full(len(images), camera, np.int64)} if takes_camera else {}
+        parts.append(session.run(None, {given.name: images, **cameras})[0])
         bad = np.flatnonzero(~np.isfinite(parts[-1]).all(axis=1))
         if bad.size:
             raise ValueError(
@@ -168,13 +202,17 @@ if __name__ == "__main__":
         help="of the distances; the model card names the one that the model was measured with",
     )
     parser.add_argument("--top", type=int, metavar="K", help=f"print the K nearest others (default: {TOP})")
+    parser.add_argument(
+        "--camera", metavar="NAME", help="the camera that took the images, if the model knows it"
+    )
     args = parser.parse_args()
     try:
         if args.top is not None and args.top < 1:
             raise ValueError(f"--top must be at least 1, got {args.top}")
         program = onnxruntime.InferenceSession(args.model, providers=["CPUExecutionProvider"])
+        row = row_of(program, args.camera)
         check(args.images)
-        vectors = embed(program, args.images)
+        vectors = embed(program, args.images, camera=row)
         if args.output:
             save(args.output, vectors)
         else:

@@ -63,10 +63,14 @@ _SETTINGS = (
     ("--noisy-fraction", float, "SHARE", "share of the clusters that is clustered again, in (0, 1]"),
     ("--dissolved", str, "drop|keep", "what becomes of a noisy cluster without sub-clusters"),
     ("--reclustered-outliers", str, "drop|rejoin", "what becomes of an image that falls out of one"),
-    ("--distance", str, "jaccard|euclidean", "of epsilon and of the clusters"),
-    ("--assessment-distance", str, "jaccard|euclidean", "of the scores (default: --distance)"),
+    ("--distance", str, "jaccard|camera_jaccard|euclidean", "of epsilon and of the clusters"),
+    ("--assessment-distance", str, "jaccard|camera_jaccard|euclidean", "of the scores (default: --distance)"),
     ("--k1", int, "COUNT", "neighbours of the Jaccard distance"),
     ("--k2", int, "COUNT", "neighbours of its local query expansion"),
+    ("--k1-intra", int, "COUNT", "neighbours of camera_jaccard in the own camera"),
+    ("--k1-inter", int, "COUNT", "the same in the other cameras"),
+    ("--k2-intra", int, "COUNT", "images of the own camera in its local query expansion"),
+    ("--k2-inter", int, "COUNT", "the same of the other cameras"),
     ("--giant-share", float, "SHARE", "lower epsilon where a cluster holds so much (default: never)"),
     (
         "--equal-scores",
@@ -118,6 +122,11 @@ def build_parser() -> OneLineParser:
         group.add_argument(option, type=kind, metavar=metavar, help=text + note)
     group.add_argument("--no-correct", dest="correct", action="store_false", help="no correcting stage")
     group.add_argument("--camera-centering", action="store_true", help="subtract each camera's mean first")
+    group.add_argument(
+        "--camera-scaling",
+        action="store_true",
+        help="divide by each camera's deviations too, and normalise; needs --camera-centering",
+    )
     parser.set_defaults(**_defaults())
     return parser
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 __all__ = [
     "FULL",
     "MULTIPLES",
-    "OF_THE_PAPER",
     "OPTION_SCOPES",
+    "PAPER",
     "SCOPES",
     "SOURCE",
     "STARTUP",
@@ -33,6 +33,7 @@ SCOPES = {
             "epsilon_first",
             "camera_centering",
             "averaged",
+            "plus",
         ),
         STARTUP,
     ),
@@ -43,11 +44,12 @@ SCOPES = {
 OPTION_SCOPES = {"MODEL.HEADS.EMBEDDING_DIM": SOURCE, "NPLP.BETA": FULL, "NPLP.NOISY_FRACTION": FULL}
 """The same for keys of the configuration; those not named change a run from the startup stage on."""
 
-OF_THE_PAPER = ("d2m", "m2d", "m2msmt", "d2msmt")
-"""The directions of the paper's tables."""
-
 MULTIPLES = {"NPLP.ALPHA": float, "MODEL.HEADS.EMBEDDING_DIM": int}
 """Keys whose values in an experiment are multiples of the configuration's, and their types."""
+
+
+PAPER = ("d2m", "m2d", "m2msmt", "d2msmt")
+"""The paper's directions."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +86,20 @@ class Domain:
     """Where experiments run.
 
     Attributes:
-        name: "synthetic" or "real".
-        directions: configuration files by the paper's name of the direction; those that are not among
-            :data:`OF_THE_PAPER` have a name of our own.
+        name: "synthetic", "real" or "pku".
+        directions: configuration files by the paper's name of the direction, or the task's own.
         titles: what the directions are called here.
         sources: directions whose source model is that of another one, as they begin at the same data set.
+        seed_keys: keys of the configuration that a run's seed goes to.
+        pretrains: whether source models are trained; if not, they are files that the configurations name.
     """
 
     name: str
     directions: dict[str, str]
     titles: dict[str, str]
     sources: dict[str, str] = field(default_factory=dict)
+    seed_keys: tuple[str, ...] = ("SEED",)
+    pretrains: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,8 @@ class Experiment:
         seeds: how many it takes by default.
         first_seed: where these begin.
         figure: what is drawn: "iterations", "sensitivity", "map" or nothing.
+        lost: whether it shows what runs lose after their best iteration.
+        notes: paragraphs at the top of its page.
     """
 
     name: str
@@ -120,4 +127,5 @@ class Experiment:
     seeds: int = 3
     first_seed: int = 0
     figure: str = ""
+    lost: bool = False
     notes: Sequence[str] = field(default=())

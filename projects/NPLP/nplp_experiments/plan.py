@@ -190,7 +190,7 @@ def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]
         run_options = {
             **dict(changes),
             **{key: str(value) for key, value in extra.items()},
-            "SEED": str(seed),
+            **dict.fromkeys(domain.seed_keys, str(seed)),
         }
         run_options["NPLP.REPORT"] = str(row.traced and stage == FULL)
         key = f"{domain.name}/{start}/{words}/seed{seed}/{name}"
@@ -200,6 +200,7 @@ def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]
     source = run(SOURCE, "source", {"NPLP.ITERATIONS": 0})
     if row.reach == SOURCE:
         return [source]
+    before, after = ([source], source.key) if domain.pretrains else ([], "")
     alone = row.reach == STARTUP
     stage, name = (STARTUP, "alone") if alone else (FULL, "traced" if row.traced else "full")
     schedule: dict[str, object] = {
@@ -207,15 +208,15 @@ def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]
         "NPLP.STARTUP_ITERATIONS": iterations if alone else startup,
     }
     if row.whole or row.traced:
-        return [source, run(stage, name, schedule, source=source.key)]
+        return [*before, run(stage, name, schedule, source=after)]
     first = run(
         STARTUP,
         "startup",
         {"NPLP.ITERATIONS": startup, "NPLP.STARTUP_ITERATIONS": startup},
-        source=source.key,
+        source=after,
     )
-    last = run(stage, name, schedule, source=source.key, branch=first.key)
-    return [source, first, last]
+    last = run(stage, name, schedule, source=after, branch=first.key)
+    return [*before, first, last]
 
 
 def _until(

@@ -15,6 +15,7 @@ from nplp.errors import UserError
 from nplp.files import write_atomically
 from nplp.metric_names import STAGES
 from nplp_experiments.plan import Run
+from nplp_experiments.rows import AVERAGED_MAP
 from nplp_experiments.running import DONE, finished
 
 __all__ = ["RECORDS", "gather_records", "load_records", "option_of", "save_records"]
@@ -27,7 +28,7 @@ RECORDS = "runs.jsonl"
 HISTORY = (
     *("iteration", "epsilon_e", "clusters", "outliers", "largest_cluster_share"),
     *("precision", "recall", "cross_camera_recall", "mixed_noise", "fragmented_noise"),
-    *("Rank-1", "mAP"),
+    *("Rank-1", "mAP", AVERAGED_MAP),
 )
 """What is kept of an iteration."""
 

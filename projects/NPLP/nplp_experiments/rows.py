@@ -6,7 +6,7 @@ Differences are taken seed by seed, as runs of a seed share what they can.
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from nplp_experiments.definitions import Experiment
 from nplp_experiments.plan import Cell, shared_stage
 
 __all__ = [
+    "AVERAGED_MAP",
     "COLUMNS",
     "COMPARED",
     "LABELS",
@@ -31,6 +32,8 @@ COLUMNS = ("Rank-1", "Rank-5", "Rank-10", "mAP")
 COMPARED = "mAP"
 TRANSFER = "direct_transfer"
 GIANT = "giant_cluster"
+AVERAGED, AVERAGED_MAP = "final_ema", "ema/mAP"
+"""The stage of averaged weights, and their mAP in the history."""
 LATE = "late mAP"
 """The mean over the evaluations in the last quarter of the iterations, where there are several."""
 LABELS = {
@@ -84,6 +87,8 @@ class Row:
         iterations: of all seeds together.
         acted: in how many of them a rule for degenerate clusterings changed the labels, by the rule's name.
         giants: in how many of them a giant cluster was trained on as it was.
+        lost: mAP of the best iteration less that of the last, one a seed; empty where it was not evaluated
+            repeatedly.
     """
 
     label: str
@@ -97,6 +102,7 @@ class Row:
     iterations: int = 0
     acted: Mapping[str, int] = field(default_factory=dict)
     giants: int = 0
+    lost: Sequence[float] = ()
 
 
 def estimate(values: list[float]) -> Estimate:
@@ -142,6 +148,7 @@ def rows_of(experiment: Experiment, cells: list[Cell], records: Mapping[str, dic
     metrics: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
     labels: dict[tuple[str, str], list[dict[str, Any]]] = {}
     iterations: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    lost: dict[tuple[str, str], list[float]] = {}
     for cell in cells:
         place = cell.direction, cell.row.label
         record = records[cell.run]
@@ -153,6 +160,7 @@ def rows_of(experiment: Experiment, cells: list[Cell], records: Mapping[str, dic
         history = record["history"] if cell.metrics != TRANSFER else []
         labels.setdefault(place, []).extend(history[-1:])
         iterations.setdefault(place, []).extend(history)
+        lost.setdefault(place, []).extend(_lost(history, cell.metrics))
     settings = {row.label: row for row in experiment.rows}
     rows = []
     for (direction, label), by_seed in metrics.items():
@@ -189,6 +197,7 @@ def rows_of(experiment: Experiment, cells: list[Cell], records: Mapping[str, dic
                 iterations=len(lines),
                 acted=acted,
                 giants=giants,
+                lost=lost[direction, label],
             )
         )
     return rows
@@ -198,3 +207,10 @@ def _late(history: list[dict[str, Any]]) -> dict[str, float]:
     """Return the mean mAP over the last quarter of the iterations, if it was evaluated there repeatedly."""
     values = [line[COMPARED] for line in history[3 * len(history) // 4 :] if COMPARED in line]
     return {LATE: statistics.mean(values)} if len(values) > 1 else {}
+
+
+def _lost(history: list[dict[str, Any]], stage: str) -> list[float]:
+    """Return by how much the last iteration is below the best, of the weights that a stage is of."""
+    key = AVERAGED_MAP if stage == AVERAGED else COMPARED
+    values = [line[key] for line in history if key in line]
+    return [max(values) - values[-1]] if len(values) > 1 else []

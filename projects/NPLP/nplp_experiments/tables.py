@@ -9,7 +9,7 @@ from importlib.resources import files
 import yaml
 from tabulate import tabulate
 
-from nplp_experiments.definitions import OF_THE_PAPER, SOURCE, STARTUP, Domain, Experiment
+from nplp_experiments.definitions import PAPER, SOURCE, STARTUP, Domain, Experiment
 from nplp_experiments.rows import COLUMNS, COMPARED, LABELS, LATE, Row, estimate, least_difference
 
 __all__ = ["as_csv", "as_markdown", "published"]
@@ -66,10 +66,10 @@ def as_markdown(experiment: Experiment, domain: Domain, rows: list[Row]) -> str:
     for direction in experiment.directions:
         own = [row for row in rows if row.direction == direction]
         if own:
-            known = f" ({direction} in the paper)" if direction in OF_THE_PAPER else ""
-            parts += [f"## {domain.titles[direction]}{known}", ""]
+            paper = f" ({direction} in the paper)" if direction in PAPER else ""
+            parts += [f"## {domain.titles[direction]}{paper}", ""]
             parts += [_metrics_table(experiment, direction, own), "", *_noise(own), *_pooled(own)]
-            parts += [_rules(own), ""]
+            parts += [_rules(own), "", *(_losses_table(own) if experiment.lost else ())]
             parts += ["Pseudo-labels of the last iteration, means over seeds:", "", _labels_table(own), ""]
     if len({row.direction for row in rows}) > 1 and (together := _pooled(rows)):
         parts += ["## All directions together", "", *together]
@@ -179,3 +179,14 @@ def _mean(values: list[float], factor: int) -> str:
     if not values:
         return ""
     return f"{factor * statistics.mean(values):.{1 if factor > 1 else 0}f}"
+
+
+def _losses_table(rows: list[Row]) -> list[str]:
+    table = [
+        [row.label, f"{statistics.mean(row.lost):.1f}", f"{max(row.lost):.1f}", sum(x > 1 for x in row.lost)]
+        for row in rows
+        if row.lost
+    ]
+    headers = ["", "mean", "greatest", "runs that lost more than 1"]
+    shown = tabulate(table, headers=headers, tablefmt="github", disable_numparse=True)
+    return ["mAP of the best iteration less that of the last:", "", shown, ""]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nplp.files import write_atomically, write_bytes_atomically
-from nplp_experiments.definitions import Domain, Experiment
+from nplp_experiments.definitions import PAPER, Domain, Experiment
 from nplp_experiments.figures import by_iteration, by_setting
 from nplp_experiments.plan import Cell
 from nplp_experiments.rows import rows_of
@@ -82,8 +82,9 @@ def _circumstances(
 
     seeds = ", ".join(map(str, sorted({cell.seed for cell in cells})))
     missing = f"{planned - len(cells)} of {planned} cells have not been run. " if len(cells) < planned else ""
+    beside = " The paper's numbers are of real data." if {*experiment.directions} <= {*PAPER} else ""
     return (
         f"{missing}`python tools/reproduce.py {experiment.name} --domain {domain.name}`, seeds {seeds}, "
-        f"{listed('date')}, {listed('processor')}, {listed('cores')} cores, commit {listed('commit')}. "
-        "The paper's numbers are of real data.\n"
+        f"{listed('date')}, {listed('processor')}, {listed('cores')} cores, commit {listed('commit')}."
+        f"{beside}\n"
     )

@@ -2,8 +2,8 @@
 
 ``plaza`` (daylight, outdoors, summer clothes) and ``station`` (artificial light, indoors, winter clothes)
 stand in for a labelled source and an unlabelled target where no benchmark is at hand; ``campus`` (outdoors
-and indoors, low sun, both kinds of clothes) for a third network, larger than the two. ``harbour`` is an unkind target: its cameras
-differ much, few of them see a person, and many people look alike.
+and indoors, low sun, both kinds of clothes) for a third network, larger than the two. ``harbour`` is an
+unkind target: its cameras differ much, few of them see a person, and many people look alike.
 Everything is drawn by this package from a seed: no photograph, no download, no identity of a real person.
 
 It needs numpy, Pillow and tqdm only.

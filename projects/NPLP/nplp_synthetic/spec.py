@@ -99,15 +99,15 @@ class DomainStyle:
 
 _HARBOUR = DomainStyle(
     camera_strength=0.3,
-    domain_strength=1.1,
+    domain_strength=1.6,
     light_jitter=0.4,
     view_variation=0.4,
     box_jitter=0.45,
     clutter=0.25,
-    confusable_share=0.4,
+    confusable_share=0.8,
     occlusion_rate=0.07,
     bystander_rate=0.07,
-    white_balance=0.5,
+    white_balance=0.6,
     haze=0.2,
     few_cameras=1.0,
     fixed_view=0.5,

@@ -241,7 +241,7 @@ def test_surroundings_of_a_call_change_nothing(
 @pytest.mark.parametrize("surroundings", SURROUNDINGS)
 def test_surroundings_of_a_call_change_no_label(surroundings: str) -> None:
     case = make_case(5, count=200, dimension=20, cameras=3, kind="blobs")
-    for distance in ("jaccard", "euclidean"):
+    for distance in ("jaccard", "camera_jaccard", "euclidean"):
         chosen = {"alpha": 0.02, "distance": distance}
         expected = estimate_pseudo_labels(case.features, case.camera_ids, **chosen)
         with SURROUNDINGS[surroundings]():

@@ -26,7 +26,8 @@ DEVICE = torch.device("cpu")
 def stage(distance: str, device: torch.device | None) -> Stage:
     settings = Settings(
         alpha=0.02, beta=0.5, min_samples=3, noisy_fraction=0.4, correct=True, distance=distance,
-        assessment_distance=None, k1=8, k2=4, camera_centering=True, dissolved="drop",
+        assessment_distance=None, k1=8, k2=4, k1_intra=4, k1_inter=8, k2_intra=2, k2_inter=3,
+        camera_centering=True, camera_scaling=False, dissolved="drop",
         reclustered_outliers="rejoin", epsilon=None, giant_share=0.5, equal_scores="order",
     )  # fmt: skip
     return lambda case: labels_on(device, case, settings)
@@ -46,7 +47,7 @@ def run(stage: Stage, case: Case, faults: Faults) -> PseudoLabels:
 def compiled() -> None:
     """Compile every kernel before numpy is replaced, which they would find in its place."""
     case = make_case(3, count=34, dimension=6, cameras=3, kind="blobs")
-    for distance in ("euclidean", "jaccard"):
+    for distance in ("euclidean", "jaccard", "camera_jaccard"):
         for device in (None, DEVICE):
             with tiny_blocks():
                 stage(distance, device)(case)
@@ -65,7 +66,8 @@ def assert_same(found: PseudoLabels, expected: PseudoLabels) -> None:
 
 @pytest.mark.parametrize("runs", [12, pytest.param(10**6, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
-    ("distance", "device"), [("euclidean", None), ("euclidean", DEVICE), ("jaccard", DEVICE)]
+    ("distance", "device"),
+    [("euclidean", None), ("euclidean", DEVICE), ("jaccard", DEVICE), ("camera_jaccard", DEVICE)],
 )
 def test_each_allocation_of_a_tile_may_fail(distance: str, device: torch.device | None, runs: int) -> None:
     case = make_case(3, count=34, dimension=6, cameras=3, kind="blobs")
@@ -87,7 +89,7 @@ def test_each_allocation_of_a_tile_may_fail(distance: str, device: torch.device 
     assert errors < len(places) / 2
 
 
-@pytest.mark.parametrize("distance", ["jaccard", "euclidean"])
+@pytest.mark.parametrize("distance", ["jaccard", "camera_jaccard", "euclidean"])
 @pytest.mark.parametrize("most", [pytest.param(9, marks=pytest.mark.long), 40])
 def test_a_device_without_room_for_a_tile_reads_small_pieces(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, distance: str, most: int

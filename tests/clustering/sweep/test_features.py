@@ -11,7 +11,7 @@ from clustering_cases import Case, cases, threads, tiny_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.clustering.sweep.features import FeatureRows, camera_offsets, centred_rows
+from nplp.clustering.sweep.features import FeatureRows, camera_offsets, centred_rows, scaled_by_camera
 
 
 def seen_rows(
@@ -109,3 +109,73 @@ def test_mapped_and_read_only_values_are_as_good_as_others(tmp_path: Path, centr
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(one, two)
+
+
+@given(cases(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_scaled_features_have_a_length_of_1_or_none(case: Case, tiny: bool) -> None:
+    with tiny_blocks(tiny):
+        scaled = scaled_by_camera(case.features, case.camera_ids)
+    assert scaled.dtype == np.float32
+    lengths = np.linalg.norm(scaled, axis=1)
+    assert (np.isclose(lengths, 1, atol=1e-5) | (lengths == 0)).all()
+
+
+def test_scaled_values_are_the_oracles() -> None:
+    rng = np.random.default_rng(0)
+    cameras = np.repeat([3, 1, 7], [40, 25, 10])
+    features = rng.normal(size=(75, 6)) * rng.uniform(0.1, 9, size=(8, 6))[cameras] + 5 * cameras[:, None]
+    # A value that never changes, and one that a camera shows in no image.
+    features[:, 0] = 0.1
+    features[cameras == 1, 1] = 0.3
+    for kind in (np.float32, np.float64):
+        scaled = scaled_by_camera(features.astype(kind), cameras)
+        assert scaled.dtype == kind
+        expected = oracle.scaled_by_camera(features.astype(kind), cameras)
+        np.testing.assert_allclose(scaled, expected, atol=1e-6)
+        np.testing.assert_allclose(np.linalg.norm(scaled, axis=1), 1, atol=1e-6)
+        assert not scaled[:, 0].any()
+        assert np.abs(scaled[cameras == 1, 1]).max() < 1e-5
+
+
+def test_a_camera_of_few_images_takes_the_deviations_of_all() -> None:
+    # Deviation 1 in the large camera; of the 44 images about their own means, sqrt(40 + 4 * 9) / sqrt(44).
+    large = np.tile([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]], (10, 1))
+    few = np.array([[3.0, 0.0], [-3.0, 0.0], [3.0, 0.0], [-3.0, 0.0], [0.0, 3.0], [0.0, -3.0]])
+    scaled = scaled_by_camera(np.concatenate([large, few]), np.repeat([0, 1], [40, 6]))
+    np.testing.assert_allclose(scaled[:40], large / np.sqrt(2), atol=1e-12)
+    np.testing.assert_allclose(scaled[40:], few / 3, atol=1e-12)
+
+
+def test_equal_images_have_no_direction_and_stay_0() -> None:
+    assert not scaled_by_camera(np.full((30, 4), 0.1, dtype=np.float32), np.repeat([0, 1], 15)).any()
+
+
+def test_scaling_undoes_what_a_camera_does_to_values() -> None:
+    rng = np.random.default_rng(1)
+    cameras = np.repeat([0, 1], 50)
+    features = rng.normal(size=(100, 5))
+    changed = features * np.array([[1, 2, 3, 4, 5], [5, 0.1, 2, 1, 7]])[cameras] + 10.0 * cameras[:, None]
+    expected = scaled_by_camera(features, cameras)
+    np.testing.assert_allclose(scaled_by_camera(changed, cameras), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_scaling_gives_the_same_bits_with_any_number_of_threads(number: int) -> None:
+    rng = np.random.default_rng(2)
+    features, cameras = rng.normal(size=(300, 7)).astype(np.float32), rng.integers(3, size=300)
+    usual = scaled_by_camera(features, cameras)
+    with tiny_blocks(), threads(number):
+        np.testing.assert_array_equal(scaled_by_camera(features, cameras), usual)
+
+
+@pytest.mark.parametrize(
+    ("centring", "scaling", "known"), [(True, True, False), (False, False, True), (False, False, False)]
+)
+def test_features_are_left_in_place_where_nothing_is_asked_for(
+    centring: bool, scaling: bool, known: bool
+) -> None:
+    features = np.random.default_rng(3).normal(size=(40, 3))
+    rows = FeatureRows.prepared(features, np.arange(40) % 2 if known else None, centring, scaling)
+    assert rows.values is features
+    assert not rows.offsets.any()

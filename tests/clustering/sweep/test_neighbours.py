@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nplp.clustering.sweep import neighbours
 from nplp.clustering.sweep.features import FeatureRows
-from nplp.clustering.sweep.neighbours import nearest_neighbours
+from nplp.clustering.sweep.neighbours import nearest_by_camera, nearest_neighbours
 
 DEVICES = [None, torch.device("cpu")]
 
@@ -125,3 +125,67 @@ def test_half_precision_is_used_where_it_pays(monkeypatch: pytest.MonkeyPatch, p
     features = np.random.default_rng(6).normal(size=(40, 20))
     np.testing.assert_array_equal(ranks_of(features, 5), oracle.neighbour_ranks(features, 5))
     assert used == [pays]
+
+
+def lists_by_camera(
+    features: np.ndarray, camera_ids: np.ndarray, k_same: int, k_other: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return both lists from a full sort, with -1 where there are too few."""
+    count = len(features)
+    ranks = oracle.neighbour_ranks(features, count)
+    found = np.full((count, min(k_same, count)), -1), np.full((count, min(k_other, count)), -1)
+    for i, row in enumerate(ranks):
+        same = camera_ids[row] == camera_ids[i]
+        for near, chosen in zip(found, (row[same], row[~same]), strict=True):
+            near[i, : len(chosen)] = chosen[: near.shape[1]]
+    return found
+
+
+@given(
+    cases(), st.integers(1, 30), st.integers(1, 70), st.booleans(), st.booleans(), st.sampled_from(DEVICES)
+)
+@settings(max_examples=120, deadline=None)
+def test_neighbours_by_camera_are_sorted_by_distance_then_index(
+    case: Case, k_same: int, k_other: int, half: bool, tiny: bool, device: torch.device | None
+) -> None:
+    with tiny_blocks(tiny):
+        rows = rows_on(device, case.features)
+        found = nearest_by_camera(rows, case.camera_ids, k_same, k_other, half=half)
+    for near, expected in zip(
+        found, lists_by_camera(case.features, case.camera_ids, k_same, k_other), strict=True
+    ):
+        np.testing.assert_array_equal(near, expected)
+        assert near.dtype == np.int32
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("device", DEVICES)
+def test_any_number_of_threads_finds_the_same_by_camera(kind: str, device: torch.device | None) -> None:
+    case = make_case(7, count=150, dimension=16, cameras=5, kind=kind)
+    expected = lists_by_camera(case.features, case.camera_ids, 6, 21)
+    for number in (1, 3):
+        with tiny_blocks(), threads(number):
+            found = nearest_by_camera(rows_on(device, case.features), case.camera_ids, 6, 21)
+        for near, wanted in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(near, wanted)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("device", DEVICES)
+def test_hundreds_of_copies_in_a_camera_go_by_index(half: bool, device: torch.device | None) -> None:
+    rng = np.random.default_rng(0)
+    order = rng.permutation(809)
+    features = np.repeat(rng.normal(size=(3, 70)), [500, 300, 9], axis=0)[order]
+    camera_ids = np.where(order % 200 == 0, 5, order % 2)
+    expected = lists_by_camera(features, camera_ids, 6, 21)
+    with threads(2):
+        found = nearest_by_camera(rows_on(device, features), camera_ids, 6, 21, half=half)
+    for near, wanted in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(near, wanted)
+
+
+def test_neighbours_by_camera_hand_computed() -> None:
+    features = np.array([[0.0], [1.0], [3.0], [1.0], [-1.0]])
+    same, other = nearest_by_camera(FeatureRows.plain(features), np.array([0, 0, 0, 9, 9]), 3, 2)
+    assert same.tolist() == [[0, 1, 2], [1, 0, 2], [2, 1, 0], [3, 4, -1], [4, 3, -1]]
+    assert other.tolist() == [[3, 4], [3, 4], [3, 4], [1, 0], [0, 1]]

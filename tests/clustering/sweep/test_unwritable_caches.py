@@ -47,7 +47,7 @@ def run(script: str, folder: Path, **environment: str) -> tuple[str, list[str]]:
     shutil.copytree(package / "clustering", folder / "nplp" / "clustering", ignore=ignored)
     # Without the toolbox, which the stage does not need.
     (folder / "nplp" / "__init__.py").touch()
-    for module in ("memory.py", "products.py"):
+    for module in ("errors.py", "memory.py", "products.py"):
         shutil.copy(package / module, folder / "nplp")
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **environment}
     done = subprocess.run(

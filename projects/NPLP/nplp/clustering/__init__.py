@@ -1,7 +1,19 @@
 """The pseudo-label stage: distances, epsilon, DBSCAN, self-assessment, correction and label quality."""
 
+from nplp.clustering.agreement import label_agreement
+from nplp.clustering.cameras import camera_entropies, camera_entropy_weights, cross_camera_share
 from nplp.clustering.estimate import estimate_pseudo_labels
 from nplp.clustering.quality import label_quality
 from nplp.clustering.results import OUTLIER, LabelQuality, PseudoLabels
 
-__all__ = ["OUTLIER", "LabelQuality", "PseudoLabels", "estimate_pseudo_labels", "label_quality"]
+__all__ = [
+    "OUTLIER",
+    "LabelQuality",
+    "PseudoLabels",
+    "camera_entropies",
+    "camera_entropy_weights",
+    "cross_camera_share",
+    "estimate_pseudo_labels",
+    "label_agreement",
+    "label_quality",
+]

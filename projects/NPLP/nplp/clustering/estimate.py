@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from nplp.clustering.assessment import all_equal, assess
+from nplp.clustering.camera_reciprocal import camera_reciprocal_encoding
 from nplp.clustering.correction import correct_labels
 from nplp.clustering.dbscan import cluster
 from nplp.clustering.epsilon import startup_epsilon
@@ -17,7 +18,7 @@ from nplp.clustering.jaccard import jaccard_distances
 from nplp.clustering.reciprocal import reciprocal_encoding
 from nplp.clustering.rejoining import rejoin_outliers
 from nplp.clustering.results import PseudoLabels
-from nplp.clustering.settings import Settings
+from nplp.clustering.settings import CAMERA_JACCARD, Settings
 from nplp.clustering.sweep import Distances, EuclideanDistances, FeatureRows, Progress
 
 __all__ = ["estimate_pseudo_labels"]
@@ -36,7 +37,12 @@ def estimate_pseudo_labels(
     assessment_distance: str | None = None,
     k1: int = 20,
     k2: int = 6,
+    k1_intra: int = 5,
+    k1_inter: int = 20,
+    k2_intra: int = 2,
+    k2_inter: int = 4,
     camera_centering: bool = False,
+    camera_scaling: bool = False,
     dissolved: str = "drop",
     reclustered_outliers: str = "drop",
     epsilon: float | None = None,
@@ -55,12 +61,21 @@ def estimate_pseudo_labels(
         min_samples: neighbours within epsilon that make a core sample of DBSCAN, itself included.
         noisy_fraction: K / c, in (0, 1]; rounded, and at least one of two clusters or more is noisy.
         correct: run the correcting stage.
-        distance: "jaccard" (k-reciprocal) or "euclidean", for eqs. 4 and 9 and DBSCAN.
+        distance: "jaccard" (k-reciprocal), "camera_jaccard" (the same with neighbours from the own camera and
+            from the others separately; see `camera_reciprocal_encoding`) or "euclidean", for eqs. 4 and 9 and
+            DBSCAN.
         assessment_distance: the same for eqs. 6-8; None for that of the clustering.
         k1: neighbours of the Jaccard distance; more than N count as N.
         k2: neighbours of its local query expansion; more than k1 count as k1.
+        k1_intra: neighbours of the camera-aware Jaccard distance in the own camera, next to the image itself.
+        k1_inter: its neighbours in the other cameras; one more than this, as in its authors' code.
+        k2_intra: images of the own camera in its local query expansion, the image itself among them.
+        k2_inter: images of the other cameras in its local query expansion.
         camera_centering: subtract each camera's mean feature before any distance; a camera of fewer than 5
             images keeps the global mean. Nothing changes where cameras are unknown.
+        camera_scaling: then divide each value by its deviation in the camera, and L2-normalise the features
+            again; a camera of fewer than 20 images takes the deviations over all cameras (see
+            `scaled_by_camera`). Needs camera_centering.
         dissolved: whether a noisy cluster without sub-clusters is to "drop" into outliers or to "keep" whole.
         reclustered_outliers: whether what falls out of a noisy cluster that is clustered again is to "drop"
             into outliers or to "rejoin" the sub-cluster in which it has the most neighbours within epsilon_e.
@@ -78,7 +93,8 @@ def estimate_pseudo_labels(
         ValueError: if an argument is of the wrong shape, type or range; the message names it.
 
     Memory: never N x N. Tiles of fixed size, 24 bytes for each pair that eq. 4 averages, 16 bytes for each
-    pair within epsilon_e, up to 256 pairs a sample, and with the Jaccard distance about 100 values a sample.
+    pair within epsilon_e, up to 256 pairs a sample, and with the Jaccard distances about 100 values a sample.
+    Scaling by camera copies the features once.
     """
     settings = Settings(
         alpha=alpha,
@@ -90,7 +106,12 @@ def estimate_pseudo_labels(
         assessment_distance=assessment_distance,
         k1=k1,
         k2=k2,
+        k1_intra=k1_intra,
+        k1_inter=k1_inter,
+        k2_intra=k2_intra,
+        k2_inter=k2_inter,
         camera_centering=camera_centering,
+        camera_scaling=camera_scaling,
         dissolved=dissolved,
         reclustered_outliers=reclustered_outliers,
         epsilon=epsilon,
@@ -100,10 +121,7 @@ def estimate_pseudo_labels(
     values = as_features(features)
     cameras = None if camera_ids is None else as_integer_ids("camera_ids", camera_ids, len(values))
     on_device = features.detach() if isinstance(features, torch.Tensor) and features.is_cuda else None
-    if camera_centering and cameras is not None:
-        rows = FeatureRows.centred_by_camera(values, cameras, on_device)
-    else:
-        rows = FeatureRows.plain(values, on_device)
+    rows = FeatureRows.prepared(values, cameras, camera_centering, camera_scaling, on_device)
     return _run_stages(settings, rows, cameras, Progress(progress))
 
 
@@ -111,7 +129,7 @@ def _run_stages(
     settings: Settings, rows: FeatureRows, cameras: np.ndarray | None, progress: Progress
 ) -> PseudoLabels:
     """Run both stages on checked features of N samples and camera ids [N] int64."""
-    distances = _distances_by_name(settings.distance, settings, rows, progress)
+    distances = _distances_by_name(settings.distance, settings, rows, cameras, progress)
     # The startup stage: epsilon_e (eq. 4) and its clusters.
     if settings.epsilon is None:
         literal, pairs, averaged = startup_epsilon(distances, cameras, settings.alpha)
@@ -131,7 +149,7 @@ def _run_stages(
         # The correcting stage: scores (eqs. 6-8), and noisy clusters clustered again at epsilon_c (eq. 9).
         assessed = distances
         if settings.assessed_by != settings.distance:
-            assessed = _distances_by_name(settings.assessed_by, settings, rows, progress)
+            assessed = _distances_by_name(settings.assessed_by, settings, rows, cameras, progress)
         scores, noisy = assess(assessed, startup, settings.noisy_fraction)
         if settings.equal_scores == "skip" and all_equal(scores):
             noisy = noisy[:0]
@@ -144,9 +162,14 @@ def _run_stages(
     )
 
 
-def _distances_by_name(name: str, settings: Settings, rows: FeatureRows, progress: Progress) -> Distances:
-    """Return the distances among features that the settings call "jaccard" or "euclidean"."""
+def _distances_by_name(
+    name: str, settings: Settings, rows: FeatureRows, cameras: np.ndarray | None, progress: Progress
+) -> Distances:
+    """Return the distances among features that the settings call by one of `DISTANCES`."""
     if name == "jaccard":
         return jaccard_distances(reciprocal_encoding(rows, settings.k1, settings.k2, progress), progress)
+    if name == CAMERA_JACCARD:
+        sizes = (settings.k1_intra, settings.k1_inter, settings.k2_intra, settings.k2_inter)
+        return jaccard_distances(camera_reciprocal_encoding(rows, cameras, *sizes, progress), progress)
     keep_sums = settings.correct and settings.assessed_by == settings.distance
     return EuclideanDistances(rows, progress, keep_sums)

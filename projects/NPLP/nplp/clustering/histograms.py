@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nplp.clustering.camera_reciprocal import camera_reciprocal_encoding
 from nplp.clustering.jaccard import jaccard_distances
 from nplp.clustering.reciprocal import reciprocal_encoding
-from nplp.clustering.sweep import FeatureRows
+from nplp.clustering.settings import CAMERA_JACCARD
+from nplp.clustering.sweep import FeatureRows, scaled_by_camera
 
 __all__ = ["DistanceHistogram", "distance_histogram"]
 
@@ -44,7 +46,12 @@ def distance_histogram(
     distance: str = "jaccard",
     k1: int = 20,
     k2: int = 6,
+    k1_intra: int = 5,
+    k1_inter: int = 20,
+    k2_intra: int = 2,
+    k2_inter: int = 4,
     camera_centering: bool = False,
+    camera_scaling: bool = False,
     bins: int = 50,
 ) -> DistanceHistogram:
     """Count pairs by distance, identity and camera.
@@ -53,26 +60,37 @@ def distance_histogram(
         features: [N, D] float32, as given to `estimate_pseudo_labels`.
         camera_ids: [N] int64.
         identities: [N] int64, or None where unknown.
-        distance: "jaccard" or "euclidean"; the latter among 4,000 samples at most, spread evenly.
+        distance: "jaccard", "camera_jaccard" or "euclidean"; the last among 4,000 samples at most,
+            spread evenly.
         k1: neighbours of the Jaccard distance.
         k2: neighbours of its query expansion.
+        k1_intra: neighbours of the camera-aware Jaccard distance in the own camera.
+        k1_inter: the same in the other cameras.
+        k2_intra: images of the own camera in its query expansion.
+        k2_inter: the same of the other cameras.
         camera_centering: subtract each camera's mean feature first.
+        camera_scaling: then scale by the camera's deviations and normalise, as `scaled_by_camera` does.
         bins: B.
 
     Memory: that of the clustering; never N x N.
     """
     people = np.zeros(len(features), dtype=np.int64) if identities is None else identities
     known = identities is not None
+    if camera_scaling and camera_centering:
+        features, camera_centering = scaled_by_camera(np.ascontiguousarray(features), camera_ids), False
     if distance == "euclidean":
         chosen = np.unique(np.linspace(0, len(features) - 1, _MOST_SAMPLES).astype(np.int64))
         features, camera_ids, people = features[chosen], camera_ids[chosen], people[chosen]
     features = np.ascontiguousarray(features, dtype=np.float32)
-    centred = FeatureRows.centred_by_camera(features, camera_ids) if camera_centering else None
     count = _Counter(people, camera_ids, known, bins)
-    if distance == "jaccard":
-        rows = FeatureRows.plain(features) if centred is None else centred
+    if distance != "euclidean":
+        rows = FeatureRows.prepared(features, camera_ids, camera_centering, scaling=False)
+        if distance == CAMERA_JACCARD:
+            encoded = camera_reciprocal_encoding(rows, camera_ids, k1_intra, k1_inter, k2_intra, k2_inter)
+        else:
+            encoded = reciprocal_encoding(rows, k1, k2)
         count.limit = 1.0
-        jaccard_distances(reciprocal_encoding(rows, k1, k2)).visit_pairs(count)
+        jaccard_distances(encoded).visit_pairs(count)
         return count.result(all_pairs=True)
     if camera_centering:
         for camera in np.unique(camera_ids):

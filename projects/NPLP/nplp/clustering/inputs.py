@@ -9,6 +9,8 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 
+from nplp.errors import UserError
+
 __all__ = [
     "as_features",
     "as_integer_ids",
@@ -16,6 +18,7 @@ __all__ = [
     "check_choice",
     "check_epsilon",
     "check_fraction",
+    "check_several_cameras",
 ]
 
 _BLOCK_VALUES = 1 << 22
@@ -122,3 +125,20 @@ def check_epsilon(value: float | None) -> None:
     """
     if value is not None and not (isinstance(value, Real) and math.isfinite(value) and value >= 0):
         raise ValueError(f"epsilon must be a finite distance of at least 0, or None, got {value!r}")
+
+
+def check_several_cameras(camera_ids: np.ndarray | None) -> None:
+    """Check that camera ids [N] are known and not all the same, for the distance that needs them.
+
+    Raises:
+        UserError: if they are not. It ends a run too, whose settings name no camera.
+    """
+    if camera_ids is None:
+        raise UserError(
+            "distance camera_jaccard needs camera_ids, got None: give them, or take distance jaccard"
+        )
+    if (camera_ids == camera_ids[0]).all():
+        raise UserError(
+            "distance camera_jaccard needs images of two cameras or more, got camera "
+            f"{int(camera_ids[0])} alone: take distance jaccard"
+        )

@@ -24,7 +24,7 @@ from nplp.clustering.sweep import (
     squared_distance,
 )
 
-__all__ = ["SparseRows", "reciprocal_encoding"]
+__all__ = ["SparseRows", "average_over", "encode_sets", "mutual_neighbours", "reciprocal_encoding"]
 
 _BLOCK_ENTRIES = 1 << 19
 _MOST_ROWS = 512
@@ -71,22 +71,48 @@ def reciprocal_encoding(
     """
     ranks = nearest_neighbours(features, k1, progress)
     half = min(int(np.around(k1 / 2)) + 1, ranks.shape[1])
-    sets = (*_mutual(ranks), *_mutual(ranks[:, :half]))
-    widest = min(ranks.shape[1] * (half + 1), len(features))
+    encoded = encode_sets(features, mutual_neighbours(ranks), mutual_neighbours(ranks[:, :half]))
+    return encoded if k2 <= 1 else average_over(encoded, ranks[:, :k2])
+
+
+def encode_sets(
+    features: FeatureRows, sets: tuple[np.ndarray, np.ndarray], half_sets: tuple[np.ndarray, np.ndarray]
+) -> SparseRows:
+    """Return the weights of steps 2 and 3 of `reciprocal_encoding`.
+
+    Args:
+        features: N samples.
+        sets: R of each sample: members [N, k] int32, of which the first in a row count, and their number [N]
+            int64.
+        half_sets: the sets that may join them, in the same form; of no members where nothing is to join.
+    """
+    widest = min(sets[0].shape[1] * (half_sets[0].shape[1] + 1), len(features))
     most = np.full(len(features), widest)
-    encoded = _collect(most, lambda block, *out: _encode(*block, features.arrays, sets, *out))
-    if k2 <= 1:
-        return encoded
-    near = np.sort(ranks[:, :k2], axis=1)
-    most = np.diff(encoded.starts)[near].sum(axis=1)
+    arrays = (*sets, *half_sets)
+    return _collect(most, lambda block, *out: _encode(*block, features.arrays, arrays, *out))
+
+
+def average_over(encoded: SparseRows, near: np.ndarray) -> SparseRows:
+    """Return each sample's mean of the rows of its neighbours (step 4 of `reciprocal_encoding`).
+
+    Args:
+        encoded: N rows.
+        near: [N, k2] int32, at least one sample in each row; -1 stands for none and does not count.
+    """
+    near = np.sort(near, axis=1)
+    most = np.where(near < 0, 0, np.diff(encoded.starts)[near]).sum(axis=1)
     arrays = (encoded.starts, encoded.columns, encoded.weights)
     return _collect(most, lambda block, *out: _average(*block, near, *arrays, *out))
 
 
-def _mutual(ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the samples [N, k] int32 among the k neighbours of each that have it among theirs, and how many.
+def mutual_neighbours(ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the samples among the neighbours of each that have it among theirs, and how many they are.
 
-    They are ascending, and what follows them in a row means nothing.
+    Args:
+        ranks: [N, k] int32, the neighbours of each sample; -1 for none.
+
+    Returns:
+        [N, k] int32, ascending in a row, in which what follows them means nothing, and [N] int64.
     """
     near = np.sort(ranks, axis=1)
     members, sizes = np.empty_like(near), np.empty(len(near), dtype=np.int64)
@@ -140,6 +166,8 @@ def _find_mutual(start, stop, near, members, sizes):  # type: ignore[no-untyped-
     for i in range(start, stop):
         size = 0
         for j in near[i]:
+            if j < 0:
+                continue
             place = np.searchsorted(near[j], i)
             if place < width and near[j, place] == i:
                 members[i, size] = j
@@ -192,8 +220,11 @@ def _average(start, stop, near, starts, columns, weights, workspace, lengths, ou
     """Write step 4 of rows start..stop-1; the workspace adds up the weights of a row."""
     position = 0
     for i in range(start, stop):
-        first = position
+        first, averaged = position, 0
         for j in near[i]:
+            if j < 0:
+                continue
+            averaged += 1
             for entry in range(starts[j], starts[j + 1]):
                 column = columns[entry]
                 if workspace[column] == 0 and weights[entry] > 0:
@@ -203,6 +234,6 @@ def _average(start, stop, near, starts, columns, weights, workspace, lengths, ou
         row = np.sort(out_columns[first:position])
         for place in range(len(row)):
             out_columns[first + place] = row[place]
-            out_weights[first + place] = workspace[row[place]] / len(near[i])
+            out_weights[first + place] = workspace[row[place]] / averaged
             workspace[row[place]] = 0
         lengths[i - start] = position - first

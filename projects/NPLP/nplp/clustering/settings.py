@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from nplp.clustering import inputs
 
-__all__ = ["DISSOLVED", "DISTANCES", "EQUAL_SCORES", "RECLUSTERED_OUTLIERS", "Settings"]
+__all__ = ["CAMERA_JACCARD", "DISSOLVED", "DISTANCES", "EQUAL_SCORES", "RECLUSTERED_OUTLIERS", "Settings"]
 
-DISTANCES = ("jaccard", "euclidean")
+CAMERA_JACCARD = "camera_jaccard"
+DISTANCES = ("jaccard", "euclidean", CAMERA_JACCARD)
 DISSOLVED = ("drop", "keep")
 RECLUSTERED_OUTLIERS = ("drop", "rejoin")
 EQUAL_SCORES = ("order", "skip")
@@ -31,7 +32,12 @@ class Settings:
     assessment_distance: str | None
     k1: int
     k2: int
+    k1_intra: int
+    k1_inter: int
+    k2_intra: int
+    k2_inter: int
     camera_centering: bool
+    camera_scaling: bool
     dissolved: str
     reclustered_outliers: str
     epsilon: float | None
@@ -41,14 +47,17 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("alpha", "beta", "noisy_fraction"):
             inputs.check_fraction(name, getattr(self, name))
-        for name in ("min_samples", "k1", "k2"):
+        for name in ("min_samples", "k1", "k2", "k1_intra", "k1_inter", "k2_intra"):
             inputs.check_at_least(name, getattr(self, name), 1)
+        inputs.check_at_least("k2_inter", self.k2_inter, 0)
         inputs.check_choice("distance", self.distance, DISTANCES)
         if self.assessment_distance is not None:
             inputs.check_choice("assessment_distance", self.assessment_distance, DISTANCES)
         inputs.check_choice("dissolved", self.dissolved, DISSOLVED)
         inputs.check_choice("reclustered_outliers", self.reclustered_outliers, RECLUSTERED_OUTLIERS)
         inputs.check_choice("equal_scores", self.equal_scores, EQUAL_SCORES)
+        if self.camera_scaling and not self.camera_centering:
+            raise ValueError("camera_scaling needs camera_centering, got False: turn it on, or scaling off")
         if self.giant_share is not None:
             inputs.check_fraction("giant_share", self.giant_share)
         inputs.check_epsilon(self.epsilon)

@@ -23,7 +23,16 @@ from nplp.weights.zoo import CONFIG, NAME, WEIGHTS, ZOO_PREFIX, Bundle
 __all__ = ["KEPT", "RefusedKeyError", "load_bundle_config", "parse_configuration"]
 
 KEPT = {
-    "MODEL": ("META_ARCHITECTURE", "BACKBONE", "HEADS", "LOSSES", "PIXEL_MEAN", "PIXEL_STD", "WEIGHTS"),
+    "MODEL": (
+        "META_ARCHITECTURE",
+        "BACKBONE",
+        "HEADS",
+        "LOSSES",
+        "NORM_CAMERAS",
+        "PIXEL_MEAN",
+        "PIXEL_STD",
+        "WEIGHTS",
+    ),
     "INPUT": ("SIZE_TRAIN", "SIZE_TEST"),
     "DATASETS": ("NAMES", "TESTS", "SYNTHETIC"),
     "DATALOADER": ("NUM_WORKERS",),

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from fastreid.config import CfgNode, get_cfg
 
+from nplp.clustering.settings import CAMERA_JACCARD
+from nplp.config.choices import PKU_REID
 from nplp.config.dotted import flat, value_at
 from nplp.config.keys import SOURCE_LOSSES, default_config
 from nplp.config.method_sections import METHOD_SECTIONS
@@ -73,6 +75,9 @@ WARNED_OF_OTHERS = {
     "MODEL.HEADS.PAP": "it belongs to NPLP's PAPHead",
     "MODEL.HEADS.NECK_BIAS": "it belongs to NPLP's PAPHead",
     "MODEL.HEADS.OUTPUT": "it belongs to NPLP's PAPHead",
+    "MODEL.NORM_CAMERAS": "only MODEL.META_ARCHITECTURE NPLP knows cameras",
+    "MODEL.NORM_CHUNK": "only MODEL.META_ARCHITECTURE NPLP divides batches",
+    "TEST.CAMERAS": "only MODEL.META_ARCHITECTURE NPLP has camera statistics",
     "NPLP": "only MODEL.META_ARCHITECTURE NPLP adapts",
 }
 
@@ -158,9 +163,29 @@ def _warned(cfg: CfgNode) -> Iterator[_Ignored]:
         yield from _of_other_methods(cfg)
     if model == NPLP and cfg.NPLP.SOURCE.WEIGHTS:
         yield from _among(cfg, {"MODEL.WEIGHTS": "adaptation starts from NPLP.SOURCE.WEIGHTS"})
-    solver = cfg.SOLVER
+    solver, data_sets = cfg.SOLVER, (*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS, *cfg.NPLP.SOURCE.DATASETS)
     for keys, idle, reason in (
+        (
+            ("DATASETS.PKU.SPLIT", "DATASETS.PKU.HELD_OUT"),
+            PKU_REID not in data_sets,
+            f"{PKU_REID} is no data set of the run",
+        ),
+        (
+            tuple(f"NPLP.{key}" for key in ("K1_INTRA", "K1_INTER", "K2_INTRA", "K2_INTER")),
+            model == NPLP and CAMERA_JACCARD not in (cfg.NPLP.DISTANCE, cfg.NPLP.ASSESSMENT_DISTANCE),
+            f"NPLP.DISTANCE is not {CAMERA_JACCARD}",
+        ),
         (("NPLP.EMA_DECAY",), model == NPLP and not cfg.NPLP.EMA, "NPLP.EMA is False"),
+        (
+            ("NPLP.NORM.IMAGES", "NPLP.NORM.BATCH"),
+            model == NPLP and not (cfg.NPLP.NORM.REFRESH or cfg.MODEL.NORM_CAMERAS),
+            "NPLP.NORM.REFRESH is False",
+        ),
+        (
+            ("NPLP.STOP.MIN_ITERATIONS",),
+            model == NPLP and not cfg.NPLP.STOP.AGREEMENT,
+            "NPLP.STOP.AGREEMENT is 0",
+        ),
         (
             ("MODEL.LOSSES.CC.TEMPERATURE",),
             model == NPLP and not cfg.MODEL.LOSSES.CC.NORMALIZE,

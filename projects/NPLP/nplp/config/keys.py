@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from fastreid.config import CfgNode, get_cfg
 
+from nplp.config.choices import CAMERA_NONE
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.losses import LOSSES
 from nplp.losses.registry import CROSS_ENTROPY, TRIPLET
@@ -45,10 +46,28 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # key) outputs, or "concat", f_e = f_c (DC in Table II).
     cfg.MODEL.HEADS.FUSION = "hn"
 
+    # An addition to the paper, off by default: each camera's mean feature and standard deviation over the
+    # target's training images are measured after the training, kept in the model and used wherever it gives
+    # features, but not for pseudo-labels: "mean" subtracts the camera's mean from the L2-normalised feature,
+    # "standardize" divides by its deviation then, "none" does neither. See docs/cameras.md.
+    cfg.TEST.CAMERAS = CAMERA_NONE
+
     # What the head returns in evaluation, for clustering and test: "f_e", or "f_bn" = BN(f_e).
     cfg.MODEL.HEADS.OUTPUT = "f_e"
     # Train the bias of the neck's BN; False keeps it at 0, as most peers do.
     cfg.MODEL.HEADS.NECK_BIAS = True
+
+    # An addition to the paper, off by default (0): in training a batch norm normalises over consecutive
+    # chunks of so many images, whatever the batch is. Batches are ordered by identity: a chunk of 16 holds 4
+    # identities of 4 images, as on each of the peers' 4 GPUs. Must divide what each process takes of a batch.
+    # The pre-training, which is best with the whole batch, is not divided.
+    cfg.MODEL.NORM_CHUNK = 0
+
+    # An addition to the paper, off by default: the backbone's batch norms normalise each camera's images by
+    # that camera's own statistics (Zhuang et al., ECCV 2020), see CameraNorms in nplp/modeling/norms.py.
+    # NPLP.NORM.REFRESH is then on, whatever it says. Training needs several images of a camera in a batch.
+    # Not in the pre-training.
+    cfg.MODEL.NORM_CAMERAS = False
 
     # The options of each loss are explained at its entry in nplp/losses/registry.py.
     for loss in LOSSES.values():
@@ -69,6 +88,11 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATASETS.VERIFY = True
     # Leave unreadable training images out instead of stopping; they are counted in the log.
     cfg.DATASETS.SKIP_CORRUPT = False
+    # The data set PKUReid: seed of the split of its people into two halves, and whether one half is trained
+    # on and the other evaluated on; if not, all people are both.
+    cfg.DATASETS.PKU = CfgNode()
+    cfg.DATASETS.PKU.SPLIT = 0
+    cfg.DATASETS.PKU.HELD_OUT = True
     # The built-in synthetic domains (SynthPlaza, SynthStation, SynthCampus, SynthHarbour), rendered once into
     # a cache folder.
     cfg.DATASETS.SYNTHETIC = CfgNode()
@@ -79,7 +103,7 @@ def _add_data_keys(cfg: CfgNode) -> None:
     # Height and width of the rendered crops, in pixels.
     cfg.DATASETS.SYNTHETIC.IMAGE_SIZE = [128, 64]
     # How hard they are, the same in all of them: the fields of nplp_synthetic.DomainStyle, explained there.
-    # SynthHarbour does not follow it: it is hard on purpose and keeps its own, nplp_synthetic.DOMAINS["harbour"].
+    # SynthHarbour does not follow it: hard on purpose, it keeps its own, nplp_synthetic.DOMAINS["harbour"].
     style = {field.name.upper(): getattr(DomainStyle(), field.name) for field in fields(DomainStyle)}
     cfg.DATASETS.SYNTHETIC.STYLE = CfgNode(style)
     # Seed of the drawings; independent of SEED, so that seeds compare runs on the same pictures.
@@ -110,15 +134,45 @@ def _add_method_keys(cfg: CfgNode) -> None:
 
     _add_rule_keys(cfg)
 
+    # An addition to the paper, off by default: end the run after the first iteration, from MIN_ITERATIONS on,
+    # whose labels agree with those of the iteration before by AGREEMENT or more: the adjusted Rand index,
+    # "label_agreement" in pseudo_labels.jsonl, 1 for the same labels. 0: never. No identity is looked at.
+    # MIN_ITERATIONS above STARTUP_ITERATIONS lets the correcting stage begin.
+    cfg.NPLP.STOP = CfgNode()
+    cfg.NPLP.STOP.AGREEMENT = 0.0
+    cfg.NPLP.STOP.MIN_ITERATIONS = 2
+
     # The options of each method are explained where it is registered, in nplp/methods.
     for section, options in METHOD_SECTIONS.values():
         _add_section(cfg, section, options)
 
+    # An addition to the paper, off by default: each image's share of every loss is weighed by the entropy of
+    # its cluster's cameras, exp(bits), on average 1 over the clusters (see nplp/clustering/cameras.py).
+    cfg.NPLP.CAMERA_ENTROPY_WEIGHT = False
+
     # An addition to the paper, off by default: keep an exponential moving average of the weights, evaluated
     # and saved beside the last ones.
     cfg.NPLP.EMA = False
+    # An addition to the paper: the averaged weights give the features that are clustered (a mean teacher).
+    cfg.NPLP.EMA_LABELS = False
     # What the average keeps of itself at each step.
     cfg.NPLP.EMA_DECAY = 0.999
+
+    _add_norm_keys(cfg)
+
+
+def _add_norm_keys(cfg: CfgNode) -> None:
+    # Additions to the paper, off by default; the rule is in nplp/engine/norm_statistics.py.
+    cfg.NPLP.NORM = CfgNode()
+    # Estimate the running mean and variance of every batch norm anew, over the target's training images,
+    # before each iteration's extraction and each evaluation but that of the direct transfer. With 0
+    # iterations that is all of the adaptation.
+    cfg.NPLP.NORM.REFRESH = False
+    # At most so many images, drawn with SEED; 0: all. Each costs a forward pass.
+    cfg.NPLP.NORM.IMAGES = 0
+    # Images that are normalised together while statistics are estimated, 4 or more. The result depends on it,
+    # as it does not on TEST.IMS_PER_BATCH; the larger, the less.
+    cfg.NPLP.NORM.BATCH = 64
 
 
 def _add_rule_keys(cfg: CfgNode) -> None:
@@ -182,7 +236,12 @@ def source_config(cfg: CfgNode) -> CfgNode:
     source.DATALOADER.NUM_INSTANCE = cfg.NPLP.SOURCE.NUM_INSTANCE
     source.DATASETS.NAMES = cfg.NPLP.SOURCE.DATASETS
     source.MODEL.LOSSES.NAME = SOURCE_LOSSES
+    source.MODEL.LOSSES.TRI.NEGATIVES = "all"  # people are known there
+    source.MODEL.NORM_CHUNK = 0
+    source.MODEL.NORM_CAMERAS = False
     source.TEST.EVAL_PERIOD = 0
+    # The statistics are the target's.
+    source.TEST.CAMERAS = CAMERA_NONE
     source.OUTPUT_DIR = f"{cfg.OUTPUT_DIR.rstrip('/')}/source"
     source.freeze()
     return source

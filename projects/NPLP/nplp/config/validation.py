@@ -3,17 +3,18 @@
 import torch
 from fastreid.config import CfgNode
 
-from nplp.config.choices import SAMPLERS
+from nplp.config.choices import CAMERA_TREATMENTS, SAMPLERS
 from nplp.config.ignored import refuse_ignored
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.errors import UserError
 from nplp.losses import LOSSES
+from nplp.losses.registry import WEIGHTS
 from nplp.metric_names import TEST_DISTANCES
 from nplp.weights.zoo import ZOO_PREFIX
 
 __all__ = ["validate_config"]
 
-DISTANCES = ("jaccard", "euclidean")
+DISTANCES = ("jaccard", "camera_jaccard", "euclidean")
 SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
 LEAST_PIXELS = 16
 """The backbones' feature maps are a sixteenth as high and wide as their images."""
@@ -64,6 +65,16 @@ def validate_config(cfg: CfgNode) -> None:
         ),
         ("NPLP.K1", nplp.K1, nplp.K1 >= 1, "at least 1"),
         ("NPLP.K2", nplp.K2, 1 <= nplp.K2 <= nplp.K1, "between 1 and NPLP.K1"),
+        ("NPLP.K1_INTRA", nplp.K1_INTRA, nplp.K1_INTRA >= 1, "at least 1"),
+        ("NPLP.K1_INTER", nplp.K1_INTER, nplp.K1_INTER >= 1, "at least 1"),
+        ("NPLP.K2_INTRA", nplp.K2_INTRA, nplp.K2_INTRA >= 1, "at least 1"),
+        ("NPLP.K2_INTER", nplp.K2_INTER, nplp.K2_INTER >= 0, "at least 0"),
+        (
+            "NPLP.CAMERA_SCALING",
+            nplp.CAMERA_SCALING,
+            nplp.CAMERA_CENTERING or not nplp.CAMERA_SCALING,
+            "False unless NPLP.CAMERA_CENTERING is True",
+        ),
         (
             "NPLP.EPSILON_UPDATE",
             nplp.EPSILON_UPDATE,
@@ -87,11 +98,20 @@ def validate_config(cfg: CfgNode) -> None:
             0 < nplp.RULES.GIANT_SHARE <= 1,
             "in (0, 1]",
         ),
+        ("NPLP.EMA_LABELS", nplp.EMA_LABELS, nplp.EMA or not nplp.EMA_LABELS, "False where NPLP.EMA is"),
+        ("NPLP.STOP.AGREEMENT", nplp.STOP.AGREEMENT, 0 <= nplp.STOP.AGREEMENT <= 1, "in [0, 1]"),
+        (
+            "NPLP.STOP.MIN_ITERATIONS",
+            nplp.STOP.MIN_ITERATIONS,
+            nplp.STOP.MIN_ITERATIONS >= 1,
+            "at least 1",
+        ),
         ("NPLP.EMA_DECAY", nplp.EMA_DECAY, 0 <= nplp.EMA_DECAY < 1, "in [0, 1)"),
         ("NPLP.SOURCE.MAX_EPOCH", nplp.SOURCE.MAX_EPOCH, nplp.SOURCE.MAX_EPOCH >= 1, "at least 1"),
         ("MODEL.HEADS.PAP", heads.PAP, heads.PAP >= 1, "at least 1"),
         ("MODEL.HEADS.OUTPUT", heads.OUTPUT, heads.OUTPUT in ("f_e", "f_bn"), "'f_e' or 'f_bn'"),
         ("MODEL.HEADS.FUSION", heads.FUSION, heads.FUSION in ("hn", "concat"), "'hn' or 'concat'"),
+        *_norm_rules(cfg),
         *_general_rules(cfg),
         ("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"),
     ]
@@ -100,6 +120,14 @@ def validate_config(cfg: CfgNode) -> None:
             raise UserError(f"{key} must be {rule}, got {value!r}")
     for loss in LOSSES.values():
         loss.build(cfg.MODEL.LOSSES)
+    unweighed = [
+        name for name in cfg.MODEL.LOSSES.NAME if name in LOSSES and WEIGHTS not in LOSSES[name].takes
+    ]
+    if nplp.CAMERA_ENTROPY_WEIGHT and unweighed:
+        raise UserError(
+            f"NPLP.CAMERA_ENTROPY_WEIGHT needs losses that take weights, got {unweighed[0]!r} in "
+            "MODEL.LOSSES.NAME: register it with takes=('weights',), or set the key to False"
+        )
     _validate_batches(cfg)
     _validate_device(cfg)
     if cfg.MODEL.BACKBONE.PRETRAIN_PATH.startswith(ZOO_PREFIX):
@@ -108,6 +136,33 @@ def validate_config(cfg: CfgNode) -> None:
             f"{cfg.MODEL.BACKBONE.PRETRAIN_PATH!r}: give it as NPLP.SOURCE.WEIGHTS or MODEL.WEIGHTS"
         )
     refuse_ignored(cfg)
+
+
+def _norm_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
+    """Return key, value, whether it holds and the rule, of the keys about batch norms."""
+    chunk, batch, norm = cfg.MODEL.NORM_CHUNK, cfg.SOLVER.IMS_PER_BATCH, cfg.NPLP.NORM
+    return [
+        (
+            "MODEL.NORM_CHUNK",
+            chunk,
+            chunk == 0 or (chunk >= 2 and batch % chunk == 0),
+            f"0 or a divisor of SOLVER.IMS_PER_BATCH ({batch}) from 2 on",
+        ),
+        (
+            "MODEL.NORM_CAMERAS",
+            cfg.MODEL.NORM_CAMERAS,
+            not (cfg.MODEL.NORM_CAMERAS and chunk),
+            "False with MODEL.NORM_CHUNK",
+        ),
+        (
+            "NPLP.NORM.REFRESH",
+            norm.REFRESH,
+            not norm.REFRESH or cfg.MODEL.BACKBONE.NORM != "syncBN",
+            "False with MODEL.BACKBONE.NORM syncBN",
+        ),
+        ("NPLP.NORM.IMAGES", norm.IMAGES, norm.IMAGES == 0 or norm.IMAGES >= 4, "0 or at least 4"),
+        ("NPLP.NORM.BATCH", norm.BATCH, norm.BATCH >= 4, "at least 4"),
+    ]
 
 
 def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
@@ -119,6 +174,12 @@ def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
         ("SOLVER.OPT", cfg.SOLVER.OPT, hasattr(torch.optim, cfg.SOLVER.OPT), "a class of torch.optim"),
         ("SOLVER.SCHED", cfg.SOLVER.SCHED, cfg.SOLVER.SCHED in SCHEDULES, f"one of {SCHEDULES}"),
         ("TEST.METRIC", cfg.TEST.METRIC, cfg.TEST.METRIC in TEST_DISTANCES, f"one of {TEST_DISTANCES}"),
+        (
+            "TEST.CAMERAS",
+            cfg.TEST.CAMERAS,
+            cfg.TEST.CAMERAS in CAMERA_TREATMENTS,
+            f"one of {CAMERA_TREATMENTS}",
+        ),
         ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH >= 1, "at least 1"),
         (
             "DATALOADER.NUM_WORKERS",

@@ -16,7 +16,16 @@ from nplp.data.items import UNKNOWN_IDENTITY, Subset
 from nplp.errors import UserError
 from nplp.files import read_text
 
-__all__ = ["BENCHMARKS", "FOLDERS", "MissingError", "image_suffixes", "read_benchmark", "read_folder"]
+__all__ = [
+    "BENCHMARKS",
+    "FOLDERS",
+    "NO_NAME",
+    "MissingError",
+    "image_files",
+    "image_suffixes",
+    "read_benchmark",
+    "read_folder",
+]
 
 PERSON_AND_CAMERA = re.compile(r"(-?\d+)_c(\d+)", re.ASCII)
 """How a name begins in Market-1501 and DukeMTMC-reID: ``0002_c1s1_000451_03.jpg``."""
@@ -88,20 +97,31 @@ def read_folder(folder: str, subset: str, prefix: str) -> Subset:
     """
     if not os.path.isdir(folder):
         raise MissingError(folder)
-    images, suffixes = Subset([], source=repr(folder)), image_suffixes()
-    for path, hidden in _files(folder):
-        name = os.path.basename(path)
-        match = PERSON_AND_CAMERA.match(name)
-        if hidden:
-            images.leave_out(HIDDEN, path)
-        elif os.path.splitext(name)[1].lower() not in suffixes:
-            images.leave_out(NO_IMAGE, path)
-        elif match is None:
+    images = Subset([], source=repr(folder), camera_prefix=f"{prefix}_")
+    for path in image_files(folder, images):
+        match = PERSON_AND_CAMERA.match(os.path.basename(path))
+        if match is None:
             images.leave_out(NO_NAME, path)
         else:
             _add(images, subset, path, int(match[1]), int(match[2]) - 1, prefix)
     images.items.sort(key=lambda item: item[0])
     return images
+
+
+def image_files(folder: str, found: Subset) -> Iterator[str]:
+    """Yield the images in a folder and in those below it; what is none is left out of ``found``.
+
+    Raises:
+        UserError: if a folder cannot be listed.
+    """
+    suffixes = image_suffixes()
+    for path, hidden in _files(folder):
+        if hidden:
+            found.leave_out(HIDDEN, path)
+        elif os.path.splitext(path)[1].lower() not in suffixes:
+            found.leave_out(NO_IMAGE, path)
+        else:
+            yield path
 
 
 def _add(images: Subset, subset: str, path: str, identity: int, camera: int, prefix: str) -> None:
@@ -144,7 +164,9 @@ def _read_msmt17(subset: str, root: str) -> Subset:
     if not os.path.isdir(folder_of_images):
         raise MissingError(folder_of_images)
     path = os.path.join(folder, f"list_{subset}.txt")
-    images = Subset([], source=f"{folder_of_images!r} by {os.path.basename(path)}, version {version}")
+    prefix = BENCHMARKS["MSMT17"]
+    where = f"{folder_of_images!r} by {os.path.basename(path)}, version {version}"
+    images = Subset([], source=where, camera_prefix=f"{prefix}_")
     # The people of the test set are numbered from 0 again, and the toolbox puts them after the training's.
     first = 0 if subset == "train" else _training_people(folder)
     for number, line in _lines(path):
@@ -157,7 +179,7 @@ def _read_msmt17(subset: str, root: str) -> Subset:
             )
         identity = int(match[2]) + (first if int(match[2]) >= 0 else 0)
         place = os.path.join(folder_of_images, match[1])
-        _add(images, subset, place, identity, int(camera[1]) - 1, BENCHMARKS["MSMT17"])
+        _add(images, subset, place, identity, int(camera[1]) - 1, prefix)
     images.items.sort(key=lambda item: item[0])
     return images
 

@@ -4,8 +4,8 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,14 @@ from nplp.data.items import (
     UNKNOWN_IDENTITY,
     Item,
     Subset,
+    common_prefix,
     describe,
     describe_left_out,
+    name_of_camera,
     with_names,
     with_numbers,
 )
+from nplp.data.pku import PKU_REID, read_pku_reid
 from nplp.distributed.collectives import from_main_process
 from nplp.errors import UserError, in_one_line
 from nplp.evaluation.ranking import queries_without_match
@@ -57,12 +60,23 @@ SUBSETS = ("train", "query", "gallery")
 
 @dataclass(frozen=True)
 class ReidData:
-    """One data set's items, each list sorted by path so that no machine's folder order matters."""
+    """One data set's items, each list sorted by path so that no machine's folder order matters.
+
+    Attributes:
+        name: of the toolbox's registry.
+        camera_names: what the cameras of query and gallery, which are numbers there, are called in the
+            training set.
+    """
 
     name: str
     train: list[Item]
     query: list[Item]
     gallery: list[Item]
+    camera_names: Mapping[int, str] = field(default_factory=dict)
+
+    def camera_name(self, number: int) -> str:
+        """Return a camera's name by its number in query and gallery."""
+        return self.camera_names.get(number) or name_of_camera(number, "", self.name)
 
 
 class _SyntheticDomain(ImageDataset):
@@ -122,6 +136,18 @@ class SynthCampus(_SyntheticDomain):
 
 
 @DATASET_REGISTRY.register()
+class PKUReid(ImageDataset):
+    """PKU-Reid: half of its people to train on, half to evaluate on, as :func:`read_pku_reid` splits them."""
+
+    def __init__(self, root: str = "datasets", *, split: int = 0, held_out: bool = True, **_: Any) -> None:
+        """Read a task: see :func:`read_pku_reid`."""
+        self.subsets_read = {
+            subset: read_pku_reid(subset, root, split=split, held_out=held_out) for subset in SUBSETS
+        }
+        super().__init__(*(self.subsets_read[subset].items for subset in SUBSETS))
+
+
+@DATASET_REGISTRY.register()
 class SynthHarbour(_SyntheticDomain):
     """The unkind synthetic domain: strong cameras, people whom few of them see, many look-alikes."""
 
@@ -139,7 +165,7 @@ def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> R
     Says in one line a subset what was found and what was left out.
 
     Args:
-        cfg: the configuration; ``DATASETS.SYNTHETIC`` is read.
+        cfg: the configuration; ``DATASETS.SYNTHETIC`` and ``DATASETS.PKU`` are read.
         name: of the toolbox's registry.
         subsets: of :data:`SUBSETS`, those that are used. The others are empty; their files may be missing.
 
@@ -154,7 +180,10 @@ def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> R
         data = factory(spec=spec, cache_root=cfg.DATASETS.SYNTHETIC.ROOT)
         subsets_read = {subset: data.subsets_read[subset] for subset in subsets}
     elif name in BENCHMARKS:
-        subsets_read = _read_benchmark(name, subsets, root)
+        subsets_read = _where_it_should_be(partial(read_benchmark, name), name, subsets, root)
+    elif name == PKU_REID:
+        task = partial(read_pku_reid, split=cfg.DATASETS.PKU.SPLIT, held_out=cfg.DATASETS.PKU.HELD_OUT)
+        subsets_read = _where_it_should_be(task, name, subsets, root)
     else:
         subsets_read = _read_registered(factory, name, subsets, root)
     for subset, read in subsets_read.items():
@@ -166,15 +195,29 @@ def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> R
     items = {subset: read.items for subset, read in subsets_read.items()}
     if "train" in items:
         items["train"] = with_names(items["train"], name)
-    items.update(with_numbers({subset: part for subset, part in items.items() if subset != "train"}, name))
+    testing = {subset: part for subset, part in items.items() if subset != "train"}
+    items.update(with_numbers(testing, name))
+    camera_names = {
+        numbered[2]: name_of_camera(read[2], subsets_read[subset].camera_prefix, name)
+        for subset, part in testing.items()
+        for read, numbered in zip(part, items[subset], strict=True)
+    }
     for subset, read in subsets_read.items():
         logger.info("%s", describe(name, subset, items[subset], read))
-    return ReidData(name, **{subset: items.get(subset, []) for subset in SUBSETS})
+    parts = {subset: items.get(subset, []) for subset in SUBSETS}
+    return ReidData(name, **parts, camera_names=camera_names)
 
 
-def _read_benchmark(name: str, subsets: Sequence[str], root: str) -> dict[str, Subset]:
+def _where_it_should_be(
+    read: Callable[[str, str], Subset], name: str, subsets: Sequence[str], root: str
+) -> dict[str, Subset]:
+    """Return subsets by a reader of this project.
+
+    Raises:
+        UserError: if what it looks for is not there.
+    """
     try:
-        return {subset: read_benchmark(name, subset, root) for subset in subsets}
+        return {subset: read(subset, root) for subset in subsets}
     except MissingError as error:
         raise UserError(_missing(name, root, repr(str(error)))) from error
 
@@ -183,7 +226,9 @@ def _read_registered(factory: Any, name: str, subsets: Sequence[str], root: str)
     """Read a data set by its own class, whatever that may raise."""
     try:
         data = factory(root=root)
-        return {subset: _items_of(getattr(data, subset), root) for subset in subsets}
+        rows = getattr(data, "train", ())
+        prefix = common_prefix(row[-1] for row in rows if isinstance(row, list | tuple) and row)
+        return {subset: _items_of(getattr(data, subset), root, prefix) for subset in subsets}
     except UserError:
         raise
     except Exception as error:
@@ -199,9 +244,9 @@ def _read_registered(factory: Any, name: str, subsets: Sequence[str], root: str)
         ) from error
 
 
-def _items_of(rows: Any, root: str) -> Subset:
+def _items_of(rows: Any, root: str, camera_prefix: str) -> Subset:
     items = [(os.fspath(path), identity, camera) for path, identity, camera in rows]
-    return Subset(sorted(items, key=lambda item: item[0]), source=repr(root))
+    return Subset(sorted(items, key=lambda item: item[0]), source=repr(root), camera_prefix=camera_prefix)
 
 
 def load_test_sets(cfg: CfgNode, optional: bool = False) -> list[ReidData]:

@@ -1,6 +1,7 @@
 """Features of a list of images, in the order of the list."""
 
 import logging
+from contextlib import nullcontext
 
 import torch
 from fastreid.config import CfgNode
@@ -26,12 +27,15 @@ def extract_features(
 ) -> torch.Tensor:
     """Return the feature of each item, with the test-time transformation and the model in evaluation mode.
 
+    It is the head's own feature, without a correction by the statistics of cameras: pseudo-labels are made of
+    these, and the statistics themselves.
+
     Under ``torch.distributed`` the ranks share the work, and only the main process gets the result.
 
     Args:
         cfg: the configuration.
         model: gives the features of a batch in evaluation mode; its mode is restored afterwards.
-        items: ``N`` items; identities are not looked at.
+        items: ``N`` items of a training set; identities are not looked at.
         description: text of the progress bar, which shows on a terminal only.
         on_device: keep the features on MODEL.DEVICE, in N x D x 4 bytes of its memory; where these do not
             fit, or several processes share the work, they are collected on the CPU.
@@ -46,13 +50,17 @@ def extract_features(
         loader, desc=description, unit="batch", leave=False, disable=None if comm.is_main_process() else True
     )
     rows = _Rows(len(items), device)
-    with inference_context(model):
+    raw_features = getattr(model, "raw_features", nullcontext)
+    with inference_context(model), raw_features():
         blocks = ShrinkingBlocks(description, cfg.TEST.IMS_PER_BATCH)
         for batch in bar:
-            images = batch["images"]
+            images, cameras = batch["images"], [str(camera) for camera in batch["camids"]]
 
-            def embed(start: int, stop: int, images: torch.Tensor = images) -> torch.Tensor:
-                return model({"images": images[start:stop].clone()}).float()
+            def embed(
+                start: int, stop: int, images: torch.Tensor = images, cameras: list[str] = cameras
+            ) -> torch.Tensor:
+                part = {"images": images[start:stop].clone(), "cameras": cameras[start:stop]}
+                return model(part).float()
 
             blocks.run(len(images), embed, rows.append)
     features = rows.features()

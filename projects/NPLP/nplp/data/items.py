@@ -5,6 +5,8 @@ in a training set and integers in the query and gallery sets.
 """
 
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +18,10 @@ __all__ = [
     "UNKNOWN_IDENTITY",
     "Item",
     "Subset",
+    "common_prefix",
     "describe",
     "describe_left_out",
+    "name_of_camera",
     "with_names",
     "with_numbers",
 ]
@@ -39,11 +43,13 @@ class Subset:
         items: in the order of their paths.
         left_out: paths of the files that are not among them, by the reason.
         source: the folder, and what else tells where the items came from; for a message.
+        camera_prefix: what training sets of this kind have before a camera's number, where cameras are text.
     """
 
     items: list[Item]
     left_out: dict[str, list[str]] = field(default_factory=dict)
     source: str = ""
+    camera_prefix: str = ""
 
     def leave_out(self, reason: str, path: str) -> None:
         """Count a file that is no item."""
@@ -97,6 +103,27 @@ def with_names(items: list[Item], name: str) -> list[Item]:
 
 def _named(value: Any, name: str) -> str:
     return value if isinstance(value, str) else f"{name}_{value}"
+
+
+def common_prefix(cameras: Iterable[object]) -> str:
+    """Return what all cameras' names have before their numbers, such as "cuhk03_"; empty if they differ."""
+    matches = [re.fullmatch(r"(.*_)\d+", camera) if isinstance(camera, str) else None for camera in cameras]
+    prefixes = {match[1] if match else "" for match in matches}
+    return prefixes.pop() if len(prefixes) == 1 else ""
+
+
+def name_of_camera(camera: Any, prefix: str, name: str) -> str:
+    """Return what a camera of query or gallery is called in the training set of the same data set.
+
+    Text is the name.
+
+    Args:
+        camera: as it was read, text or a number.
+        prefix: what the training set has before its cameras' numbers; empty: it has numbers, to which
+            :func:`with_names` adds the data set's name.
+        name: of the data set.
+    """
+    return f"{prefix}{camera}" if prefix and not isinstance(camera, str) else _named(camera, name)
 
 
 def with_numbers(subsets: dict[str, list[Item]], name: str) -> dict[str, list[Item]]:

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.queues import Queue
 from typing import Any
@@ -43,6 +43,7 @@ __all__ = [
     "DeviceLoader",
     "ImageSet",
     "TrainSet",
+    "build_group_loader",
     "build_test_loader",
     "build_train_loader",
     "workers_watched",
@@ -53,14 +54,20 @@ class ImageSet(CommDataset):
     """The toolbox's data set, with three channels whatever the file has, which says what it cannot read."""
 
     def __init__(
-        self, items: list[Item], transform: Callable[[Any], Any], indices: np.ndarray | None = None
+        self,
+        items: list[Item],
+        transform: Callable[[Any], Any],
+        indices: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
     ) -> None:
         """Take items, whose labels are used as they are, and what makes a tensor of an RGB image.
 
-        ``indices`` [N] are the images' numbers in the set that the items are a part of.
+        ``indices`` [N] are the images' numbers in the set that the items are a part of, ``weights`` [N]
+        their shares of a loss; without them batches have no weights.
         """
         super().__init__(items, transform, relabel=False)
         self.indices = np.arange(len(items)) if indices is None else indices
+        self.weights = weights
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return an image, transformed, with its identity, camera and number.
@@ -76,7 +83,9 @@ class ImageSet(CommDataset):
                 f"{path!r} cannot be read any more ({error.reason}): put it back; what was saved is kept, "
                 "--resume goes on from it"
             ) from error
+        weight = {} if self.weights is None else {"weights": float(self.weights[index])}
         return {
+            **weight,
             "images": self.transform(image),
             "targets": identity,
             "camids": camera,
@@ -125,7 +134,14 @@ def _next_of(batches: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
 class TrainSet:
     """Images with contiguous labels, and how many steps an epoch over them takes."""
 
-    def __init__(self, cfg: CfgNode, items: list[Item], labels: np.ndarray, cameras: np.ndarray) -> None:
+    def __init__(
+        self,
+        cfg: CfgNode,
+        items: list[Item],
+        labels: np.ndarray,
+        cameras: np.ndarray,
+        cluster_weights: np.ndarray | None = None,
+    ) -> None:
         """Join items with labels.
 
         Args:
@@ -133,6 +149,7 @@ class TrainSet:
             items: ``N`` items; their own identities are not looked at.
             labels: ``[N]`` int64, 0 to c - 1, or -1 for an image that takes no part.
             cameras: ``[N]`` int64 camera numbers.
+            cluster_weights: ``[c]`` float64, each cluster's images' share of a loss; all 1 by default.
         """
         self.cfg = cfg
         kept = np.flatnonzero(labels >= 0)
@@ -140,7 +157,8 @@ class TrainSet:
         self.cameras = cameras[kept]
         self.num_classes = int(labels.max()) + 1 if kept.size else 0
         records = [(items[i][0], int(labels[i]), int(cameras[i])) for i in kept]
-        self.dataset = ImageSet(records, build_transforms(cfg, is_train=True), kept)
+        weights = None if cluster_weights is None else cluster_weights[self.labels]
+        self.dataset = ImageSet(records, build_transforms(cfg, is_train=True), kept, weights)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -217,6 +235,18 @@ def build_test_loader(cfg: CfgNode, items: list[Item]) -> DeviceLoader:
     batch_size = max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size())
     sampler = BatchSampler(InferenceSampler(len(items)), batch_size, drop_last=False)
     return _wrap(cfg, dataset, sampler, seed=cfg.SEED)
+
+
+def build_group_loader(cfg: CfgNode, items: list[Item], groups: Sequence[np.ndarray]) -> DeviceLoader:
+    """Return a loader of given batches of ``items``, with the test-time transformation.
+
+    Args:
+        cfg: the configuration.
+        items: ``N`` items.
+        groups: the numbers of the items of each batch, for this process alone.
+    """
+    dataset = ImageSet(items, build_transforms(cfg, is_train=False))
+    return _wrap(cfg, dataset, [group.tolist() for group in groups], seed=cfg.SEED)
 
 
 def _wrap(cfg: CfgNode, dataset: ImageSet, sampler: Any, seed: int) -> DeviceLoader:

@@ -1,6 +1,7 @@
 """Adaptation to an unlabelled camera network: lines 3 to 13 of Algorithm 1."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -14,11 +15,14 @@ from fastreid.utils.events import EventStorage, get_event_storage
 from nplp.data.datasets import Item, ReidData, index_identities
 from nplp.data.extraction import extract_features
 from nplp.engine.averaging import WeightAverage, WeightAverageHook
+from nplp.engine.camera_statistics import measure_camera_statistics
 from nplp.engine.evaluating import count_queries, evaluate
 from nplp.engine.events import log_line
+from nplp.engine.norm_statistics import refresh_statistics, refreshes
 from nplp.engine.pseudo_labels import PseudoLabelHook
-from nplp.engine.resuming import LABELLING, Difference, refuse_without_effect
+from nplp.engine.resuming import LABELLING, TRAINING, Difference, refuse_without_effect
 from nplp.engine.run_record import RunRecord
+from nplp.engine.stopping import is_last
 from nplp.engine.trace import Trace
 from nplp.engine.trainer import ReidTrainer
 from nplp.errors import UserError
@@ -27,6 +31,7 @@ from nplp.files import sha256_of
 from nplp.methods import build_method
 from nplp.metric_names import METRICS
 from nplp.modeling import NPLP
+from nplp.modeling.camera_statistics import CAMERA_STATE
 from nplp.weights.zoo import resolve_weights
 
 __all__ = ["AdaptationTrainer"]
@@ -78,10 +83,11 @@ class AdaptationTrainer(ReidTrainer):
         self.trace = Trace(cfg, self._items, identities)
         method = build_method(cfg, model)
         model.objective = method.losses
+        self.average = WeightAverage(model, cfg.NPLP.EMA_DECAY, CAMERA_STATE) if cfg.NPLP.EMA else None
+        teacher = self.average if cfg.NPLP.EMA_LABELS else None
         self.pseudo_labels = PseudoLabelHook(
-            cfg, model, method, self._items, self.record, identities, self.trace
+            cfg, model, method, self._items, self.record, identities, self.trace, teacher
         )
-        self.average = WeightAverage(model, cfg.NPLP.EMA_DECAY) if cfg.NPLP.EMA else None
         averaging = [WeightAverageHook(self.average)] if self.average is not None else []
         return [self.pseudo_labels, *averaging, hooks.CallbackHook(after_epoch=AdaptationTrainer._end_epoch)]
 
@@ -99,6 +105,9 @@ class AdaptationTrainer(ReidTrainer):
         logger.info("Direct transfer of %s", weights)
         self._evaluate_as("direct_transfer")
         self.write_record()
+        # Without an iteration, what is measured of the target's images is all of the adaptation.
+        measures = self._measures_cameras or refreshes(self.cfg)
+        self._end_unknown = measures and not self.cfg.NPLP.ITERATIONS
 
     def resume(self) -> bool:
         """Load the last checkpoint, and return whether there was one; nothing is written.
@@ -112,16 +121,34 @@ class AdaptationTrainer(ReidTrainer):
         if not super().resume():
             return False
         results, options = self.record.results, self.cfg.NPLP
-        if self.start_epoch < self.max_epoch:
+        ended = self.start_epoch == self.max_epoch or self.ends_before(self.start_epoch)
+        if not ended:
             results.pop("final", None)
             results.pop("final_ema", None)
-        self._end_unknown = self.start_epoch == self.max_epoch and "final" not in results
+            if self.record.stopped:
+                self._old_end = self.start_epoch
+        self._note_stop()
+        self._end_unknown = ended and "final" not in results
         if self._startup_before != options.STARTUP_ITERATIONS:
             results.pop("startup", None)
             for line in self.record.history:
                 if line["iteration"] == options.STARTUP_ITERATIONS and set(METRICS) <= line.keys():
                     results["startup"] = {metric: line[metric] for metric in METRICS}
         return True
+
+    def ends_before(self, epoch: int) -> bool:
+        """Tell whether NPLP.STOP ended the run with the iteration whose last epoch is the one before."""
+        state, options = self.pseudo_labels.state, self.cfg.NPLP
+        done = epoch == state.iteration * options.EPOCHS_PER_ITERATION < self.max_epoch
+        return done and is_last(options.STOP, state.iteration, state.agreement)
+
+    def _note_stop(self, done: int | None = None) -> None:
+        """Record whether NPLP.STOP ended the run with ``done`` epochs, by default those of a resumed run."""
+        state = self.pseudo_labels.state
+        self.record.stopped = {}
+        if self.ends_before(self.start_epoch if done is None else done):
+            planned, agreement = self.cfg.NPLP.ITERATIONS, float(state.agreement or 0)
+            self.record.stopped = {"iteration": state.iteration, "planned": planned, "agreement": agreement}
 
     def means_nothing(self, key: str) -> bool:
         """Tell whether a key is derived from others, or is looked at by :meth:`check_position`."""
@@ -158,7 +185,11 @@ class AdaptationTrainer(ReidTrainer):
                 "with the old value, or leave --resume out"
             )
         super().check_position(saved, then, changed)
-        if begun == options.ITERATIONS:
+        stops = is_last(options.STOP, begun, saved["pseudo_labels"].get("agreement"))
+        if stops and int(saved["epoch"]) == begun * options.EPOCHS_PER_ITERATION:
+            reason = f"the run in {self.cfg.OUTPUT_DIR!r} has ended by NPLP.STOP"
+            refuse_without_effect(changed, (*TRAINING, *LABELLING), reason)
+        if stops or begun == options.ITERATIONS:
             reason = f"the last of {begun} iterations has its labels"
             refuse_without_effect(changed, LABELLING, reason)
         if options.EPSILON_UPDATE == "first":
@@ -208,12 +239,18 @@ class AdaptationTrainer(ReidTrainer):
 
     def complete(self) -> None:
         """Evaluate the model as the final one, where it was not known to be when it was evaluated."""
+        if self.record.stopped:
+            logger.info(
+                "Stopped after iteration %(iteration)d of %(planned)d: its labels agree with those before by "
+                "%(agreement).3f (NPLP.STOP.AGREEMENT)",
+                self.record.stopped,
+            )
         if not self._end_unknown:
             return
-        ends_startup = self.cfg.NPLP.STARTUP_ITERATIONS == self.cfg.NPLP.ITERATIONS
+        ends_startup = self.pseudo_labels.state.iteration == self.cfg.NPLP.STARTUP_ITERATIONS > 0
         with EventStorage(self.iter) as self.storage:
             self._evaluate_as(*("startup",) * ends_startup, "final")
-        if self.trace.enabled:
+        if self.trace.enabled and self.cfg.NPLP.ITERATIONS:
             self._trace_end()
 
     def write_record(self) -> None:
@@ -237,7 +274,9 @@ class AdaptationTrainer(ReidTrainer):
         iteration = done // options.EPOCHS_PER_ITERATION
         if comm.is_main_process():
             log_line(self.record.history[-1])
-        last, startup_over = iteration == options.ITERATIONS, iteration == options.STARTUP_ITERATIONS
+        last = self.pseudo_labels.state.is_last(options)
+        startup_over = iteration == options.STARTUP_ITERATIONS
+        self._note_stop(done)
         if last or startup_over or (options.EVAL_PERIOD and iteration % options.EVAL_PERIOD == 0):
             stages = [name for name, due in (("startup", startup_over), ("final", last)) if due]
             self._evaluate_as(*stages)
@@ -257,15 +296,40 @@ class AdaptationTrainer(ReidTrainer):
         for stage in stages:
             self.trace.ranks(stage, data, lists)
 
-    def _evaluate_as(self, *stages: str) -> None:
-        """Evaluate the model, and its average where kept, and record the metrics under ``stages``."""
+    @property
+    def _measures_cameras(self) -> bool:
+        return cast(NPLP, self.bare_model).camera_statistics is not None
+
+    def _evaluate(self, observe: Callable[[ReidData, RankLists], None] | None = None) -> dict[str, float]:
         with self.record.timed("evaluation"):
-            observe = partial(self._trace_ranks, stages) if stages and self.trace.enabled else None
-            metrics = evaluate(self.cfg, self.model, self._test_sets, observe)
-            averaged: dict[str, float] = {}
-            if self.average is not None and stages != ("direct_transfer",):
+            return evaluate(self.cfg, self.model, self._test_sets, observe)
+
+    def _measure_and_evaluate(
+        self, observe: Callable[[ReidData, RankLists], None] | None = None
+    ) -> dict[str, float]:
+        """Evaluate the present weights, with statistics of the target's images where they are wanted."""
+        if refreshes(self.cfg):
+            with self.record.timed("batch-norm statistics"):
+                refresh_statistics(self.cfg, cast(NPLP, self.bare_model), self._items)
+        if self._measures_cameras:
+            with self.record.timed("camera statistics"):
+                measure_camera_statistics(self.cfg, cast(NPLP, self.bare_model), self._items)
+        return self._evaluate(observe)
+
+    def _evaluate_as(self, *stages: str) -> None:
+        """Evaluate the model, and its average where kept, and record the metrics under ``stages``.
+
+        The direct transfer is of the source model, which knows nothing of the target's cameras.
+        """
+        observe = partial(self._trace_ranks, stages) if stages and self.trace.enabled else None
+        averaged: dict[str, float] = {}
+        if stages == ("direct_transfer",):
+            metrics = self._evaluate(observe)
+        else:
+            metrics = self._measure_and_evaluate(observe)
+            if self.average is not None:
                 with self.average.applied():
-                    averaged = evaluate(self.cfg, self.model, self._test_sets)
+                    averaged = self._measure_and_evaluate()
         if not comm.is_main_process() or not metrics:
             return
         for stage in stages:

@@ -15,14 +15,18 @@ class WeightAverage:
 
     Early on the decay is lowered to (1 + t) / (10 + t) at step t, so that the average does not hold on
     to the weights it started from. Memory: one more copy of the model.
+
+    What is measured of the weights after they are trained, such as statistics of features, is not averaged:
+    the average has what is measured of its own weights while they are :meth:`applied`.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, measured: tuple[str, ...] = ()) -> None:
         """Start the average at the model's present weights.
 
         Args:
             model: the model; under DistributedDataParallel the wrapped module.
             decay: what the average keeps of itself at each step, in [0, 1).
+            measured: how the names of what is measured begin.
 
         Raises:
             ValueError: if ``decay`` is out of range.
@@ -31,6 +35,7 @@ class WeightAverage:
             raise ValueError(f"decay must be in [0, 1), got {decay}")
         self.decay = decay
         self.steps = 0
+        self._measured = measured
         self._model = model
         self._average = self._snapshot()
 
@@ -48,6 +53,8 @@ class WeightAverage:
         """Move the average towards the model's weights; integer buffers are copied."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         for key, value in self._model.state_dict().items():
+            if key.startswith(self._measured):
+                continue
             if value.is_floating_point():
                 self._average[key].lerp_(value, 1 - decay)
             else:
@@ -56,13 +63,28 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the model carry the averaged weights within the block."""
+        """Let the model carry the averaged weights within the block.
+
+        What is measured there stays theirs, and so do statistics of batch norms that are estimated anew.
+        """
         weights = self._snapshot()
         self._model.load_state_dict(self._average)
         try:
             yield
+            state = self._model.state_dict()
+            self._take_measured(state)
+            for key, value in self._average.items():
+                value.copy_(state[key])
         finally:
             self._model.load_state_dict(weights)
+
+    def _take_measured(self, state: dict[str, torch.Tensor]) -> None:
+        """Take what was measured, of whatever shape, in the place of what was known before."""
+        for key in [key for key in self._average if key.startswith(self._measured)]:
+            del self._average[key]
+        for key, value in state.items():
+            if key.startswith(self._measured):
+                self._average[key] = value.detach().clone()
 
     def state_dict(self) -> dict[str, object]:
         """Return the average and its number of steps."""
@@ -71,7 +93,11 @@ class WeightAverage:
     def load_state_dict(self, state: dict) -> None:
         """Replace the average by a saved one."""
         self.steps = int(state["steps"])
+        device = next((value.device for value in self._average.values()), None)
+        self._take_measured({key: value.to(device) for key, value in state["average"].items()})
         for key, value in state["average"].items():
+            if key.startswith(self._measured):
+                continue
             self._average[key].copy_(value)
 
     def weights(self) -> dict[str, torch.Tensor]:

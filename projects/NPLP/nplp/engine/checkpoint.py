@@ -2,13 +2,15 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
-from nplp.errors import UserError, in_one_line
+from nplp.errors import UserError, in_one_line, printable
 from nplp.files import PART, save_atomically, summed_name, write_atomically
+from nplp.modeling import NPLP
+from nplp.modeling.camera_statistics import CAMERA_STATE
 from nplp.weights.files import read_weights_file
 from nplp.weights.fitting import NORMALISATION, fit_weights
 from nplp.weights.zoo import resolve_weights
@@ -18,6 +20,8 @@ __all__ = ["AtomicCheckpointer", "load_weights", "read_checkpoint"]
 logger = logging.getLogger(__name__)
 
 KEPT = 2
+SHOWN = 12
+"""Names of cameras in a line of the log."""
 LAST = "last_checkpoint"
 """Names the last checkpoint, for the toolbox's own tools and for people."""
 
@@ -172,17 +176,52 @@ def load_weights(
         initial: prefixes of keys that are loaded, and keep their initial values where the file has none
             of them.
 
+    Statistics of cameras are taken where the model uses them and ``optional`` does not name them.
+
     Raises:
         UserError: saying what the file holds, or naming the first key that is missing, left over or of
             another shape.
     """
+    takes_cameras = (
+        isinstance(model, NPLP) and model.cameras is not None and not set(CAMERA_STATE) <= set(optional)
+    )
     fit = fit_weights(
         read_checkpoint(path),
         model.state_dict(),
         path,
-        optional=optional,
+        optional=optional if takes_cameras else (*optional, *CAMERA_STATE),
         initial=initial,
+        measured=CAMERA_STATE if takes_cameras else (),
         normalisation={key: value for key, value in model.named_buffers() if key in NORMALISATION},
     )
     model.load_state_dict(fit.weights, strict=False)
     logger.info("%s", fit.summary)
+    if takes_cameras:
+        _say_cameras(cast(NPLP, model), path)
+
+
+def _say_cameras(model: NPLP, path: str) -> None:
+    """Say by which cameras' statistics a model corrects its features."""
+    if model.camera_norms is not None and not model.camera_norms.measured:
+        logger.warning(
+            "%s has no statistics of cameras for batch norms: they are those of all images, in spite of "
+            "MODEL.NORM_CAMERAS True",
+            path,
+        )
+    if model.camera_statistics is None:
+        return
+    known = model.known_cameras
+    if known is None:
+        logger.warning(
+            "%s has no statistics of cameras: features stay as they are, in spite of TEST.CAMERAS %s",
+            path,
+            model.camera_statistics.treatment,
+        )
+        return
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    logger.info(
+        "Features are corrected (TEST.CAMERAS %s) by the statistics of %s%s; of other cameras by the overall",
+        model.camera_statistics.treatment,
+        ", ".join(map(printable, known[:SHOWN])),
+        more,
+    )

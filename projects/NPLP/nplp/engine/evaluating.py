@@ -34,11 +34,11 @@ GIGABYTE = 1e9
 
 
 class _WithProgress:
-    """A test loader with a progress bar, shown on a terminal only."""
+    """A set's test loader, which adds the names of the cameras, with a progress bar on a terminal."""
 
-    def __init__(self, loader: DeviceLoader, description: str) -> None:
+    def __init__(self, loader: DeviceLoader, data: ReidData) -> None:
         self._loader = loader
-        self._description = description
+        self._data = data
         self.dataset = loader.dataset
 
     def __len__(self) -> int:
@@ -46,7 +46,10 @@ class _WithProgress:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         silent = None if comm.is_main_process() else True
-        yield from tqdm(self._loader, desc=self._description, unit="batch", leave=False, disable=silent)
+        description = f"Evaluating on {self._data.name}"
+        for batch in tqdm(self._loader, desc=description, unit="batch", leave=False, disable=silent):
+            cameras = [self._data.camera_name(number) for number in batch["camids"].tolist()]
+            yield {**batch, "cameras": cameras}
 
 
 def count_queries(test_sets: list[ReidData]) -> dict[str, dict[str, Any]]:
@@ -129,7 +132,7 @@ def evaluate(
         evaluator = BoundedReidEvaluator(cfg, len(data.query))
         if observe is not None and not number:
             evaluator.observe = partial(observe, data)
-        progress = _WithProgress(loader, f"Evaluating on {data.name}")
+        progress = _WithProgress(loader, data)
         try:
             values = inference_on_dataset(model, progress, evaluator, flip_test=cfg.TEST.FLIP.ENABLED)
         except ValueError as error:

@@ -13,11 +13,13 @@ from fastreid.utils import comm
 from torch import nn
 
 from nplp.config import source_config
+from nplp.config.choices import CAMERA_NONE
 from nplp.config.ignored import warn_of_ignored
 from nplp.data.datasets import ReidData, load_test_sets, load_training_items, verify_test_sets
 from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.checkpoint import load_weights
 from nplp.engine.evaluating import announce_evaluation, count_queries, evaluate
+from nplp.engine.norm_statistics import refreshes
 from nplp.engine.output_folder import CONFIG, OWN, OutputFolder, held
 from nplp.engine.resuming import WITHOUT_A_WORD, differences
 from nplp.engine.run_record import RunRecord, format_results
@@ -25,6 +27,7 @@ from nplp.engine.setup import prepare_output
 from nplp.engine.supervised import SupervisedTrainer, means_nothing_to_source, source_key
 from nplp.errors import UserError
 from nplp.losses import check_losses
+from nplp.modeling.camera_statistics import CAMERA_STATE
 from nplp.modeling.heads import EMBEDDING
 from nplp.weights.zoo import resolve_weights
 
@@ -34,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 CLASSIFIER = ("heads.classifier.", "heads.weight")
 """Weights that belong to the training identities and are left behind."""
+
+LEFT_BEHIND = CLASSIFIER + CAMERA_STATE
+"""What an adaptation does not take over from its source model."""
 
 NECK = ("heads.neck.",)
 """Weights that make f_r of f_e: a model whose feature is f_e needs them in training alone."""
@@ -140,19 +146,21 @@ def _train_nplp(
 ) -> dict[str, dict[str, float]]:
     """Algorithm 1. The source model is not touched where the adaptation has a checkpoint."""
     check_losses(cfg.MODEL.LOSSES.NAME)
-    # Without an iteration the run ends after the direct transfer, which needs the test sets alone.
-    target = load_training_items(cfg) if cfg.NPLP.ITERATIONS else []
+    # Without an iteration the run ends after the direct transfer, which needs the test sets alone, unless the
+    # target's cameras or statistics for batch norms are measured.
+    needs_target = cfg.NPLP.ITERATIONS or cfg.TEST.CAMERAS != CAMERA_NONE or refreshes(cfg)
+    target = load_training_items(cfg) if needs_target else []
     trainer = AdaptationTrainer(_without_pretraining(cfg), target, test_sets, base)
     if start.resume and trainer.resume():
         start.again(trainer, cfg)
         return _adapt(trainer, start)
     weights = cfg.NPLP.SOURCE.WEIGHTS or cfg.MODEL.WEIGHTS or (_trained_source(cfg) if start.resume else "")
     if weights:
-        load_weights(trainer.bare_model, weights, optional=CLASSIFIER, initial=NECK)
+        load_weights(trainer.bare_model, weights, optional=LEFT_BEHIND, initial=NECK)
         start.afresh(cfg, weights)
     else:
         weights, seconds = _pretrain(cfg, start)
-        load_weights(trainer.bare_model, weights, optional=CLASSIFIER, initial=NECK)
+        load_weights(trainer.bare_model, weights, optional=LEFT_BEHIND, initial=NECK)
         trainer.record.seconds.update(seconds)
     trainer.start_afresh()
     trainer.begin(weights)

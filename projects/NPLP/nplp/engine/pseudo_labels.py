@@ -1,6 +1,7 @@
 """The pseudo-label hook: how every iteration begins, with the method's labels, the rules and the log."""
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -10,14 +11,22 @@ from fastreid.config import CfgNode
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from tabulate import tabulate
-from torch import nn
 
-from nplp.clustering import PseudoLabels, label_quality
+from nplp.clustering import (
+    PseudoLabels,
+    camera_entropies,
+    camera_entropy_weights,
+    cross_camera_share,
+    label_agreement,
+    label_quality,
+)
 from nplp.data.datasets import Item, index_cameras
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
 from nplp.distributed.collectives import from_main_process
+from nplp.engine.averaging import WeightAverage
 from nplp.engine.events import log_histograms
+from nplp.engine.norm_statistics import refresh_statistics, refreshes
 from nplp.engine.rules import (
     Finding,
     enforce,
@@ -28,10 +37,13 @@ from nplp.engine.rules import (
     without_small_clusters,
 )
 from nplp.engine.run_record import RunRecord
+from nplp.engine.stopping import is_last
 from nplp.engine.trace import Trace
 from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
 from nplp.methods import Method
+from nplp.modeling import NPLP
+from nplp.modeling.norms import check_chunks
 
 __all__ = ["PseudoLabelHook", "PseudoLabelState"]
 
@@ -64,11 +76,18 @@ class PseudoLabelState:
         iteration: number of the iteration, from 1; 0 before the first.
         labels: ``[N]`` int64, -1 for outliers.
         first_norm: mean norm of the features at the first iteration; 0 before it.
+        agreement: of the labels with those of the iteration before; ``None`` where there are none, or where
+            those before were kept.
     """
 
     iteration: int = 0
     labels: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     first_norm: float = 0.0
+    agreement: float | None = None
+
+    def is_last(self, options: CfgNode) -> bool:
+        """Tell whether the iteration is the run's last, by ``options``, the section NPLP."""
+        return self.iteration == options.ITERATIONS or is_last(options.STOP, self.iteration, self.agreement)
 
 
 class PseudoLabelHook(HookBase):
@@ -83,12 +102,13 @@ class PseudoLabelHook(HookBase):
     def __init__(
         self,
         cfg: CfgNode,
-        model: nn.Module,
+        model: NPLP,
         method: Method,
         items: list[Item],
         record: RunRecord,
         identities: np.ndarray | None,
         trace: Trace | None = None,
+        teacher: WeightAverage | None = None,
     ) -> None:
         """Prepare for a target set.
 
@@ -101,7 +121,9 @@ class PseudoLabelHook(HookBase):
             identities: ``[N]`` int64 true identities, -1 where unknown, for the logged quality only: no
                 label, no threshold and no choice of a model depends on them. ``None`` where all are unknown.
             trace: takes what the run's page shows.
+            teacher: the averaged weights, where labels are made of their features.
         """
+        check_chunks(cfg, comm.get_world_size())
         self._cfg = cfg
         self._model = model
         self._method = method
@@ -110,6 +132,7 @@ class PseudoLabelHook(HookBase):
         self._record = record
         self._identities = identities
         self._trace = trace
+        self._teacher = teacher
         self._installed = False
         self.state = PseudoLabelState()
 
@@ -137,12 +160,24 @@ class PseudoLabelHook(HookBase):
                 f"{len(self._items)}: resume with the data the run began with, or leave --resume out"
             )
         self.state = PseudoLabelState(
-            int(state["iteration"]), state["labels"], float(state.get("first_norm", 0.0))
+            int(state["iteration"]),
+            state["labels"],
+            float(state.get("first_norm", 0.0)),
+            state.get("agreement"),
         )
         self._method.load_state_dict(state.get("method", state))
         self._installed = False
 
     def _begin_iteration(self, iteration: int) -> None:
+        """Label the images by the model, or by its average where that is the teacher."""
+        with self._teacher.applied() if self._teacher is not None else nullcontext():
+            self._label_images(iteration)
+        self._install()
+
+    def _label_images(self, iteration: int) -> None:
+        if refreshes(self._cfg):
+            with self._record.timed("batch-norm statistics"):
+                refresh_statistics(self._cfg, self._model, self._items)
         with self._record.timed("extraction"):
             features = extract_features(
                 self._cfg, self._model, self._items, f"Features, iteration {iteration}", on_device=True
@@ -153,7 +188,6 @@ class PseudoLabelHook(HookBase):
             self._record.history.append(line)
         else:
             self._method.load_state_dict(method_state)
-        self._install()
 
     def _label(
         self, iteration: int, features: torch.Tensor
@@ -177,16 +211,22 @@ class PseudoLabelHook(HookBase):
         estimate, labels = labelling.estimate, labelling.estimate.labels
         if options.RULES.SMALL_CLUSTERS == "drop":
             labels = without_small_clusters(labels, self._cfg.DATALOADER.NUM_INSTANCE)
-        logit = self._method.begin_iteration(features, labels) if labels.max(initial=-1) >= 0 else 0.0
+        logit = 0.0
+        if labels.max(initial=-1) >= 0:
+            logit = self._method.begin_iteration(features, labels, self._cameras)
         scale = measure_scale(labelling.distances, features, before.first_norm, logit)
         remarks = findings(self._cfg, labelling, labels, before.labels.numpy(), scale)
         rejected: np.ndarray | None = None
+        agreement: float | None = None
         if keeps_labels(remarks):
             line, estimate, rejected = self._kept(iteration, estimate, labels, remarks)
             labels = before.labels.numpy()
-            self._method.begin_iteration(features, labels)
+            self._method.begin_iteration(features, labels, self._cameras)
         else:
-            line = self._line(iteration, estimate, labels, remarks)
+            if before.iteration:
+                agreement = label_agreement(labels, before.labels.numpy())
+            line = self._line(iteration, estimate, labels, remarks, agreement)
+        state = PseudoLabelState(iteration, torch.from_numpy(labels), scale.first_norm, agreement)
         logger.info("%s", _format_line(line, options.ITERATIONS, len(labels)))
         for finding in remarks:
             said = finding.rule.replace("_", " ")
@@ -196,8 +236,8 @@ class PseudoLabelHook(HookBase):
         enforce(remarks, iteration)
         log_histograms(labels, estimate.self_assessment, self.trainer.iter)
         if self._trace is not None:
-            self._trace.iteration(iteration, estimate, labels, features, labelling.distances, rejected)
-        state = PseudoLabelState(iteration, torch.from_numpy(labels), scale.first_norm)
+            last = state.is_last(options)
+            self._trace.iteration(iteration, estimate, labels, features, labelling.distances, rejected, last)
         return state, line, self._method.state_dict()
 
     def _check_finite(self, iteration: int, features: torch.Tensor) -> None:
@@ -216,18 +256,28 @@ class PseudoLabelHook(HookBase):
 
     def _install(self) -> None:
         """Hand the labels to the trainer."""
-        train_set = TrainSet(self._cfg, self._items, self.state.labels.numpy(), self._cameras)
+        labels = self.state.labels.numpy()
+        weights = None
+        if self._cfg.NPLP.CAMERA_ENTROPY_WEIGHT:
+            weights = camera_entropy_weights(labels, self._cameras)
+        train_set = TrainSet(self._cfg, self._items, labels, self._cameras, weights)
         self.trainer.reset_train_set(train_set, self._cfg.NPLP.STEPS_PER_EPOCH)
         self._installed = True
 
     def _line(
-        self, iteration: int, estimate: PseudoLabels, labels: np.ndarray, remarks: list[Finding]
+        self,
+        iteration: int,
+        estimate: PseudoLabels,
+        labels: np.ndarray,
+        remarks: list[Finding],
+        agreement: float | None = None,
     ) -> dict[str, Any]:
         """Return the iteration's line of ``pseudo_labels.jsonl``."""
         return {
             "iteration": iteration,
             "stage": "correcting" if iteration > self._cfg.NPLP.STARTUP_ITERATIONS else "startup",
             **_numbers(estimate, labels),
+            **_signs(estimate, labels, self._cameras, agreement),
             "rules": [finding.line() for finding in remarks],
             **self._quality(labels),
         }
@@ -290,6 +340,27 @@ def _numbers(estimate: PseudoLabels, labels: np.ndarray) -> dict[str, Any]:
         "dissolved_clusters": len(estimate.dissolved_clusters),
         "largest_cluster_share": float(sizes.max() / max(1, sizes.sum())),
     }
+
+
+def _signs(
+    estimate: PseudoLabels, labels: np.ndarray, cameras: np.ndarray, agreement: float | None
+) -> dict[str, float]:
+    """Return what labels [N] tell of their own worth, without identities.
+
+    ``camera_entropy``: mean over the clusters, in bits; ``cross_camera_pairs``: share of the pairs within
+    clusters; ``label_agreement``: with the labels before, where there are any; ``self_assessment``: mean
+    score of eq. 8 over the startup clusters, where they are assessed.
+    """
+    entropies = camera_entropies(labels, cameras)
+    signs = {
+        "camera_entropy": float(entropies.mean()) if len(entropies) else 0.0,
+        "cross_camera_pairs": cross_camera_share(labels, cameras),
+    }
+    if agreement is not None:
+        signs["label_agreement"] = agreement
+    if len(estimate.self_assessment):
+        signs["self_assessment"] = float(estimate.self_assessment.mean())
+    return signs
 
 
 def _format_line(line: dict[str, Any], iterations: int, images: int) -> str:

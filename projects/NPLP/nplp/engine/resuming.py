@@ -46,7 +46,13 @@ WITHOUT_A_WORD = (
 )
 """Keys that say where, how fast and what is shown, not what is computed."""
 
-END = ("NPLP.ITERATIONS", "NPLP.STARTUP_ITERATIONS", "SOLVER.MAX_EPOCH")
+END = (
+    "NPLP.ITERATIONS",
+    "NPLP.STARTUP_ITERATIONS",
+    "NPLP.STOP.AGREEMENT",
+    "NPLP.STOP.MIN_ITERATIONS",
+    "SOLVER.MAX_EPOCH",
+)
 """Keys that say how long a run is. What is done already must be the same with the new value."""
 
 RATES = (
@@ -84,6 +90,7 @@ LABELLING = (
     "NPLP.ASSESSMENT_DISTANCE",
     "NPLP.BETA",
     "NPLP.DISSOLVED",
+    "NPLP.EMA_LABELS",
     "NPLP.K1",
     "NPLP.K2",
     "NPLP.MIN_SAMPLES",

@@ -114,7 +114,10 @@ def measure_scale(
     norms = torch.linalg.vector_norm(features, dim=1).double()
     norm = float(norms.mean())
     unrelated = 1.0
-    if distances.name == "euclidean":
+    if distances.name == "euclidean" and distances.camera_scaling:
+        # Unit vectors in all directions.
+        unrelated = math.sqrt(2)
+    elif distances.name == "euclidean":
         # The root of the mean squared distance over all pairs is that of twice the variance.
         weights = 1 / norms.clamp_min(NO_NORM) if distances.normalize else torch.ones_like(norms)
         centre = sum(

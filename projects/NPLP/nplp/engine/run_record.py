@@ -33,6 +33,8 @@ class RunRecord:
         history: a plain dictionary an iteration, the lines of ``pseudo_labels.jsonl``.
         seconds: seconds by activity, summed over resumes.
         queries: by test set, how many queries count in the metrics; known anew at each start.
+        stopped: after which ``iteration`` of how many ``planned`` NPLP.STOP ended the run, and the
+            ``agreement`` of its labels with those before; empty where it did not.
         source_sum: SHA-256 sum of the weights that the adaptation began with; empty where unknown.
     """
 
@@ -41,6 +43,7 @@ class RunRecord:
     seconds: dict[str, float] = field(default_factory=dict)
     queries: dict[str, dict[str, Any]] = field(default_factory=dict)
     source_sum: str = ""
+    stopped: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def timed(self, activity: str) -> Iterator[None]:
@@ -58,6 +61,7 @@ class RunRecord:
             "history": self.history,
             "seconds": self.seconds,
             "source_sum": self.source_sum,
+            "stopped": self.stopped,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -66,6 +70,7 @@ class RunRecord:
         self.history = list(state["history"])
         self.seconds = dict(state["seconds"])
         self.source_sum = str(state.get("source_sum", ""))
+        self.stopped = dict(state.get("stopped", {}))
 
     def write(self, cfg: CfgNode, base: CfgNode) -> None:
         """Write ``results.json`` and ``pseudo_labels.jsonl`` into ``OUTPUT_DIR``, on the main process.
@@ -78,6 +83,7 @@ class RunRecord:
             return
         content = {
             **self.results,
+            **({"stopped": self.stopped} if self.stopped else {}),
             "queries": self.queries,
             "seed": cfg.SEED,
             "seconds": {key: round(value, 2) for key, value in self.seconds.items()},

@@ -99,6 +99,7 @@ class Trace:
         features: torch.Tensor,
         distances: DistanceSettings,
         rejected: np.ndarray | None = None,
+        last: bool = False,
     ) -> None:
         """Write an iteration's labels, and at the turning points features of the sample and distances.
 
@@ -109,6 +110,7 @@ class Trace:
             features: ``[N, D]``, those clustered, as the model gave them, on any device.
             distances: how the method measures distances.
             rejected: ``[N]`` int64, labels that a rule rejected in favour of ``labels``.
+            last: whether the run ends after it.
         """
         if not self.enabled:
             return
@@ -126,7 +128,7 @@ class Trace:
         stage = "direct_transfer" if number == 1 else "startup"
         if number in (1, options.STARTUP_ITERATIONS + 1):
             self.features(stage, features[torch.from_numpy(self.sample)])
-        if number in (1, options.STARTUP_ITERATIONS + 1, options.ITERATIONS):
+        if last or number in (1, options.STARTUP_ITERATIONS + 1):
             self._distances(number, found, features, distances)
 
     def _distances(
@@ -139,10 +141,7 @@ class Trace:
                 distances.prepare(features).cpu().numpy(),
                 self._cameras,
                 known,
-                distance=distances.name,
-                k1=distances.k1,
-                k2=distances.k2,
-                camera_centering=distances.camera_centering,
+                **distances.keywords(),
             )
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):

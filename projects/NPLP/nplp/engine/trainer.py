@@ -243,6 +243,11 @@ class ReidTrainer(DefaultTrainer):
             )
         return states[comm.get_rank()] if len(states) == comm.get_world_size() else None
 
+    def ends_before(self, epoch: int) -> bool:
+        """Tell whether the run ends before an epoch that SOLVER.MAX_EPOCH leaves room for."""
+        del epoch
+        return False
+
     def means_nothing(self, key: str) -> bool:
         """Tell whether a key of the configuration means nothing to this training."""
         del key
@@ -317,7 +322,8 @@ class ReidTrainer(DefaultTrainer):
 
         Where the run goes on beyond the end that it had, the model of that end gets another name.
         """
-        if comm.is_main_process() and self.start_epoch < self.max_epoch != self._old_end:
+        goes_on = self.start_epoch < self.max_epoch and not self.ends_before(self.start_epoch)
+        if comm.is_main_process() and goes_on and self.max_epoch != self._old_end:
             set_old_end_apart(Path(self.cfg.OUTPUT_DIR), self.old_end_name(self._old_end))
         self._forget_metrics()
 
@@ -333,6 +339,8 @@ class ReidTrainer(DefaultTrainer):
             try:
                 self.before_train()
                 for epoch in range(self.start_epoch, self.max_epoch):
+                    if self.ends_before(epoch):
+                        break
                     self.epoch = epoch
                     self.before_epoch()
                     self._run_steps()

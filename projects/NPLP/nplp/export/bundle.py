@@ -25,7 +25,7 @@ from nplp.engine.run_record import versions_of_results
 from nplp.errors import UserError
 from nplp.export.card import card_facts, render_card, zoo_row
 from nplp.export.converters import FORMATS, require_packages
-from nplp.export.inference import inference_config, inference_weights
+from nplp.export.inference import UNKNOWN_CAMERA, inference_config, inference_weights
 from nplp.export.programs import write_programs
 from nplp.files import PART, read_json, save_atomically
 from nplp.metric_names import METRICS
@@ -109,14 +109,15 @@ def export_bundle(cfg: CfgNode, output: Path, options: ExportOptions) -> Bundle:
         # Not save_file, whose file others could not read.
         (folder / SAFETENSORS).write_bytes(save(tensors, metadata={"format": "pt"}))
         programs = write_programs(cfg, model, folder, formats, test_sets, record["final"])
-        results = {**record, **({"programs": programs} if programs else {})}
+        known = getattr(model, "known_cameras", None)
+        results = {**record, **({"programs": programs} if programs else {}), **_rows_of_cameras(cfg, known)}
         (folder / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         pretrained = cfg.MODEL.BACKBONE.PRETRAIN
         row = zoo_row(cfg, name, options.config_file, record["final"], pretrained)
         (folder / ROW).write_text(row + "\n", encoding="utf-8")
         sums = write_sums(folder).sums
         facts = card_facts(cfg, options.base, name, record, programs)
-        facts.update(_facts_of_export(cfg, model, options, tensors), sums=sums)
+        facts.update(_facts_of_export(cfg, model, options, tensors), sums=sums, cameras=known)
         (folder / CARD).write_text(render_card(facts), encoding="utf-8")
         write_sums(folder)
         _move(folder, output)
@@ -215,7 +216,15 @@ def _record_beside(weights: Path) -> dict[str, Any]:
         return {}
     if weights.stem.endswith("_ema") and "final_ema" in record:
         record["final"] = record["final_ema"]
-    return {key: value for key, value in record.items() if key not in ("final_ema", "programs")}
+    return {key: value for key, value in record.items() if key not in ("final_ema", "programs", "cameras")}
+
+
+def _rows_of_cameras(cfg: CfgNode, known: tuple[str, ...] | None) -> dict[str, Any]:
+    """Return what the results say of the cameras by which features are corrected; nothing without any."""
+    if known is None:
+        return {}
+    rows = {name: row for row, name in enumerate(known)}
+    return {"cameras": {"treatment": cfg.TEST.CAMERAS, "rows": rows, "unknown": UNKNOWN_CAMERA}}
 
 
 def _record_of(record: dict[str, Any], metrics: dict[str, float], weights: str) -> dict[str, Any]:

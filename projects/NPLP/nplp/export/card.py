@@ -7,8 +7,10 @@ from fastreid.config import CfgNode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tabulate import tabulate
 
+from nplp.config.choices import CAMERA_NONE
 from nplp.data.datasets import SYNTHETIC
 from nplp.engine.run_record import config_differences, format_results
+from nplp.errors import printable
 from nplp.export.programs import CALIBRATION_IMAGES
 from nplp.metric_names import STAGES
 
@@ -81,7 +83,10 @@ def render_card(facts: dict[str, Any]) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # Markdown, not HTML
     )
+    cameras = facts["cameras"]
+    names = [_in_table(name) for name in cameras] if cameras is not None else None
     tables = {
+        "cameras": names,
         "results_table": format_results(facts["results"], markdown=True),
         "programs_table": _programs_table(facts["programs"]),
     }
@@ -89,6 +94,11 @@ def render_card(facts: dict[str, Any]) -> str:
     while "\n\n\n" in text:
         text = text.replace("\n\n\n", "\n\n")
     return text
+
+
+def _in_table(name: str) -> str:
+    """Return a camera's name, which may be any text, for a cell of a table."""
+    return printable(" ".join(name.split())).replace("|", "\\|").replace("`", "'")
 
 
 def _programs_table(programs: Mapping[str, Mapping[str, Any]]) -> str:
@@ -132,6 +142,8 @@ def card_facts(
         "architecture": f"{cfg.MODEL.BACKBONE.NAME} {cfg.MODEL.BACKBONE.DEPTH}{pooling}",
         "height": height,
         "width": width,
+        "treatment": cfg.TEST.CAMERAS,
+        "norm_cameras": cfg.MODEL.NORM_CAMERAS,
         "metric": f"{cfg.TEST.METRIC} distance of the vectors",
         "differences": {key: value for key, value in differences.items() if key not in OF_THE_MACHINE},
         "seed": record.get("seed", cfg.SEED),
@@ -154,6 +166,11 @@ def _training_of(cfg: CfgNode) -> tuple[set[str], str, str]:
     architecture = cfg.MODEL.META_ARCHITECTURE
     if architecture != "NPLP":
         return set(cfg.DATASETS.NAMES), f"{target}, supervised", f"the toolbox's {architecture}"
+    measured = cfg.TEST.CAMERAS != CAMERA_NONE or cfg.MODEL.NORM_CAMERAS
+    if cfg.NPLP.ITERATIONS == 0 and measured:
+        datasets = {*cfg.DATASETS.NAMES, *cfg.NPLP.SOURCE.DATASETS}
+        method = "NPLP's source pre-training, with statistics of the target's cameras"
+        return datasets, f"{source} (labelled), corrected for the cameras of {target} (unlabelled)", method
     if cfg.NPLP.ITERATIONS == 0:
         return set(cfg.NPLP.SOURCE.DATASETS), f"{source}, supervised", "NPLP's source pre-training alone"
     additions = [
@@ -161,6 +178,7 @@ def _training_of(cfg: CfgNode) -> tuple[set[str], str, str]:
         for words, wanted in (
             ("camera centring", cfg.NPLP.CAMERA_CENTERING),
             ("averaged weights", cfg.NPLP.EMA),
+            ("statistics of cameras", measured),
         )
         if wanted
     ]

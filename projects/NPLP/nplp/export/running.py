@@ -1,6 +1,6 @@
 """Programs in the place of the model: run by onnxruntime or torch, and compared with it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,25 @@ import torch
 from torch import nn
 
 from nplp.errors import UserError, in_one_line
-from nplp.export.inference import EmbeddingModel
+from nplp.export.inference import UNKNOWN_CAMERA, EmbeddingModel
+from nplp.modeling.cameras import Cameras, read_names
 
-__all__ = ["IMAGES", "LEAST_COSINE", "OUTPUT", "OnnxModel", "agreement", "check_agreement"]
+__all__ = [
+    "CAMERA",
+    "CAMERAS",
+    "IMAGES",
+    "LEAST_COSINE",
+    "OUTPUT",
+    "OnnxModel",
+    "agreement",
+    "check_agreement",
+]
 
-IMAGES, OUTPUT = "images", "embedding"
-"""Names of a program's input and output."""
+IMAGES, CAMERA, OUTPUT = "images", "camera", "embedding"
+"""Names of a program's inputs and output; the second input is there with camera statistics alone."""
+
+CAMERAS = "cameras"
+"""Of an ONNX program's metadata, the entry of its cameras' names: a JSON list in the order of their rows."""
 
 LEAST_COSINE = 0.99999
 """Between the embeddings of torch and of a program in float32."""
@@ -54,20 +67,36 @@ class OnnxModel(nn.Module):
             )
         except Exception as error:
             raise _refused(self.path, error) from error
+        self.cameras: Cameras | None = None
+        if CAMERA in [given.name for given in self.session.get_inputs()]:
+            self.cameras = Cameras()
+            names = self.session.get_modelmeta().custom_metadata_map.get(CAMERAS, "")
+            self.cameras.assign(read_names(names, f"{str(path)!r}"))
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Return f_e [B, D] of ``batch["images"]`` [B, 3, H, W], whole numbers in 0..255."""
-        images = batch["images"].permute(0, 2, 3, 1).to(torch.uint8).contiguous().numpy()
-        return torch.from_numpy(self.run(images))
+        """Return f_e [B, D] of ``batch["images"]`` [B, 3, H, W], whole numbers in 0..255.
 
-    def run(self, images: np.ndarray) -> np.ndarray:
+        Where the program takes cameras, ``batch["cameras"]`` has their names; without it none is known.
+        """
+        images = batch["images"].permute(0, 2, 3, 1).to(torch.uint8).contiguous().numpy()
+        rows = self.cameras.rows(batch.get("cameras"), len(images)).numpy() if self.cameras else None
+        return torch.from_numpy(self.run(images, rows))
+
+    def run(self, images: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
         """Return f_e [B, D] of ``images`` [B, H, W, 3] uint8.
+
+        Args:
+            images: [B, H, W, 3] uint8.
+            rows: [B] int64, the rows of their cameras, where the program takes them; ``None``: none is known.
 
         Raises:
             UserError: if onnxruntime fails, for instance as the program takes something else.
         """
+        given = {IMAGES: images}
+        if self.cameras is not None:
+            given[CAMERA] = np.full(len(images), UNKNOWN_CAMERA, np.int64) if rows is None else rows
         try:
-            embedding: np.ndarray = self.session.run([OUTPUT], {IMAGES: images})[0]
+            embedding: np.ndarray = self.session.run([OUTPUT], given)[0]
         except Exception as error:  # onnxruntime's errors share no other base
             raise _refused(self.path, error) from error
         return embedding
@@ -122,6 +151,8 @@ def check_agreement(
 ) -> float:
     """Compare a program with the model that it was made from, on random and on real images.
 
+    Where the model has statistics of cameras, each camera's row and an unknown camera are among the images.
+
     Args:
         model: gives f_e of images [B, 3, H, W] in 0..255, on the CPU.
         path: an ``.onnx`` or ``.pt2`` file; loading the latter runs code that it may hold.
@@ -134,23 +165,23 @@ def check_agreement(
         the crops; NaN where an embedding is not finite.
 
     Raises:
-        UserError: if an ONNX program cannot be run, or the embeddings have another shape.
+        UserError: if an ONNX program cannot be run or has other cameras, or the embeddings another shape.
     """
     torch_model = EmbeddingModel(model)
+    known = torch_model.cameras
+    # Rows from -1 to K, of which the first and the last are an unknown camera's.
+    rows = np.arange(UNKNOWN_CAMERA, len(known) + 1) if known is not None else np.empty(0, np.int64)
     rng = np.random.default_rng(0)
-    batches = [crops] if len(crops) else []
+    batches = [_repeated(crops, len(rows))] if len(crops) else []
     if noise or not batches:
-        batches += [rng.integers(0, 256, (count, *size, 3), dtype=np.uint8) for count in SAMPLES]
-    if path.suffix == ".pt2":
-        program = torch.export.load(path).module()
-
-        def run(images: np.ndarray) -> np.ndarray:
-            return program(torch.from_numpy(images)).numpy()
-    else:
-        run = OnnxModel(path).run
+        counts = (*SAMPLES[:-1], max(SAMPLES[-1], len(rows)))
+        batches += [rng.integers(0, 256, (count, *size, 3), dtype=np.uint8) for count in counts]
+    run = _run_torch(path, torch_model) if path.suffix == ".pt2" else _run_onnx(path, torch_model)
     cosines = []
     for batch in batches:
-        expected, embedding = torch_model(torch.from_numpy(batch)).numpy(), run(batch)
+        chosen = np.resize(rows, len(batch)) if known is not None else None
+        expected = torch_model(*torch_model.inputs(torch.from_numpy(batch), chosen)).numpy()
+        embedding = run(batch, chosen)
         if embedding.shape != expected.shape:
             raise UserError(
                 f"{str(path)!r} gives {embedding.shape} for {len(batch)} images, the model {expected.shape}: "
@@ -159,3 +190,27 @@ def check_agreement(
         cosines.append(agreement(expected, embedding))
     # Not min, which passes over NaN.
     return float(np.min(cosines))
+
+
+def _run_torch(path: Path, model: EmbeddingModel) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
+    """Return what gives f_e [B, D] of images and rows by a program of ``torch.export``."""
+    program = torch.export.load(path).module()
+    return lambda images, rows: program(*model.inputs(torch.from_numpy(images), rows)).numpy()
+
+
+def _run_onnx(path: Path, model: EmbeddingModel) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
+    """Return what gives f_e [B, D] of images and rows by an ONNX program.
+
+    Raises:
+        UserError: if it cannot be run, or its cameras are not the model's.
+    """
+    program = OnnxModel(path)
+    known = program.cameras.known if program.cameras is not None else None
+    if known != model.cameras:
+        raise UserError(f"{str(path)!r} has the cameras {known!r:.80}, the model others: export it again")
+    return program.run
+
+
+def _repeated(images: np.ndarray, count: int) -> np.ndarray:
+    """Return images [N, H, W, 3], again from the first one on where there are fewer than ``count``."""
+    return images[np.arange(max(count, len(images))) % len(images)]

@@ -1,5 +1,6 @@
-"""Losses: batch-hard triplet (eq. 1), softmax (eq. 2), center contrastive (eqs. 10-11), cluster memory."""
+"""Losses: triplet (eq. 1), softmax (eq. 2), center contrastive (eqs. 10-11), cluster memory, proxies."""
 
+from .camera_proxies import CameraProxyLoss
 from .center_contrastive import CenterContrastiveLoss
 from .cluster_memory import ClusterMemoryLoss
 from .lookup_table import cluster_centroids, update_lookup_table_
@@ -10,6 +11,7 @@ from .triplet import BatchHardTripletLoss, batch_hard_triplet_loss
 __all__ = [
     "LOSSES",
     "BatchHardTripletLoss",
+    "CameraProxyLoss",
     "CenterContrastiveLoss",
     "ClusterMemoryLoss",
     "Loss",

@@ -2,7 +2,7 @@
 
 import torch
 
-__all__ = ["at_least_float32", "check_batch", "check_label_range"]
+__all__ = ["at_least_float32", "check_batch", "check_label_range", "check_weights"]
 
 
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
@@ -41,3 +41,16 @@ def check_label_range(labels: torch.Tensor, count: int) -> None:
     lowest, highest = (int(extreme) for extreme in torch.stack(labels.aminmax()).tolist())
     if lowest < 0 or highest >= count:
         raise ValueError(f"labels must be in [0, {count}), got {lowest if lowest < 0 else highest}")
+
+
+def check_weights(weights: torch.Tensor | None, count: int) -> None:
+    """Check the weights of a batch's images, where there are any.
+
+    Raises:
+        ValueError: if they are not ``count`` floating point numbers.
+    """
+    if weights is not None and (weights.shape != (count,) or not weights.is_floating_point()):
+        raise ValueError(
+            f"weights must be {count} floating point numbers, one for each image, got {weights.dtype} of "
+            f"shape {tuple(weights.shape)}"
+        )

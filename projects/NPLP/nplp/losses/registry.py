@@ -8,18 +8,22 @@ from torch import nn
 
 from nplp.errors import UserError
 
+from .camera_proxies import CameraProxyLoss
 from .center_contrastive import CenterContrastiveLoss
 from .cluster_memory import ClusterMemoryLoss
 from .softmax import SoftmaxLoss
 from .triplet import BatchHardTripletLoss
 
 __all__ = [
+    "CAMERA_PROXY",
     "CENTER_CONTRASTIVE",
     "CLUSTER_MEMORY",
     "CROSS_ENTROPY",
     "LOSSES",
     "OUTPUTS",
+    "TAKEN",
     "TRIPLET",
+    "WEIGHTS",
     "Loss",
     "check_losses",
     "register_loss",
@@ -29,9 +33,14 @@ CROSS_ENTROPY = "CrossEntropyLoss"
 TRIPLET = "TripletLoss"
 CENTER_CONTRASTIVE = "CenterContrastiveLoss"
 CLUSTER_MEMORY = "ClusterMemoryLoss"
+CAMERA_PROXY = "CameraProxyLoss"
 
 OUTPUTS = ("f_e", "f_bn", "f_r", "logits")
 """The head's outputs that a loss can read."""
+
+WEIGHTS = "weights"
+TAKEN = (WEIGHTS, "camids")
+"""What of a batch a loss can take besides its labels: each image's weight, where there are any; cameras."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class Loss:
         reads: the head's output that it reads, one of ``OUTPUTS``.
         section: its section of MODEL.LOSSES; empty where it has no options.
         options: its keys in that section and their defaults: the arguments of ``module`` in upper case.
+        takes: what of the batch it is called with besides, as keywords: any of ``TAKEN``.
     """
 
     name: str
@@ -53,6 +63,11 @@ class Loss:
     reads: str
     section: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    takes: tuple[str, ...] = ()
+
+    def taken(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the loss takes of a batch, by name."""
+        return {key: batch[key] for key in self.takes if key in batch}
 
     def build(self, losses: Any = None) -> nn.Module:
         """Return the loss as ``losses``, the section MODEL.LOSSES, sets it; by default with its defaults.
@@ -78,14 +93,16 @@ def register_loss(loss: Loss) -> None:
     """Add a loss.
 
     Raises:
-        ValueError: if its name is taken, or it reads what the head does not give.
+        ValueError: if its name is taken, or it reads what the head or the batch does not give.
     """
     if loss.name in LOSSES or loss.reads not in OUTPUTS:
         raise ValueError(f"a loss needs a name of its own and one of the outputs {OUTPUTS}, got {loss}")
+    if not set(loss.takes) <= set(TAKEN):
+        raise ValueError(f"a loss takes any of {TAKEN} of a batch, got {loss}")
     LOSSES[loss.name] = loss
 
 
-register_loss(Loss(CROSS_ENTROPY, SoftmaxLoss, "loss_cls", reads="logits"))
+register_loss(Loss(CROSS_ENTROPY, SoftmaxLoss, "loss_cls", reads="logits", takes=(WEIGHTS,)))
 register_loss(
     Loss(
         TRIPLET,
@@ -94,7 +111,10 @@ register_loss(
         reads="f_e",
         section="TRI",
         # Eq. 1 sums over the batch; "mean" keeps the scale independent of the batch's size.
-        options={"MARGIN": 0.3, "REDUCTION": "mean"},
+        # NEGATIVES: "all" as in eq. 1; "own" takes an image's negatives from its own camera alone, where
+        # another cluster is another person: across cameras it may be a part of the same one.
+        options={"MARGIN": 0.3, "REDUCTION": "mean", "NEGATIVES": "all"},
+        takes=(WEIGHTS, "camids"),
     )
 )
 register_loss(
@@ -108,6 +128,7 @@ register_loss(
         # TEMPERATURE: logits are divided by it in the normalised form.
         # UPDATE: eq. 11, V_i <- (V_i + f_r) / 2, in the backward pass.
         options={"NORMALIZE": True, "TEMPERATURE": 0.1, "UPDATE": True},
+        takes=(WEIGHTS,),
     )
 )
 register_loss(
@@ -119,6 +140,29 @@ register_loss(
         section="MEMORY",
         # MOMENTUM: the share of the OLD row that each sample leaves, 0.1 as published: not that of the new.
         options={"TEMPERATURE": 0.05, "MOMENTUM": 0.1},
+        takes=(WEIGHTS,),
+    )
+)
+register_loss(
+    Loss(
+        CAMERA_PROXY,
+        CameraProxyLoss,
+        "loss_proxy",
+        # Not f_r: its values are all at least 0, so that even unlike images have similar directions.
+        reads="f_bn",
+        section="PROXY",
+        # TEMPERATURE, MOMENTUM (the share of the OLD row that each sample leaves) and NEGATIVES (the hardest
+        # proxies of other clusters in the softmax): as CAP published them.
+        # WEIGHT: factor of the contrast across cameras; 0.5 in CAP, 0.5 to 1 in PPLR.
+        # INTRA_WEIGHT: factor of CAP's cross-entropy over the proxies of the image's own camera, 1 there.
+        options={
+            "TEMPERATURE": 0.07,
+            "MOMENTUM": 0.2,
+            "NEGATIVES": 50,
+            "WEIGHT": 0.5,
+            "INTRA_WEIGHT": 0.0,
+        },
+        takes=(WEIGHTS, "camids"),
     )
 )
 

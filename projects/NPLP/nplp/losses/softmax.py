@@ -4,12 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .batch import at_least_float32, check_batch, check_label_range
+from .batch import at_least_float32, check_batch, check_label_range, check_weights
 
 __all__ = ["SoftmaxLoss", "softmax_loss"]
 
 
-def softmax_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def softmax_loss(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return the softmax cross-entropy of eq. 2, the mean over the batch of -log softmax(W^T x)[label].
 
     Eq. 2 prints the same weight W_k in numerator and denominator; the denominator's runs over the P_s
@@ -19,6 +21,7 @@ def softmax_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     Args:
         logits: W^T x [B, P_s], floating point.
         labels: [B] integer identities in [0, P_s).
+        weights: [B] floating point, a factor of each image's share; all 1 by default.
 
     Returns:
         A scalar.
@@ -28,13 +31,19 @@ def softmax_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
     check_batch(logits, labels)
     check_label_range(labels, logits.shape[1])
+    check_weights(weights, len(labels))
     with torch.autocast(logits.device.type, enabled=False):
-        return F.cross_entropy(at_least_float32(logits), labels.long())
+        values = at_least_float32(logits)
+        if weights is None:
+            return F.cross_entropy(values, labels.long())
+        return (weights.to(values) * F.cross_entropy(values, labels.long(), reduction="none")).mean()
 
 
 class SoftmaxLoss(nn.Module):
     """Module form of :func:`softmax_loss`."""
 
-    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the scalar loss of ``logits`` [B, P_s] and ``labels`` [B]."""
-        return softmax_loss(logits, labels)
+    def forward(
+        self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the scalar loss of ``logits`` [B, P_s], ``labels`` [B] and ``weights`` [B]."""
+        return softmax_loss(logits, labels, weights)

@@ -1,6 +1,6 @@
-"""A softmax over similarities to a table of cluster centroids, which the backward pass updates.
+"""Losses against a table that the backward pass updates, and the softmax over similarities to its rows.
 
-Shapes: B images in the batch, c clusters, D values of a feature f.
+Shapes: B images in the batch, c rows of the table, D values of a feature f.
 """
 
 import math
@@ -11,16 +11,14 @@ import torch.nn.functional as F
 from torch import distributed, nn
 from torch.autograd.function import once_differentiable
 
-from .batch import at_least_float32, check_batch, check_label_range
+from .batch import at_least_float32, check_batch, check_label_range, check_weights
 from .lookup_table import update_lookup_table_
 
-__all__ = ["TableContrast"]
+__all__ = ["TableContrast", "UpdatedTable"]
 
 
-class TableContrast(nn.Module):
-    """Softmax over the similarities of f to the cluster centroids in a lookup table V.
-
-    L = -1/B sum_a log( exp(V_i^T f_a / tau) / sum_j exp(V_j^T f_a / tau) ), i the cluster of image a.
+class UpdatedTable(nn.Module):
+    """A lookup table V of L2-normalised or plain mean features, and how training moves it.
 
     V is a constant for the gradient, that of the forward pass. The backward pass then updates it, one sample
     after another in batch order: V_i <- kept V_i + (1 - kept) f, see :func:`update_lookup_table_`,
@@ -33,14 +31,13 @@ class TableContrast(nn.Module):
     * not without a backward pass (evaluation, ``torch.no_grad``, features that need no gradient);
     * not for samples whose feature is not finite: the loss shows it, V keeps its row.
 
-    In distributed training the features and labels of all processes are gathered in the forward pass, in
+    In distributed training the features and rows of all processes are gathered in the forward pass, in
     rank order, and every process applies all of them, so that tables that start equal stay equal to the
     bit. Every process must bring the same batch size. The loss stays the mean over the own batch.
 
     V is a buffer that no checkpoint holds, as its size changes with the clustering; it is empty until
     :meth:`reset`, and follows the module's device and dtype (float32 at least). Computed in V's and the
-    features' wider dtype, float32 at least, whatever the autocast mode. Memory: c x D for V, B x c for the
-    logits.
+    features' wider dtype, float32 at least, whatever the autocast mode. Memory: c x D for V.
 
     Args:
         normalize: L2-normalise f and V.
@@ -70,7 +67,7 @@ class TableContrast(nn.Module):
         return self._table
 
     def reset(self, centroids: torch.Tensor) -> None:
-        """Start a new V from the clusters' mean features, L2-normalised if ``normalize``.
+        """Start a new V from mean features, L2-normalised if ``normalize``.
 
         In distributed training every process must pass the same centroids.
 
@@ -97,15 +94,11 @@ class TableContrast(nn.Module):
         dtype = torch.promote_types(self._table.dtype, torch.float32)
         self._table = table.detach().to(self._table.device, dtype, copy=True)
 
-    def forward(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the scalar loss.
-
-        Args:
-            features: f [B, D], floating point.
-            labels: [B] integer clusters in [0, c).
+    def _check(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+        """Check a batch against V.
 
         Raises:
-            ValueError: for an empty V, shapes that do not fit or a label out of range.
+            ValueError: for an empty V or shapes that do not fit.
         """
         check_batch(features, labels)
         if len(self._table) == 0:
@@ -115,22 +108,32 @@ class TableContrast(nn.Module):
                 f"features must have the lookup table's {self._table.shape[1]} columns, got "
                 f"{features.shape[1]}"
             )
-        check_label_range(labels, len(self._table))
-        with torch.autocast(features.device.type, enabled=False):
-            values = at_least_float32(features)
-            values = values.to(torch.promote_types(values.dtype, self._table.dtype))
-            if self.normalize:
-                values = F.normalize(values, dim=1)
-            temperature = self.temperature if self.normalize else 1.0
-            pending = self._pending_update(values, labels.long())
-            return _TableContrast.apply(values, labels.long(), self._table, temperature, pending)
 
-    def _pending_update(self, values: torch.Tensor, labels: torch.Tensor) -> "_PendingUpdate | None":
-        if not (self.update and torch.is_grad_enabled() and values.requires_grad):
-            return None
-        return _PendingUpdate(
-            self._table, _gather(values.detach()), _gather(labels), self.normalize, self.kept
-        )
+    def _values(self, features: torch.Tensor) -> torch.Tensor:
+        """Return f [B, D] as it is compared with V: wide enough, L2-normalised if ``normalize``."""
+        values = at_least_float32(features)
+        values = values.to(torch.promote_types(values.dtype, self._table.dtype))
+        return F.normalize(values, dim=1) if self.normalize else values
+
+    def _differentiable(
+        self, values: torch.Tensor, loss: torch.Tensor, gradient: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Return ``loss`` as a function of ``values``, whose backward pass updates V.
+
+        Args:
+            values: f [B, D], of :meth:`_values`.
+            loss: the scalar.
+            gradient: [B, D], that of ``loss`` by ``values``, taken before the update can move V.
+            rows: [B] int64, the row of V that each image updates.
+        """
+        if not (torch.is_grad_enabled() and values.requires_grad):
+            return loss
+        pending = None
+        if self.update:
+            pending = _PendingUpdate(
+                self._table, _gather(values.detach()), _gather(rows), self.normalize, self.kept
+            )
+        return _LossOfTable.apply(values, loss, gradient, pending)
 
     def extra_repr(self) -> str:
         """Return the arguments shown in the module's representation."""
@@ -138,6 +141,55 @@ class TableContrast(nn.Module):
             f"normalize={self.normalize}, temperature={self.temperature}, update={self.update}, "
             f"kept={self.kept}"
         )
+
+
+class TableContrast(UpdatedTable):
+    """Softmax over the similarities of f to the cluster centroids in a lookup table V.
+
+    L = -1/B sum_a w_a log( exp(V_i^T f_a / tau) / sum_j exp(V_j^T f_a / tau) ), i the cluster of image a and
+    w_a its weight, 1 where none are given. Each image's share of V's update is the same whatever its weight.
+    Memory: c x D for V, B x c for the logits.
+    """
+
+    def forward(
+        self, features: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the scalar loss.
+
+        Args:
+            features: f [B, D], floating point.
+            labels: [B] integer clusters in [0, c).
+            weights: w [B], floating point, at least 0; all 1 by default.
+
+        Raises:
+            ValueError: for an empty V, shapes that do not fit or a label out of range.
+        """
+        self._check(features, labels)
+        check_label_range(labels, len(self._table))
+        check_weights(weights, len(labels))
+        labels = labels.long()
+        with torch.autocast(features.device.type, enabled=False):
+            values = self._values(features)
+            loss, gradient = self._loss_and_gradient(values.detach(), labels, weights)
+            return self._differentiable(values, loss, gradient, labels)
+
+    @torch.no_grad()
+    def _loss_and_gradient(
+        self, values: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the scalar loss and its gradient [B, D] by ``values``."""
+        temperature = self.temperature if self.normalize else 1.0
+        centroids = self._table.to(values.dtype)
+        log_probabilities = F.log_softmax(values @ centroids.T / temperature, dim=1)
+        residual = log_probabilities.exp()
+        residual[torch.arange(len(labels), device=labels.device), labels] -= 1
+        if weights is None:
+            loss = F.nll_loss(log_probabilities, labels)
+        else:
+            weights = weights.to(values)
+            loss = (weights * F.nll_loss(log_probabilities, labels, reduction="none")).mean()
+            residual *= weights.unsqueeze(1)
+        return loss, residual @ centroids / (temperature * len(labels))
 
 
 class _PendingUpdate:
@@ -160,27 +212,21 @@ class _PendingUpdate:
             update_lookup_table_(*arguments)
 
 
-class _TableContrast(torch.autograd.Function):
-    """The loss with its gradient taken in the forward pass, before the update can move V."""
+class _LossOfTable(torch.autograd.Function):
+    """A loss whose gradient was taken in the forward pass, before the update can move V."""
 
     @staticmethod
     def forward(
         ctx: Any,
         values: torch.Tensor,
-        labels: torch.Tensor,
-        table: torch.Tensor,
-        temperature: float,
+        loss: torch.Tensor,
+        gradient: torch.Tensor,
         pending: _PendingUpdate | None,
     ) -> torch.Tensor:
-        centroids = table.to(values.dtype)
-        log_probabilities = F.log_softmax(values @ centroids.T / temperature, dim=1)
-        loss = F.nll_loss(log_probabilities, labels)
-        if ctx.needs_input_grad[0]:
-            residual = log_probabilities.exp()
-            residual[torch.arange(len(labels), device=labels.device), labels] -= 1
-            ctx.save_for_backward(residual @ centroids / (temperature * len(labels)))
+        del values
+        ctx.save_for_backward(gradient)
         ctx.pending = pending
-        return loss
+        return loss.clone()
 
     @staticmethod
     @once_differentiable
@@ -188,7 +234,7 @@ class _TableContrast(torch.autograd.Function):
         (gradient,) = ctx.saved_tensors
         if ctx.pending is not None:
             ctx.pending.apply()
-        return grad_output * gradient, None, None, None, None
+        return grad_output * gradient, None, None, None
 
 
 def _gather(tensor: torch.Tensor) -> torch.Tensor:

@@ -8,15 +8,22 @@ import math
 import torch
 from torch import nn
 
-from .batch import at_least_float32, check_batch
+from .batch import at_least_float32, check_batch, check_weights
 
 __all__ = ["BatchHardTripletLoss", "batch_hard_triplet_loss"]
 
 REDUCTIONS = ("mean", "sum")
+OWN_CAMERA = "own"
+NEGATIVES = ("all", OWN_CAMERA)
 
 
 def batch_hard_triplet_loss(
-    features: torch.Tensor, labels: torch.Tensor, margin: float = 0.3, reduction: str = "mean"
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    margin: float = 0.3,
+    reduction: str = "mean",
+    weights: torch.Tensor | None = None,
+    cameras: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the batch-hard triplet loss of eq. 1.
 
@@ -36,6 +43,9 @@ def batch_hard_triplet_loss(
         margin: the paper's margin alpha, >= 0, in the distance's unit.
         reduction: "mean" over the B anchors, whose scale does not grow with the batch, or the literal
             "sum" of eq. 1.
+        weights: [B] floating point, a factor of each anchor's share; all 1 by default.
+        cameras: [B] integers: an anchor's negatives are of its own camera alone. By default, as in eq. 1,
+            they are of any.
 
     Returns:
         A scalar.
@@ -45,18 +55,23 @@ def batch_hard_triplet_loss(
     """
     _check_options(margin, reduction)
     check_batch(features, labels)
+    check_weights(weights, len(labels))
     with torch.autocast(features.device.type, enabled=False):
         f_e = at_least_float32(features)
-        positive, negative, has_negative = _mine_hardest(f_e, labels)
+        positive, negative, has_negative = _mine_hardest(f_e, labels, cameras)
         to_positive = torch.linalg.vector_norm(f_e - _rows(f_e, positive), dim=1)
         to_negative = torch.linalg.vector_norm(f_e - _rows(f_e, negative), dim=1)
         hinge = torch.relu(to_positive - to_negative + margin)
         per_anchor = torch.where(has_negative, hinge, torch.zeros_like(hinge))
+        if weights is not None:
+            per_anchor = weights.to(per_anchor) * per_anchor
         return per_anchor.mean() if reduction == "mean" else per_anchor.sum()
 
 
 @torch.no_grad()
-def _mine_hardest(f_e: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _mine_hardest(
+    f_e: torch.Tensor, labels: torch.Tensor, cameras: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the indices [B] of each anchor's hardest positive and negative, and whether it has a negative.
 
     The distances are sums of squared differences: the faster product form loses the small ones to
@@ -65,8 +80,9 @@ def _mine_hardest(f_e: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor
     distances = torch.cdist(f_e, f_e, compute_mode="donot_use_mm_for_euclid_dist")
     same = labels.unsqueeze(1) == labels.unsqueeze(0)
     positive = distances.masked_fill(~same, -1.0).argmax(dim=1)
-    negative = distances.masked_fill(same, math.inf).argmin(dim=1)
-    return positive, negative, ~same.all(dim=1)
+    excluded = same if cameras is None else same | (cameras.unsqueeze(1) != cameras.unsqueeze(0))
+    negative = distances.masked_fill(excluded, math.inf).argmin(dim=1)
+    return positive, negative, ~excluded.all(dim=1)
 
 
 def _rows(f_e: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
@@ -92,21 +108,38 @@ class BatchHardTripletLoss(nn.Module):
     Args:
         margin: the paper's margin alpha, >= 0.
         reduction: "mean" or "sum".
+        negatives: cameras of an anchor's negatives, "all" as in eq. 1, or its "own" alone.
 
     Raises:
-        ValueError: for a margin or a reduction out of range.
+        ValueError: for an argument out of its range.
     """
 
-    def __init__(self, margin: float = 0.3, reduction: str = "mean") -> None:
+    def __init__(self, margin: float = 0.3, reduction: str = "mean", negatives: str = "all") -> None:
         super().__init__()
         _check_options(margin, reduction)
+        if negatives not in NEGATIVES:
+            raise ValueError(f"negatives must be one of {NEGATIVES}, got {negatives!r}")
         self.margin = margin
         self.reduction = reduction
+        self.negatives = negatives
 
-    def forward(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the scalar loss of ``features`` [B, D] and ``labels`` [B]."""
-        return batch_hard_triplet_loss(features, labels, self.margin, self.reduction)
+    def forward(
+        self,
+        features: torch.Tensor,
+        labels: torch.Tensor,
+        weights: torch.Tensor | None = None,
+        camids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the scalar loss of ``features`` [B, D], ``labels``, ``weights`` and ``camids`` [B].
+
+        Raises:
+            ValueError: for negatives of the own camera without cameras.
+        """
+        if self.negatives == OWN_CAMERA and camids is None:
+            raise ValueError("negatives of the own camera need the cameras of the batch, got none")
+        cameras = camids.to(features.device) if self.negatives == OWN_CAMERA and camids is not None else None
+        return batch_hard_triplet_loss(features, labels, self.margin, self.reduction, weights, cameras)
 
     def extra_repr(self) -> str:
         """Return the arguments shown in the module's representation."""
-        return f"margin={self.margin}, reduction={self.reduction!r}"
+        return f"margin={self.margin}, reduction={self.reduction!r}, negatives={self.negatives!r}"

@@ -21,12 +21,14 @@ from nplp.clustering import estimate_pseudo_labels
 from nplp.errors import UserError
 from nplp.losses import ClusterMemoryLoss, cluster_centroids
 from nplp.losses.registry import CLUSTER_MEMORY
+from nplp.methods.camera_proxies import CameraProxies
 from nplp.methods.protocol import DistanceSettings, Labelling
 from nplp.methods.registry import register_method, require
 from nplp.modeling import NPLP, HeadOutput
 
 __all__ = ["ClusterMemory"]
 
+DISTANCES = ("jaccard", "camera_jaccard")
 OPTIONS = {
     # DBSCAN's radius in the Jaccard distance, the same in every iteration.
     "EPSILON": 0.6,
@@ -34,6 +36,16 @@ OPTIONS = {
     # Neighbours of the Jaccard distance and of its query expansion.
     "K1": 30,
     "K2": 6,
+    # "jaccard", or "camera_jaccard" with the four numbers of neighbours below (see NPLP.DISTANCE). Authors of
+    # the latter take EPSILON 0.4 for Market-1501 and 0.6 for MSMT17.
+    "DISTANCE": "jaccard",
+    "K1_INTRA": 5,
+    "K1_INTER": 20,
+    "K2_INTRA": 2,
+    "K2_INTER": 4,
+    # Subtract each camera's mean feature first; divide by its deviations too (see NPLP.CAMERA_SCALING).
+    "CAMERA_CENTERING": False,
+    "CAMERA_SCALING": False,
 }
 
 
@@ -41,7 +53,7 @@ OPTIONS = {
 class ClusterMemory:
     """Clusters at a fixed radius and contrasts images with a memory of the clusters.
 
-    Its state is the memory [c, D] as training has moved it.
+    Its state is the memory [c, D] as training has moved it and, with that loss, the camera proxies.
 
     Args:
         cfg: the configuration.
@@ -60,6 +72,16 @@ class ClusterMemory:
             ("MIN_SAMPLES", options.MIN_SAMPLES >= 1, "at least 1"),
             ("K1", options.K1 >= 1, "at least 1"),
             ("K2", 1 <= options.K2 <= options.K1, "between 1 and NPLP.MEMORY.K1"),
+            ("DISTANCE", options.DISTANCE in DISTANCES, f"one of {DISTANCES}"),
+            ("K1_INTRA", options.K1_INTRA >= 1, "at least 1"),
+            ("K1_INTER", options.K1_INTER >= 1, "at least 1"),
+            ("K2_INTRA", options.K2_INTRA >= 1, "at least 1"),
+            ("K2_INTER", options.K2_INTER >= 0, "at least 0"),
+            (
+                "CAMERA_SCALING",
+                options.CAMERA_CENTERING or not options.CAMERA_SCALING,
+                "False unless NPLP.MEMORY.CAMERA_CENTERING is True",
+            ),
         ):
             if not holds:
                 raise UserError(f"NPLP.MEMORY.{key} must be {rule}, got {options[key]!r}")
@@ -67,27 +89,28 @@ class ClusterMemory:
         loss = model.criteria[CLUSTER_MEMORY]
         assert isinstance(loss, ClusterMemoryLoss)
         self._loss = loss
+        self._proxies = CameraProxies(model)
 
     def label(self, iteration: int, features: torch.Tensor, cameras: np.ndarray) -> Labelling:
         """Cluster the L2-normalised features."""
         del iteration
         options = self._options
-        distances = DistanceSettings(k1=options.K1, k2=options.K2)
+        distances = DistanceSettings.of(options, normalize=True)
         estimate = estimate_pseudo_labels(
             distances.prepare(features),
             cameras,
             epsilon=options.EPSILON,
             min_samples=options.MIN_SAMPLES,
-            k1=options.K1,
-            k2=options.K2,
             correct=False,
+            **distances.keywords(),
         )
         return Labelling(estimate, distances, "NPLP.MEMORY.EPSILON", "NPLP.MEMORY.MIN_SAMPLES")
 
-    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray) -> float:
+    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray, cameras: np.ndarray) -> float:
         """Start the memory as the L2-normalised means of the L2-normalised features."""
         means = cluster_centroids(F.normalize(features), torch.from_numpy(labels), int(labels.max()) + 1)
         self._loss.reset(means)
+        self._proxies.begin(features, labels, cameras)
         return 0.0
 
     def losses(self, output: HeadOutput, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -95,10 +118,11 @@ class ClusterMemory:
         return self._model.losses(output, batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the memory as it stands now."""
-        return {"memory": self._loss.table.detach().cpu().clone()}
+        """Return the memory as it stands now, and the camera proxies."""
+        return {"memory": self._loss.table.detach().cpu().clone(), **self._proxies.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the memory without normalising it again."""
+        """Take the memory without normalising it again, and the camera proxies."""
         if state["memory"].numel():
             self._loss.restore(state["memory"])
+        self._proxies.load_state_dict(state)

@@ -12,6 +12,7 @@ from fastreid.config import CfgNode
 from nplp.clustering import estimate_pseudo_labels
 from nplp.losses import CenterContrastiveLoss, cluster_centroids
 from nplp.losses.registry import CENTER_CONTRASTIVE
+from nplp.methods.camera_proxies import CameraProxies
 from nplp.methods.protocol import DistanceSettings, Labelling
 from nplp.methods.registry import register_method, require
 from nplp.modeling import NPLP, HeadOutput
@@ -31,13 +32,21 @@ OPTIONS = {
     "NOISY_FRACTION": 0.1,
     # DBSCAN's min_samples; not in the paper, 4 in its peers.
     "MIN_SAMPLES": 4,
-    # Distance of eq. 4 and DBSCAN: "jaccard" (k-reciprocal, as the method's peers) or "euclidean".
+    # Distance of eq. 4 and DBSCAN: "jaccard" (k-reciprocal, as the method's peers), "euclidean", or, an
+    # addition to the paper, "camera_jaccard" (CA-Jaccard, arXiv 2311.10605): k-reciprocal within the own
+    # camera and across the others separately, for a target of two cameras or more.
     "DISTANCE": "jaccard",
     # Distance of eqs. 6-8; empty: the same. The literal reading is "euclidean".
     "ASSESSMENT_DISTANCE": "",
     # k1 and k2 of the Jaccard distance.
     "K1": 20,
     "K2": 6,
+    # Neighbours of camera_jaccard in the own camera and in all others, and the images of both that its local
+    # query expansion averages over; its authors' values.
+    "K1_INTRA": 5,
+    "K1_INTER": 20,
+    "K2_INTRA": 2,
+    "K2_INTER": 4,
     # L2-normalise f_e before the pseudo-label stage.
     "NORMALIZE": True,
     # "iteration": eq. 4 in every iteration (Algorithm 1); "first": epsilon_e of the first one is kept.
@@ -50,6 +59,9 @@ OPTIONS = {
     "RECLUSTERED_OUTLIERS": "drop",
     # An addition to the paper: subtract each camera's mean feature before any distance.
     "CAMERA_CENTERING": False,
+    # Then divide each value by its standard deviation in the camera, and L2-normalise again
+    # (arXiv 2502.10195); needs CAMERA_CENTERING.
+    "CAMERA_SCALING": False,
 }
 
 
@@ -57,7 +69,8 @@ OPTIONS = {
 class NoisyPseudoLabelProcessing:
     """Noisy pseudo-label processing: lines 4 to 11 of Algorithm 1.
 
-    Its state is the lookup table V [c, D] as training has moved it, and the first iteration's epsilon_e.
+    Its state is the lookup table V [c, D] as training has moved it, the first iteration's epsilon_e and, with
+    that loss, the camera proxies.
 
     Args:
         cfg: the configuration.
@@ -74,14 +87,13 @@ class NoisyPseudoLabelProcessing:
         loss = model.criteria[CENTER_CONTRASTIVE]
         assert isinstance(loss, CenterContrastiveLoss)
         self._loss = loss
+        self._proxies = CameraProxies(model)
         self._first_epsilon = 0.0
 
     def label(self, iteration: int, features: torch.Tensor, cameras: np.ndarray) -> Labelling:
         """Estimate pseudo-labels by eq. 4 and, after the startup stage, correct them by eqs. 6-9."""
         options = self._cfg.NPLP
-        distances = DistanceSettings(
-            options.DISTANCE, options.NORMALIZE, options.K1, options.K2, options.CAMERA_CENTERING
-        )
+        distances = DistanceSettings.of(options, options.NORMALIZE)
         frozen = options.EPSILON_UPDATE == "first" and iteration > 1
         estimate = estimate_pseudo_labels(
             distances.prepare(features),
@@ -91,23 +103,22 @@ class NoisyPseudoLabelProcessing:
             min_samples=options.MIN_SAMPLES,
             noisy_fraction=options.NOISY_FRACTION,
             correct=iteration > options.STARTUP_ITERATIONS,
-            distance=options.DISTANCE,
             assessment_distance=options.ASSESSMENT_DISTANCE or None,
-            k1=options.K1,
-            k2=options.K2,
-            camera_centering=options.CAMERA_CENTERING,
             dissolved=options.DISSOLVED,
             reclustered_outliers=options.RECLUSTERED_OUTLIERS,
             epsilon=self._first_epsilon if frozen else None,
             giant_share=options.RULES.GIANT_SHARE if options.RULES.GIANT_CLUSTER == "lower" else None,
             equal_scores=options.RULES.EQUAL_SCORES,
+            **distances.keywords(),
         )
         self._first_epsilon = self._first_epsilon or estimate.epsilon_e
         return Labelling(estimate, distances)
 
-    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray) -> float:
+    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray, cameras: np.ndarray) -> float:
         """Start V as the clusters' means of f_r; return the largest logit of the literal loss."""
-        f_r = self._neck_features(features)
+        f_bn = self._neck_features(features)
+        self._proxies.begin(f_bn, labels, cameras)
+        f_r = torch.relu(f_bn)
         table = cluster_centroids(f_r, torch.from_numpy(labels), int(labels.max()) + 1)
         self._loss.reset(table)
         if self._loss.normalize:
@@ -119,23 +130,28 @@ class NoisyPseudoLabelProcessing:
         return self._model.losses(output, batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return V as it stands now, and the first epsilon."""
-        return {"table": self._loss.table.detach().cpu().clone(), "first_epsilon": self._first_epsilon}
+        """Return V as it stands now, the first epsilon and the camera proxies."""
+        return {
+            "table": self._loss.table.detach().cpu().clone(),
+            "first_epsilon": self._first_epsilon,
+            **self._proxies.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take V without normalising it again, and the first epsilon."""
+        """Take V without normalising it again, the first epsilon and the camera proxies."""
         if state["table"].numel():
             self._loss.restore(state["table"])
+        self._proxies.load_state_dict(state)
         self._first_epsilon = float(state["first_epsilon"])
 
     @torch.no_grad()
     def _neck_features(self, features: torch.Tensor) -> torch.Tensor:
-        """Return f_r = ReLU(BN(f_e)) of all images in evaluation mode, ``[N, D]`` float32 on the CPU."""
+        """Return f_bn = BN(f_e) of all images in evaluation mode, ``[N, D]`` float32 on the CPU."""
         neck = self._model.heads.neck
         assert neck is not None, "a model without losses cannot be trained"
         was_training = neck.training
         neck.eval()
         device = self._model.device
-        blocks = [neck(block.to(device)).cpu() for block in features.split(NECK_BLOCK)]
+        blocks = [neck[0](block.to(device)).cpu() for block in features.split(NECK_BLOCK)]
         neck.train(was_training)
         return torch.cat(blocks)

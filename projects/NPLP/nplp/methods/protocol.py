@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from fastreid.config import CfgNode
 from torch.nn import functional as F
 
 from nplp.clustering import PseudoLabels
@@ -15,17 +16,28 @@ from nplp.modeling import HeadOutput
 
 __all__ = ["DistanceSettings", "Labelling", "Method"]
 
+_SHARED = (
+    *("k1", "k2", "camera_centering", "camera_scaling"),
+    *("k1_intra", "k1_inter", "k2_intra", "k2_inter"),
+)
+"""Settings that are called the same here, in a section of the configuration and in `nplp.clustering`."""
+
 
 @dataclass(frozen=True)
 class DistanceSettings:
     """How a method measures distances among features, for the rules and for the histograms of the page.
 
     Attributes:
-        name: "jaccard" or "euclidean".
+        name: "jaccard", "camera_jaccard" or "euclidean".
         normalize: L2-normalise the features first.
         k1: neighbours of the Jaccard distance.
         k2: neighbours of its local query expansion.
         camera_centering: subtract each camera's mean feature first.
+        camera_scaling: divide by each camera's deviations too, and normalise again.
+        k1_intra: neighbours of the camera-aware Jaccard distance in the own camera.
+        k1_inter: the same in the other cameras.
+        k2_intra: images of the own camera in its local query expansion.
+        k2_inter: the same of the other cameras.
     """
 
     name: str = "jaccard"
@@ -33,10 +45,33 @@ class DistanceSettings:
     k1: int = 20
     k2: int = 6
     camera_centering: bool = False
+    camera_scaling: bool = False
+    k1_intra: int = 5
+    k1_inter: int = 20
+    k2_intra: int = 2
+    k2_inter: int = 4
+
+    @classmethod
+    def of(cls, options: CfgNode, normalize: bool) -> "DistanceSettings":
+        """Return what a method's section of the configuration says, which has all of these keys but one.
+
+        Args:
+            options: the section, with DISTANCE, K1, K2, CAMERA_CENTERING and so on.
+            normalize: L2-normalise the features first.
+        """
+        return cls(
+            options.DISTANCE,
+            normalize,
+            **{name: getattr(options, name.upper()) for name in _SHARED},
+        )
 
     def prepare(self, features: torch.Tensor) -> torch.Tensor:
         """Return features [N, D] as they are to be clustered."""
         return F.normalize(features) if self.normalize else features
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the arguments of `estimate_pseudo_labels` and `distance_histogram` that say the same."""
+        return {"distance": self.name, **{name: getattr(self, name) for name in _SHARED}}
 
 
 @dataclass(frozen=True)
@@ -73,7 +108,7 @@ class Method(Protocol):
             cameras: [N] int64.
         """
 
-    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray) -> float:
+    def begin_iteration(self, features: torch.Tensor, labels: np.ndarray, cameras: np.ndarray) -> float:
         """Build the memory from the labels that are trained on.
 
         Called after :meth:`label`; twice where a rule of the engine replaces the labels by those of the
@@ -82,6 +117,7 @@ class Method(Protocol):
         Args:
             features: [N, D] as in :meth:`label`.
             labels: [N] int64, 0..c-1 without gaps and c >= 1, -1 for images left out.
+            cameras: [N] int64, the numbers that batches give as "camids".
 
         Returns:
             The largest logit that the memory gives these images; 0 where logits have a bound.
@@ -93,7 +129,7 @@ class Method(Protocol):
         Args:
             output: the head's, in training mode.
             batch: of B images, with "targets" [B] int64, their labels; "indices" [B] int64, their numbers
-                among the N; and "camids" [B] int64.
+                among the N; "camids" [B] int64; and, with NPLP.CAMERA_ENTROPY_WEIGHT, "weights" [B] float64.
         """
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 Shapes: B images in the batch, D values of a feature.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,11 +15,15 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils.events import get_event_storage
 from torch import nn
 
+from nplp.config.choices import CAMERA_NONE
 from nplp.errors import UserError
 from nplp.losses import LOSSES, check_losses
 
+from .camera_statistics import CameraStatistics
+from .cameras import Cameras
 from .feature_map import check_feature_map
 from .heads import HeadOutput, PAPHead
+from .norms import CameraNorms, divide_batches, order_by_camera
 
 __all__ = ["NPLP"]
 
@@ -29,9 +34,12 @@ class NPLP(nn.Module):
 
     In training it returns the losses of MODEL.LOSSES.NAME, unweighted, by their names in the log, such as
     ``loss_triplet`` (eq. 1, of f_e), or what :attr:`objective` makes of the head's output; in evaluation the
-    head's feature [B, D].
+    head's feature [B, D], corrected by its camera's statistics where the model has some.
 
     Attributes:
+        cameras: the rows of the cameras that the model knows; ``None`` where nothing is kept of cameras.
+        camera_statistics: corrects features; ``None`` where ``camera_treatment`` is "none".
+        camera_norms: the backbone's batch norms by camera; ``None`` without ``norm_cameras``.
         criteria: the losses by their names in MODEL.LOSSES.NAME.
         objective: takes the head's output and the batch and returns scalars by name, in place of
             :meth:`losses`: a method's.
@@ -43,9 +51,12 @@ class NPLP(nn.Module):
         pixel_mean: of the three channels, in the scale 0..255.
         pixel_std: of the three channels, in the same scale.
         criteria: losses by name; those left out are built with their defaults.
+        norm_chunk: images over which batch norms normalise in training; 0 is the batch.
+        norm_cameras: whether the backbone's batch norms have statistics of each camera, not with chunks.
+        camera_treatment: TEST.CAMERAS.
 
     Raises:
-        UserError: for unknown loss names.
+        UserError: for unknown loss names, or an unknown treatment.
     """
 
     pixel_mean: torch.Tensor
@@ -61,6 +72,9 @@ class NPLP(nn.Module):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         criteria: Mapping[str, nn.Module] | None = None,
+        norm_chunk: int = 0,
+        norm_cameras: bool = False,
+        camera_treatment: str = CAMERA_NONE,
     ) -> None:
         super().__init__()
         if loss_names:
@@ -76,6 +90,16 @@ class NPLP(nn.Module):
                 if name in loss_names
             }
         )
+        self.norm_groups = divide_batches(self, norm_chunk)
+        self.camera_norms = CameraNorms(backbone, self.norm_groups) if norm_cameras else None
+        self.cameras: Cameras | None = None
+        self.camera_statistics: CameraStatistics | None = None
+        self._raw = False
+        if camera_treatment != CAMERA_NONE or norm_cameras:
+            self.cameras = Cameras()
+            self.register_load_state_dict_post_hook(NPLP._check_cameras)
+        if camera_treatment != CAMERA_NONE:
+            self.camera_statistics = CameraStatistics(camera_treatment)
         self.objective: Callable[[HeadOutput, dict[str, Any]], dict[str, torch.Tensor]] | None = None
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             channels = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
@@ -97,8 +121,11 @@ class NPLP(nn.Module):
             "heads": build_heads(cfg),
             "loss_names": losses.NAME,
             "criteria": {name: LOSSES[name].build(losses) for name in losses.NAME if name in LOSSES},
+            "norm_chunk": cfg.MODEL.NORM_CHUNK,
+            "norm_cameras": cfg.MODEL.NORM_CAMERAS,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "camera_treatment": cfg.TEST.CAMERAS,
         }
 
     @property
@@ -114,25 +141,79 @@ class NPLP(nn.Module):
     def forward(
         self, batched_inputs: dict[str, Any] | torch.Tensor
     ) -> dict[str, torch.Tensor] | torch.Tensor:
-        """Return the losses in training, the head's feature [B, D] in evaluation.
+        """Return the losses in training, the feature [B, D] in evaluation.
 
         Args:
             batched_inputs: the images [B, 3, H, W], 0..255, or a dictionary with them as "images" and, for
-                training, integer "targets" [B].
+                training, integer "targets" [B], and "camids" [B] with camera norms; in evaluation, where
+                known, the "cameras" as :meth:`Cameras.rows` takes them.
 
         Raises:
-            ValueError: in training, without targets or with a negative one; the losses raise it too.
+            ValueError: in training, without targets, or camids where they are needed, or with a negative
+                target; the losses raise it too.
             UserError: in training, if there is no loss, or the cross-entropy and MODEL.HEADS.NUM_CLASSES 0.
         """
         if not self.training:
-            images = batched_inputs["images"] if isinstance(batched_inputs, dict) else batched_inputs
-            return self.heads(self.backbone(self.preprocess_image(images)))
+            batch = batched_inputs if isinstance(batched_inputs, dict) else {"images": batched_inputs}
+            feature = self.heads(self._feature_map(batch))
+            if self.cameras is None or self.camera_statistics is None or self._raw:
+                return feature
+            # Not its len(), which an exporter takes for a constant.
+            rows = self.cameras.rows(batch.get("cameras"), feature.shape[0])
+            return self.camera_statistics(feature, rows)
         check_losses(self.loss_names)
         if not isinstance(batched_inputs, dict) or "targets" not in batched_inputs:
             raise ValueError("training needs a batch with 'images' and 'targets', got no targets")
         targets = self._checked_targets(batched_inputs["targets"])
-        output = self.heads(self.backbone(self.preprocess_image(batched_inputs["images"])))
+        output = self.heads(self._feature_map(batched_inputs))
         return (self.objective or self.losses)(output, {**batched_inputs, "targets": targets})
+
+    def _feature_map(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Return the backbone's output for "images", each normalised by its camera where that is wanted."""
+        images = self.preprocess_image(batch["images"])
+        if self.camera_norms is None or self.cameras is None:
+            return self.backbone(images)
+        if not self.training:
+            with self.camera_norms.of_rows(self.cameras.rows(batch.get("cameras"), images.shape[0])):
+                return self.backbone(images)
+        if "camids" not in batch:
+            raise ValueError("training with MODEL.NORM_CAMERAS needs a batch with 'camids', got none")
+        order, sizes = order_by_camera(batch["camids"].to(self.device))
+        with self.camera_norms.of_sizes(sizes):
+            return self.backbone(images[order])[order.argsort()]
+
+    @property
+    def corrects(self) -> bool:
+        """Whether features are corrected by measured statistics of cameras."""
+        return self.camera_statistics is not None and self.camera_statistics.measured
+
+    @property
+    def known_cameras(self) -> tuple[str, ...] | None:
+        """The cameras whose statistics change features, row by row; ``None`` where there are none."""
+        of_norms = self.camera_norms is not None and self.camera_norms.measured
+        return self.cameras.known if self.cameras is not None and (self.corrects or of_norms) else None
+
+    @contextmanager
+    def raw_features(self) -> Iterator[None]:
+        """Let the model give the head's feature itself within the block, as pseudo-labels are made of it."""
+        before, self._raw = self._raw, True
+        try:
+            yield
+        finally:
+            self._raw = before
+
+    def _check_cameras(self, keys: Any) -> None:
+        """Look at what was loaded of cameras.
+
+        Raises:
+            UserError: if names and statistics do not fit each other or the head.
+        """
+        del keys
+        assert self.cameras is not None
+        if self.camera_statistics is not None:
+            self.camera_statistics.check(self.cameras.other, self.heads.embedding_dim)
+        if self.camera_norms is not None:
+            self.camera_norms.check(self.cameras.other)
 
     def _checked_targets(self, targets: torch.Tensor) -> torch.Tensor:
         if bool((targets < 0).any()):
@@ -144,6 +225,8 @@ class NPLP(nn.Module):
 
     def losses(self, output: HeadOutput, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Return the scalar losses of MODEL.LOSSES.NAME for the batch's "targets" [B], by name in the log.
+
+        Of the batch, a loss takes besides what its entry in the registry names, such as "camids" [B].
 
         Raises:
             ValueError: for a target out of range or an empty lookup table.
@@ -158,7 +241,7 @@ class NPLP(nn.Module):
                     f"MODEL.HEADS.NUM_CLASSES must be above 0 to train with {name}: set it to the number of "
                     "identities, got 0"
                 )
-            losses[LOSSES[name].log_name] = criterion(read, targets)
+            losses[LOSSES[name].log_name] = criterion(read, targets, **LOSSES[name].taken(batch))
         if output.logits is not None:
             _log_accuracy(output.logits.detach(), targets)
         return losses

@@ -109,6 +109,9 @@ def _headline(run: RunFolder) -> dict[str, Any]:
         if stage in run.results
     }
     done, planned = len(run.history), run.option("NPLP", "ITERATIONS", default=len(run.history))
+    end = (
+        f"finished: stopped after {done} of {planned} iterations" if "stopped" in run.results else "finished"
+    )
     source = run.option("NPLP", "SOURCE", "DATASETS", default=["source"])
     target = run.option("DATASETS", "NAMES", default=["target"])
     seconds = run.results.get("seconds", {})
@@ -122,7 +125,7 @@ def _headline(run: RunFolder) -> dict[str, Any]:
             for name, counts in run.results.get("queries", {}).items()
             if counts.get("without_match")
         },
-        "state": "finished" if run.finished else f"running: {done} of {planned} iterations",
+        "state": end if run.finished else f"running: {done} of {planned} iterations",
         "seconds": {key: f"{value:,.0f} s" for key, value in seconds.items()},
         "total": f"{sum(seconds.values()) / 60:,.0f} minutes" if seconds else "",
         "seed": run.results.get("seed", ""),

@@ -118,6 +118,7 @@ def fit_weights(
     optional: tuple[str, ...] = (),
     initial: tuple[str, ...] = (),
     normalisation: Tensors | None = None,
+    measured: tuple[str, ...] = (),
     partial: bool = False,
     reshape: Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> Fit:
@@ -132,6 +133,8 @@ def fit_weights(
             those of the classifier of the source identities.
         initial: prefixes that are loaded, and keep their initial values where the file has none of them.
         normalisation: the model's ``pixel_mean`` and ``pixel_std``, which a file that has them must share.
+        measured: prefixes of the model's names that are taken under these names and in any shape where the
+            file has them, such as those of statistics of a number of cameras.
         partial: initial weights of a backbone: some may be missing or left over, but not all.
         reshape: gives the form in which the model takes a tensor, of its name, the file's and the model's.
 
@@ -141,7 +144,8 @@ def fit_weights(
     """
     tensors, wrapping = _find_tensors(content, source)
     stripped = _without_wrappers(tensors, expected, source)
-    wanted = {key: value for key, value in expected.items() if not key.startswith(optional)}
+    taken = {key: stripped.pop(key) for key in list(stripped) if key.startswith(measured)}
+    wanted = {key: value for key, value in expected.items() if not key.startswith((*optional, *measured))}
     renaming = _best_renaming(stripped, wanted)
     names = renaming.apply(stripped)
     renamed = {new: stripped[old] for old, new in names.items() if not new.startswith(optional)}
@@ -177,14 +181,20 @@ def fit_weights(
         remedy = _remedy(needed, partial)
         raise UserError(f"{source!r} does not fit this configuration's model: {problems[0]}{more}: {remedy}")
     _check_values(used, wanted, source)
+    _check_values(taken, taken, source)
     _check_normalisation(stripped, normalisation or {}, source)
-    described = [*wrapping, *_describe_names(stripped, tensors, renaming), *_describe_types(used)]
+    described = [
+        *wrapping,
+        *_describe_names({**stripped, **taken}, tensors, renaming),
+        *_describe_types(used),
+    ]
     summary = (
-        f"Loaded {len(used)} of {len(tensors)} tensors from {source}"
+        f"Loaded {len(used) + len(taken)} of {len(tensors)} tensors from {source}"
         + (f" ({'; '.join(described)})" if described else "")
         + (f"; left out: {_listed(left, stripped)}" if left else "")
         + (f"; not in the file, initial values stay: {_listed(missing, expected)}" if missing else "")
     )
+    used = {**used, **taken}
     return Fit({key: value.detach() for key, value in used.items()}, summary, complete=not missing)
 
 

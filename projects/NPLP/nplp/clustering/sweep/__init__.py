@@ -17,8 +17,8 @@ import numpy as np
 
 from nplp.clustering.sweep.compiling import compiled
 from nplp.clustering.sweep.euclidean import EuclideanDistances
-from nplp.clustering.sweep.features import FeatureRows, squared_distance
-from nplp.clustering.sweep.neighbours import nearest_neighbours
+from nplp.clustering.sweep.features import FeatureRows, scaled_by_camera, squared_distance
+from nplp.clustering.sweep.neighbours import nearest_by_camera, nearest_neighbours
 from nplp.clustering.sweep.pairs import EdgeVisitor, PairSink, PairVisitor
 from nplp.clustering.sweep.parallel import Progress, row_blocks, run_blocks
 from nplp.clustering.sweep.sparse import SparseDistances
@@ -33,9 +33,11 @@ __all__ = [
     "Progress",
     "SparseDistances",
     "compiled",
+    "nearest_by_camera",
     "nearest_neighbours",
     "row_blocks",
     "run_blocks",
+    "scaled_by_camera",
     "squared_distance",
 ]
 

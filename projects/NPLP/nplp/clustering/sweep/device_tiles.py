@@ -100,7 +100,11 @@ def read_tensor(
 
 
 def nearest_bounds(
-    product: torch.Tensor, norms: tuple[np.ndarray, np.ndarray], error: tuple[float, float], k: int
+    product: torch.Tensor,
+    norms: tuple[np.ndarray, np.ndarray],
+    error: tuple[float, float],
+    k: int,
+    counted: torch.Tensor | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what the k-th smallest squared distance of each row and column of a tile is at most.
 
@@ -109,6 +113,7 @@ def nearest_bounds(
         norms: [R] and [C] float32, scaled squared norms.
         error: slope and floor of `TileSource`.
         k: at most R and C, or the bound is infinite.
+        counted: [R, C] bool, the cells that count; None for all. With fewer than k the bound is infinite.
 
     Returns:
         [R] and [C] float32.
@@ -116,6 +121,8 @@ def nearest_bounds(
     slope, floor = error
     rows, columns = (torch.from_numpy(part).to(product.device) for part in norms)
     upper = (1 + slope) * (rows[:, None] + columns) + floor - 2 * product
+    if counted is not None:
+        upper = upper.masked_fill_(~counted, torch.inf)
     bounds = []
     for dim, count in ((1, product.shape[1]), (0, product.shape[0])):
         if k > count:
@@ -131,6 +138,7 @@ def within_reach(
     lower_norms: tuple[np.ndarray, np.ndarray],
     reach: tuple[np.ndarray, np.ndarray],
     diagonal: bool,
+    counted: torch.Tensor | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the pairs of a tile that may be neighbours for their row or their column.
 
@@ -139,6 +147,7 @@ def within_reach(
         lower_norms: [R] and [C] float32: n less the possible error.
         reach: [R] and [C] float32, squared distances up to which neighbours are looked for.
         diagonal: whether only cells right of the diagonal count.
+        counted: [R, C] bool, the cells that count; None for all.
 
     Returns:
         Positions of rows and columns [P], and what the squared distances [P] float32 are at least.
@@ -148,5 +157,7 @@ def within_reach(
     )
     lower = rows[:, None] + columns - 2 * product
     near = lower <= torch.maximum(row_reach[:, None], column_reach)
+    if counted is not None:
+        near &= counted
     first, second = (near.triu_(1) if diagonal else near).nonzero(as_tuple=True)
     return first.cpu().numpy(), second.cpu().numpy(), lower[first, second].cpu().numpy()

@@ -1,4 +1,4 @@
-"""The k nearest neighbours of every sample, ties by index.
+"""The k nearest neighbours of every sample, among all or by camera, ties by index.
 
 One symmetric sweep offers every pair to both of its samples. A sample keeps the few dozen candidates that may
 be among its nearest, given the error of the products, and settles them by their differences.
@@ -21,11 +21,13 @@ from nplp.clustering.sweep.features import FeatureRows, squared_distance
 from nplp.clustering.sweep.parallel import Progress, row_blocks, run_blocks
 from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_precision_pays, sweep
 
-__all__ = ["nearest_neighbours"]
+__all__ = ["nearest_by_camera", "nearest_neighbours"]
 
 _CANDIDATES = 4
 _MIN_CANDIDATES = 48
 _SEGMENT = 1024
+_ANY, _SAME, _OTHER = 0, 1, 2
+"""Which pairs are offered: all, those of one camera, or those of two."""
 
 
 def nearest_neighbours(
@@ -55,6 +57,51 @@ def nearest_neighbours(
     return candidates.nearest()
 
 
+def nearest_by_camera(
+    features: FeatureRows,
+    camera_ids: np.ndarray,
+    k_same: int,
+    k_other: int,
+    progress: Progress | None = None,
+    half: bool | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest samples of each sample in its own camera, and those in all other cameras.
+
+    The order in a list is that of `nearest_neighbours`. Both lists come from one sweep.
+
+    Args:
+        features: N samples.
+        camera_ids: [N] int64.
+        k_same: at least 1, samples of the own camera, itself among them.
+        k_other: at least 1, samples of other cameras.
+        progress: shows a bar.
+        half: multiply in bfloat16, which changes nothing but the time; None where that is faster.
+
+    Returns:
+        [N, min(k_same, N)] and [N, min(k_other, N)] int32, nearest first; -1 at the end of a row where there
+        are fewer such samples. Memory: twice that of `nearest_neighbours`.
+    """
+    if half is None:
+        half = half_precision_pays(features)
+    source = TileSource(features, half)
+    cameras = np.unique(camera_ids, return_inverse=True)[1].reshape(-1).astype(np.int32)
+    kinds = ((k_same, _SAME), (k_other, _OTHER))
+    same, other = (_Candidates(source, min(k, len(features)), cameras, pairs) for k, pairs in kinds)
+
+    def offer(tile: Tile, product: Product) -> Callable[[], None]:
+        offers = same.offer(tile, product), other.offer(tile, product)
+
+        def offer_both() -> None:
+            for keep in offers:
+                keep()
+
+        return offer_both
+
+    everything = np.arange(len(features))
+    sweep(source, everything, None, lambda: offer, progress or Progress(), "neighbours by camera")
+    return same.nearest(), other.nearest()
+
+
 class _Candidates:
     """The candidates for the nearest neighbours of each sample.
 
@@ -63,15 +110,27 @@ class _Candidates:
     writing an entry costs one cache miss.
     """
 
-    def __init__(self, source: TileSource, k: int) -> None:
+    def __init__(
+        self, source: TileSource, k: int, cameras: np.ndarray | None = None, pairs: int = _ANY
+    ) -> None:
+        """Begin without a pair.
+
+        Args:
+            source: of the products of N samples.
+            k: neighbours that are looked for.
+            cameras: [N] int32; None where all pairs count.
+            pairs: which pairs count.
+        """
         count = len(source)
         size = min(max(_CANDIDATES * k, _MIN_CANDIDATES), count + 1)
         self.source = source
         self._k = k
+        self._cameras = np.zeros(count, dtype=np.int32) if cameras is None else cameras
+        self._pairs = pairs
         self._entries = np.zeros((count, size, 2))
         # Each sample is the first candidate of its own, at a distance that is settled.
         self._entries[:, 0, 1] = -1 - np.arange(count)
-        self._number = np.ones(count, dtype=np.int32)
+        self._number = np.full(count, pairs != _OTHER, dtype=np.int32)
         self._reach = np.full(count, np.inf, dtype=np.float32)
         # What a product gives less its possible error: n_i + n_j - 2 p - slope (n_i + n_j) - floor.
         self._lower_norms = ((1 - source.slope) * source.norms - source.floor / 2).astype(np.float32)
@@ -102,7 +161,7 @@ class _Candidates:
                 else:
                     _offer_tile(
                         product, tile.row, tile.column, tile.on_diagonal, self._lower_norms, self._k,
-                        self._state, self._truth,
+                        self._cameras, self._pairs, self._state, self._truth,
                     )  # fmt: skip
 
         return offer
@@ -112,18 +171,24 @@ class _Candidates:
         ranges = (slice(tile.row, tile.row_stop), slice(tile.column, tile.column_stop))
         norms = [self.source.norms[part].astype(np.float32) for part in ranges]
         reach = [self._reach[part].copy() for part in ranges]
+        counted = None
+        if self._pairs != _ANY:
+            cameras = [torch.from_numpy(self._cameras[part]).to(product.device) for part in ranges]
+            counted = (cameras[0][:, None] == cameras[1]) == (self._pairs == _SAME)
         if any(np.isinf(part).any() for part in reach):
             # Without it all pairs of a sample's first tile would be offered one by one.
             error = (self.source.slope, self.source.floor)
-            bounds = nearest_bounds(product, (norms[0], norms[1]), error, self._k + 1)
+            bounds = nearest_bounds(product, (norms[0], norms[1]), error, self._k + 1, counted)
             reach = [np.minimum(part, bound) for part, bound in zip(reach, bounds, strict=True)]
         lower_norms = (self._lower_norms[ranges[0]], self._lower_norms[ranges[1]])
-        first, second, lower = within_reach(product, lower_norms, (reach[0], reach[1]), tile.on_diagonal)
+        first, second, lower = within_reach(
+            product, lower_norms, (reach[0], reach[1]), tile.on_diagonal, counted
+        )
         return first + tile.row, second + tile.column, lower
 
     def nearest(self) -> np.ndarray:
-        """Return the nearest neighbours [N, k] int32 after all pairs were offered."""
-        result = np.empty((len(self._number), self._k), dtype=np.int32)
+        """Return the nearest neighbours [N, k] int32 after all pairs were offered; -1 for none."""
+        result = np.full((len(self._number), self._k), -1, dtype=np.int32)
 
         def work(block: tuple[int, int]) -> None:
             _finish(*block, self._k, self._state, self._truth, result)
@@ -133,7 +198,9 @@ class _Candidates:
 
 
 @compiled(error_model="numpy")
-def _offer_tile(product, row_start, column_start, diagonal, lower_norms, k, state, truth):  # type: ignore[no-untyped-def]
+def _offer_tile(  # type: ignore[no-untyped-def]
+    product, row_start, column_start, diagonal, lower_norms, k, cameras, pairs, state, truth
+):
     entries, number, reach = state
     height, width = product.shape
     columns = slice(column_start, column_start + width)
@@ -145,6 +212,8 @@ def _offer_tile(product, row_start, column_start, diagonal, lower_norms, k, stat
             lower = norm + column_norms[column] - np.float32(2) * cells[column]
             if lower <= max(row_reach, column_reach[column]):
                 j = column_start + column
+                if pairs != _ANY and (cameras[i] == cameras[j]) != (pairs == _SAME):
+                    continue
                 if lower <= row_reach and _append(i, j, lower, k, entries, number, reach):
                     _make_room(i, k, state, truth)
                     row_reach = reach[i]
@@ -269,10 +338,13 @@ def _settle(sample, k, state, truth):  # type: ignore[no-untyped-def]
 
 @compiled(error_model="numpy")
 def _finish(start, stop, k, state, truth, result):  # type: ignore[no-untyped-def]
-    """Write the k nearest of samples start..stop-1."""
-    entries = state[0]
+    """Write the k nearest of samples start..stop-1, or as many as were offered."""
+    entries, number, _ = state
     for sample in range(start, stop):
-        _narrow(sample, k, state, truth)
-        _settle(sample, k, state, truth)
-        for place in range(k):
+        found = min(k, number[sample])
+        if found == 0:
+            continue
+        _narrow(sample, found, state, truth)
+        _settle(sample, found, state, truth)
+        for place in range(found):
             result[sample, place] = -1 - int(entries[sample, place, 1])
