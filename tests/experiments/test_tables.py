@@ -92,6 +92,19 @@ def test_rows_of_one_name_are_averaged_together():
     assert "- both against theirs: mAP +1.1 ± 0.7, ahead in 8 of 12" in together
 
 
+@pytest.mark.parametrize(
+    ("direction", "heading"),
+    [
+        ("d2m", "## SynthPlaza to SynthStation (d2m in the paper)\n"),
+        ("unkind", "## SynthPlaza to SynthHarbour\n"),
+    ],
+)
+def test_only_directions_of_the_paper_are_called_so(direction, heading):
+    experiment = replace(THREE, directions=(direction,))
+    cells = [replace(cell, direction=direction) for cell in CELLS]
+    assert heading in as_markdown(experiment, DOMAINS["synthetic"], rows_of(experiment, cells, RECORDS))
+
+
 def test_every_table_says_where_a_rule_changed_labels_or_a_giant_was_left(rows):
     assert "Rules for degenerate clusterings changed no labels in any of these rows.\n" in as_markdown(
         THREE, DOMAINS["synthetic"], rows
