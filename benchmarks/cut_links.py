@@ -10,21 +10,15 @@ Usage: python benchmarks/cut_links.py [--out docs/results/cut_links.json] [--fol
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from fastreid.config import CfgNode
 
-from nplp.circumstances import circumstances, package_versions
-from nplp.data.datasets import index_cameras, index_identities, load_training_items
 from nplp.engine.pipeline import run
 from nplp.engine.setup import load_config, prepare_output
-from nplp.errors import UserError
-from nplp.methods import METHODS, Method
-from true_labels import labelling_of
+from true_labels import keep_figures, true_labels
 
 FORMS = ("whole", "cut at random", "cut by camera")
 
@@ -56,24 +50,9 @@ def cut(identities: np.ndarray, cameras: np.ndarray, share: float, form: str, se
 
 def train(cfg: CfgNode, form: str, share: float) -> list[dict[str, float]]:
     """Train on identities in a form; return the labels' recall and the metrics after each iteration."""
-    builder: Callable[..., Method] = METHODS[cfg.NPLP.METHOD]
-
-    def build(cfg: CfgNode, model: Any) -> Method:
-        method: Any = builder(cfg, model)
-        items = load_training_items(cfg)
-        identities = index_identities(items)
-        if identities is None or (identities < 0).any():
-            raise UserError("DATASETS.NAMES must be sets whose people are all known")
-        labels = cut(identities, index_cameras(items), share, form, cfg.SEED)
-        method.label = lambda *_: labelling_of(labels)
-        return method
-
-    METHODS[cfg.NPLP.METHOD] = build
-    try:
-        prepare_output(cfg)
+    prepare_output(cfg)
+    with true_labels(cfg.NPLP.METHOD, lambda people, cameras: cut(people, cameras, share, form, cfg.SEED)):
         run(cfg, cfg, resume=False, overwrite=True)
-    finally:
-        METHODS[cfg.NPLP.METHOD] = builder
     lines = (Path(cfg.OUTPUT_DIR) / "pseudo_labels.jsonl").read_text(encoding="utf-8").splitlines()
     kept = ("precision", "recall", "cross_camera_recall", "Rank-1", "mAP")
     return [{key: round(json.loads(line)[key], 4) for key in kept} for line in lines]
@@ -96,17 +75,12 @@ def main() -> None:
         found[form] = train(cfg, form, arguments.share)
         sys.stdout.write(f"{form} {json.dumps(found[form])}\n")
         sys.stdout.flush()
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    content = {
+    what = {
         "what": f"trained on true identities, {arguments.share:g} of the people cut in two; by iteration",
         "config": arguments.config,
         "options": arguments.pairs,
-        **circumstances(),
-        "threads": torch.get_num_threads(),
-        "versions": package_versions(["torch", "fastreid"]),
-        "forms": found,
     }
-    arguments.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    keep_figures(arguments.out, what, {"forms": found})
 
 
 if __name__ == "__main__":

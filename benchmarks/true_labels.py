@@ -10,7 +10,7 @@ Usage: python benchmarks/true_labels.py [--out docs/results/true_labels.json] [-
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from fastreid.config import CfgNode
 
 from nplp.circumstances import circumstances, package_versions
 from nplp.clustering import PseudoLabels
-from nplp.data.datasets import index_identities, load_training_items
+from nplp.data.datasets import index_cameras, index_identities, load_training_items
 from nplp.engine.pipeline import run
 from nplp.engine.setup import load_config, prepare_output
+from nplp.errors import UserError
 from nplp.methods import METHODS, DistanceSettings, Labelling, Method
 
 CONFIGS = {"nplp": "configs/NPLP/quickstart.yml", "memory": "configs/methods/memory_quickstart.yml"}
@@ -39,15 +40,25 @@ def labelling_of(identities: np.ndarray) -> Labelling:
 
 
 @contextmanager
-def true_labels(name: str) -> Iterator[None]:
-    """Replace the clustering of a method by the identities, within the block."""
+def true_labels(
+    name: str, change: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda identities, _: identities
+) -> Iterator[None]:
+    """Replace the clustering of a method by the identities, within the block.
+
+    Args:
+        name: of the method.
+        change: makes labels [N] int64, 0..c-1, of identities [N] and cameras [N]; by default they stay.
+    """
     builder = METHODS[name]
 
     def build(cfg: CfgNode, model: Any) -> Method:
         method: Any = builder(cfg, model)
-        identities = index_identities(load_training_items(cfg))
-        assert identities is not None
-        method.label = lambda *_: labelling_of(identities)
+        items = load_training_items(cfg)
+        identities = index_identities(items)
+        if identities is None or (identities < 0).any():
+            raise UserError("DATASETS.NAMES must be sets whose people are all known")
+        labels = change(identities, index_cameras(items))
+        method.label = lambda *_: labelling_of(labels)
         return method
 
     METHODS[name] = build
@@ -63,6 +74,19 @@ def train(cfg: CfgNode) -> dict[str, dict[str, float]]:
     with true_labels(cfg.NPLP.METHOD):
         results = run(cfg, cfg, resume=False, overwrite=True)
     return {stage: {key: results[stage][key] for key in SHOWN} for stage in ("direct_transfer", "final")}
+
+
+def keep_figures(path: Path, what: dict[str, Any], figures: dict[str, Any]) -> None:
+    """Write figures as JSON, between what they are and the circumstances of their making."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        **what,
+        **circumstances(),
+        "threads": torch.get_num_threads(),
+        "versions": package_versions(["torch", "fastreid"]),
+        **figures,
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -81,15 +105,8 @@ def main() -> None:
         found[name] = {"config": CONFIGS[name], "options": pairs, "seed": cfg.SEED, **train(cfg)}
         sys.stdout.write(f"{name} {json.dumps(found[name])}\n")
         sys.stdout.flush()
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "what": "trained with true identities in place of clusters, in percent",
-        **circumstances(),
-        "threads": torch.get_num_threads(),
-        "versions": package_versions(["torch", "fastreid"]),
-        "methods": found,
-    }
-    arguments.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    what = "trained with true identities in place of clusters, in percent"
+    keep_figures(arguments.out, {"what": what}, {"methods": found})
 
 
 if __name__ == "__main__":

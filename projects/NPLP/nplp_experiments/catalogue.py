@@ -282,11 +282,12 @@ def _on_real_people() -> tuple[Experiment, ...]:
         ),
     )
     recommended = Setting("recommended", STARTUP, ("plus",), metrics="final_ema", against="NPLP", whole=True)
+    rows = (*without_training, Setting("NPLP", FULL), recommended)
     return (
         Experiment(
             "real",
             "Real people: what the paper's method gains, and what the recommended additions do",
-            (*without_training, Setting("NPLP", FULL), recommended),
+            rows,
             ("pku",),
             seeds=2,
             first_seed=2,
@@ -300,7 +301,7 @@ def _on_real_people() -> tuple[Experiment, ...]:
         Experiment(
             "real_all",
             "Real people: all of them unlabelled, and searched among",
-            (*without_training, Setting("NPLP", FULL), recommended),
+            rows,
             ("pku_all",),
             seeds=1,
             first_seed=2,
