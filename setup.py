@@ -42,5 +42,7 @@ setup(
         "cpu": CPU_ONLY,
         "gpu": ["faiss-gpu>=1.9"],
         "deploy": read_requirements("requirements-deploy.txt"),
+        "timm": ["timm>=1"],
     },
+    entry_points={"console_scripts": ["nplp = nplp_commands.main:command_line"]},
 )

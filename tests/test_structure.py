@@ -12,6 +12,8 @@ STANDARD = set(__import__("sys").stdlib_module_names)
 FLOORS = (
     ("nplp_experiments",),
     ("nplp_commands",),
+    ("nplp.adapt",),
+    ("nplp.search",),
     ("nplp.export", "nplp.report"),
     ("nplp.engine",),
     ("nplp.methods",),
