@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nplp.errors import UserError
 from nplp.export.bundle import export_bundle
 from nplp.export.converters import FORMATS
 from nplp.export.inference import inference_weights
+from nplp.export.verification import verify_bundle
 from tiny import make_tiny_cfg
 
 FILES = {"model.pth", "model.safetensors", "config.yaml", "results.json", "README.md", "model_zoo_row.md"}
@@ -235,3 +237,19 @@ def test_weights_stay_where_they_were(trained):
         assert value.is_contiguous(), key
         assert value.device.type == "cpu"
         assert not value.requires_grad
+
+
+def test_where_no_identity_is_known_nothing_is_claimed(trained, options, tmp_path):
+    unlabelled = trained.clone()
+    unlabelled.defrost()
+    unlabelled.DATASETS.TESTS = ()
+    unlabelled.MODEL.WEIGHTS = str(tmp_path / "weights.pth")
+    shutil.copy(f"{trained.OUTPUT_DIR}/model_final.pth", unlabelled.MODEL.WEIGHTS)
+    bundle = export_bundle(unlabelled, tmp_path / "unlabelled", without_programs(options))
+    assert "final" not in bundle.results()
+    card = bundle.text("README.md")
+    assert "Not measured" in card
+    assert "Percent, on" not in card
+    assert bundle.text("model_zoo_row.md").count("| - |") == 2
+    checks = {check.what: check.good for check in verify_bundle(bundle)}
+    assert checks == {"files": True, "weights": True, "metrics": None}

@@ -66,7 +66,7 @@ def test_weights_that_do_not_fit_are_named(copied):
 def test_images_that_are_not_there_are_named(copied, monkeypatch):
     from nplp.errors import UserError
 
-    def missing(cfg):
+    def missing(cfg, optional=False):
         raise UserError("SynthStation: looked for it")
 
     monkeypatch.setattr("nplp.export.verification.load_test_sets", missing)

@@ -2,13 +2,14 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 import yaml
 from fastreid.config import CfgNode
+from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 from torch import nn
 
@@ -52,6 +53,7 @@ def run(
     resume: bool,
     overwrite: bool = False,
     at_end: Callable[[Path], None] | None = None,
+    watchers: Sequence[HookBase] = (),
 ) -> dict[str, dict[str, float]]:
     """Train what ``cfg`` asks for and return the metrics by stage.
 
@@ -68,12 +70,13 @@ def run(
         overwrite: remove an earlier run in ``OUTPUT_DIR``, which is kept in ``earlier_runs`` otherwise.
         at_end: called with ``OUTPUT_DIR`` by the main process when an adaptation with ``NPLP.REPORT`` has
             ended and is saved, such as :func:`nplp.report.after_run.write_pages`.
+        watchers: hooks of the adaptation's training, which must change nothing.
 
     Raises:
         UserError: for whatever a user can set right.
     """
     with held(Path(cfg.OUTPUT_DIR), resume) as folder:
-        start = _Start(folder, resume, overwrite, at_end)
+        start = _Start(folder, resume, overwrite, at_end, watchers)
         warn_of_ignored(cfg)
         test_sets = load_test_sets(cfg, optional=True)
         announce_evaluation(cfg, test_sets)
@@ -91,6 +94,7 @@ class _Start:
     resume: bool
     overwrite: bool
     at_end: Callable[[Path], None] | None
+    watchers: Sequence[HookBase]
 
     def afresh(self, cfg: CfgNode, weights: str = "") -> None:
         """Begin a run, or a resumed one that had no checkpoint yet.
@@ -261,6 +265,7 @@ def _pretrain(cfg: CfgNode, start: _Start) -> tuple[str, dict[str, float]]:
 
 def _adapt(trainer: AdaptationTrainer, start: _Start) -> dict[str, dict[str, float]]:
     """Lines 3 to 14 of Algorithm 1: train, save the adapted model and return the metrics by stage."""
+    trainer.register_hooks(start.watchers)
     trainer.train()
     trainer.complete()
     trainer.save_final()

@@ -25,7 +25,14 @@ from nplp.errors import UserError, printable
 from nplp.files import read_yaml, write_atomically
 from nplp.weights.zoo import SUMS, read_bundle
 
-__all__ = ["base_config", "configure_logging", "load_config", "prepare_output"]
+__all__ = [
+    "base_config",
+    "check_pairs",
+    "configure_logging",
+    "load_config",
+    "merge_pairs",
+    "prepare_output",
+]
 
 FILE_FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
 
@@ -39,15 +46,25 @@ def load_config(args: argparse.Namespace) -> CfgNode:
     Raises:
         UserError: for a missing or malformed file, an unknown key or a value of the wrong type or range.
     """
-    _check_pairs(args.opts)
+    check_pairs(args.opts)
     cfg = _read_file(args.config_file)
     for overlay in getattr(args, "overlay", ()):
         _merge_file(cfg, overlay, "--overlay")
-    for key, value in zip(args.opts[::2], args.opts[1::2], strict=True):
-        _merge(cfg, [key, value], f"{key} {value}")
+    merge_pairs(cfg, args.opts)
     validate_config(cfg)
     cfg.freeze()
     return cfg
+
+
+def merge_pairs(cfg: CfgNode, words: list[str]) -> None:
+    """Merge the KEY VALUE pairs of a command line into a configuration.
+
+    Raises:
+        UserError: for words that are no pairs, an unknown key or a value of the wrong type.
+    """
+    check_pairs(words)
+    for key, value in zip(words[::2], words[1::2], strict=True):
+        _merge(cfg, [key, value], f"{key} {value}")
 
 
 def _read_file(path: str) -> CfgNode:
@@ -62,7 +79,7 @@ def _read_file(path: str) -> CfgNode:
     return cfg
 
 
-def _check_pairs(words: list[str]) -> None:
+def check_pairs(words: list[str]) -> None:
     """Look for words that are no KEY VALUE pairs, which take everything after the first of them.
 
     Raises:

@@ -91,13 +91,13 @@ def export_bundle(cfg: CfgNode, output: Path, options: ExportOptions) -> Bundle:
     require_packages(formats)
     cfg = _on_cpu(cfg)
     configuration = _configuration_of(cfg, name)
-    test_sets = load_test_sets(cfg) if options.evaluate else []
+    test_sets = load_test_sets(cfg, optional=True) if options.evaluate else []
     model, weights = load_trained(cfg)
     record = _record_beside(Path(weights))
-    if options.evaluate:
+    if test_sets:
         metrics = evaluate(cfg, model, test_sets)
         record = _record_of(record, metrics, weights)
-    elif "final" not in record:
+    elif "final" not in record and cfg.DATASETS.TESTS:
         raise UserError(
             f"there is no {RESULTS} with final metrics beside {weights!r}: leave --no-evaluate out, so that "
             "they are measured"
@@ -108,12 +108,12 @@ def export_bundle(cfg: CfgNode, output: Path, options: ExportOptions) -> Bundle:
         save_atomically({"model": tensors}, folder / WEIGHTS)
         # Not save_file, whose file others could not read.
         (folder / SAFETENSORS).write_bytes(save(tensors, metadata={"format": "pt"}))
-        programs = write_programs(cfg, model, folder, formats, test_sets, record["final"])
+        programs = write_programs(cfg, model, folder, formats, test_sets, record.get("final", {}))
         known = getattr(model, "known_cameras", None)
         results = {**record, **({"programs": programs} if programs else {}), **_rows_of_cameras(cfg, known)}
         (folder / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         pretrained = cfg.MODEL.BACKBONE.PRETRAIN
-        row = zoo_row(cfg, name, options.config_file, record["final"], pretrained)
+        row = zoo_row(cfg, name, options.config_file, record.get("final", {}), pretrained)
         (folder / ROW).write_text(row + "\n", encoding="utf-8")
         sums = write_sums(folder).sums
         facts = card_facts(cfg, options.base, name, record, programs)
@@ -254,6 +254,6 @@ def _facts_of_export(
         "dim": dim,
         "parameters": sum(value.numel() for value in tensors.values()),
         "config_file": options.config_file,
-        "measured": options.evaluate,
+        "measured": options.evaluate and bool(cfg.DATASETS.TESTS),
     }
     return {**facts, "licence": options.licence} if options.licence else facts

@@ -87,7 +87,7 @@ def verify_bundle(
         model = _load_model(cfg)
         yield _compare_weights(bundle, model)
         what = "data"
-        test_sets = load_test_sets(cfg) if measure else []
+        test_sets = load_test_sets(cfg, optional=True) if measure else []
         crops = target_crops(cfg, test_sets, substitute=True)[:64]
     except UserError as error:
         yield Check(what, False, str(error))
@@ -108,7 +108,9 @@ def verify_bundle(
             least = LEAST_COSINE if name in ("onnx", "torch-export") else recorded - 0.01
             found = f"least cosine to the model {cosine:.6f}, recorded {recorded:.6f}"
             yield Check(name, cosine >= least, found)
-    if measure:
+    if measure and not test_sets:
+        yield Check("metrics", None, "its training had no image with a known identity to measure on")
+    elif measure:
         yield _measure_again(cfg, model, test_sets, results.get("final"), tolerance)
 
 
