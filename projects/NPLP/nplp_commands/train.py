@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from nplp_commands import require_toolbox
-from nplp_commands.parsing import OneLineParser, ignore_further_interrupts, run_tool
+from nplp_commands.parsing import OneLineParser, run_tool
 
 MODULE = "nplp_commands.train"
 EPILOG = """\
@@ -77,36 +77,25 @@ def run_process(args: argparse.Namespace) -> None:
     Raises:
         UserError: for a mistake in the configuration, the data or the weights.
     """
-    from fastreid.utils import comm
-
-    from nplp.data.loaders import workers_watched
-    from nplp.engine.interruption import Interrupted, stopped_by_signals
     from nplp.engine.pipeline import evaluate_only, run
     from nplp.engine.setup import base_config, configure_logging, load_config
     from nplp.report.after_run import write_pages
+    from nplp_commands.stopping import stoppable
 
-    # Around the message too, which a signal that comes twice must not cut off.
-    with stopped_by_signals():
-        try:
-            with workers_watched():
-                cfg = load_config(args)
-                if args.eval_only:
-                    configure_logging(cfg, to_file=False)
-                    evaluate_only(cfg)
-                    return
-                configure_logging(cfg)
-                run(
-                    cfg,
-                    base_config(args.config_file),
-                    resume=args.resume,
-                    overwrite=args.overwrite,
-                    at_end=write_pages,
-                )
-        except Interrupted as interrupted:
-            if comm.is_main_process():
-                sys.stderr.write(f"\ntrain_net: stopped by {interrupted}{how_to_go_on(args)}\n")
-            ignore_further_interrupts()
-            sys.exit(interrupted.exit_status)
+    with stoppable("train_net", how_to_go_on(args)):
+        cfg = load_config(args)
+        if args.eval_only:
+            configure_logging(cfg, to_file=False)
+            evaluate_only(cfg)
+            return
+        configure_logging(cfg)
+        run(
+            cfg,
+            base_config(args.config_file),
+            resume=args.resume,
+            overwrite=args.overwrite,
+            at_end=write_pages,
+        )
 
 
 def how_to_go_on(args: argparse.Namespace) -> str:
