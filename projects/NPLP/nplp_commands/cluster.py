@@ -38,7 +38,8 @@ what is written:
   labels           [N] int64, the clusters from 0 after correction, -1 for outliers
   startup_labels   [N] int64, the same before correction
   epsilon_e, epsilon_c, self_assessment, noisy_clusters, dissolved_clusters, pairs, averaged_pairs,
-  literal_epsilon, giant_clusters
+  literal_epsilon, giant_clusters, alpha
+  alpha_trials     [T, 4] with --alpha auto: guess of the people, epsilon, clusters, share of clustered images
   settings         the settings used, as JSON
 
 examples:
@@ -55,8 +56,25 @@ OMP_NUM_THREADS sets the number of threads.
 """
 
 
+def _alpha(text: str) -> float | None:
+    """Return the number, or None for "auto".
+
+    Raises:
+        argparse.ArgumentTypeError: for another word.
+    """
+    try:
+        return None if text == "auto" else float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be a number or auto, got {text!r}") from error
+
+
 _SETTINGS = (
-    ("--alpha", float, "SHARE", "share of the pairs that epsilon averages, in (0, 1]; about 0.9 / people"),
+    (
+        "--alpha",
+        _alpha,
+        "SHARE",
+        "share of the pairs that epsilon averages, in (0, 1]; about 0.9 / people, or auto to choose it",
+    ),
     ("--beta", float, "RATIO", "epsilon_c / epsilon_e, in (0, 1]"),
     ("--epsilon", float, "DISTANCE", "epsilon_e itself, 0 or more (default: from --alpha)"),
     ("--min-samples", int, "COUNT", "images within epsilon of a core image, itself included"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from nplp.clustering.epsilon import startup_epsilon
 from nplp.clustering.giants import cluster_without_giants
 from nplp.clustering.inputs import as_features, as_integer_ids
 from nplp.clustering.jaccard import jaccard_distances
+from nplp.clustering.people import choose_alpha
 from nplp.clustering.reciprocal import reciprocal_encoding
 from nplp.clustering.rejoining import rejoin_outliers
 from nplp.clustering.results import PseudoLabels
@@ -28,7 +30,7 @@ def estimate_pseudo_labels(
     features: torch.Tensor | np.ndarray,
     camera_ids: torch.Tensor | np.ndarray | Sequence[int] | None,
     *,
-    alpha: float = 0.0012,
+    alpha: float | None = 0.0012,
     beta: float = 0.5,
     min_samples: int = 4,
     noisy_fraction: float = 0.1,
@@ -56,7 +58,8 @@ def estimate_pseudo_labels(
         features: [N, D] float32 or float64, tensor on any device or array; they are not normalised. A tensor
             on a CUDA device is multiplied there; the processor gets its values once, to settle single pairs.
         camera_ids: [N] integers; None where unknown, and eq. 4 then warns and averages over all pairs.
-        alpha: share of the cross-camera pairs that eq. 4 averages, in (0, 1].
+        alpha: share of the cross-camera pairs that eq. 4 averages, in (0, 1]; None, which is not in the paper,
+            chooses it from the distances by `choose_alpha`.
         beta: epsilon_c / epsilon_e (eq. 9), in (0, 1].
         min_samples: neighbours within epsilon that make a core sample of DBSCAN, itself included.
         noisy_fraction: K / c, in (0, 1]; rounded, and at least one of two clusters or more is noisy.
@@ -131,9 +134,14 @@ def _run_stages(
     """Run both stages on checked features of N samples and camera ids [N] int64."""
     distances = _distances_by_name(settings.distance, settings, rows, cameras, progress)
     # The startup stage: epsilon_e (eq. 4) and its clusters.
+    alpha, trials = settings.alpha or 0.0, np.empty((0, 4))
     if settings.epsilon is None:
-        literal, pairs, averaged = startup_epsilon(distances, cameras, settings.alpha)
+        if settings.alpha is None:
+            chosen = choose_alpha(distances, cameras, settings.min_samples)
+            alpha, trials = chosen.alpha, np.array([astuple(trial) for trial in chosen.trials])
+        literal, pairs, averaged = startup_epsilon(distances, cameras, alpha)
     else:
+        alpha = 0.0
         literal, pairs, averaged = float(settings.epsilon), 0, 0
     epsilon, giants = literal, ""
     if settings.giant_share is None:
@@ -158,7 +166,9 @@ def _run_stages(
         if settings.reclustered_outliers == "rejoin":
             labels = rejoin_outliers(distances, startup, labels, epsilon)
     return PseudoLabels(
-        labels, startup, epsilon, epsilon_c, scores, noisy, dissolved, pairs, averaged, literal, giants
+        *(labels, startup, epsilon, epsilon_c, scores, noisy, dissolved, pairs, averaged, literal, giants),
+        alpha=alpha,
+        alpha_trials=trials,
     )
 
 

@@ -18,7 +18,7 @@ from nplp.clustering.reciprocal import reciprocal_encoding
 from nplp.clustering.results import OUTLIER
 from nplp.clustering.sweep import Distances, FeatureRows, Progress
 
-__all__ = ["PeopleEstimate", "Trial", "alpha_of", "estimate_people"]
+__all__ = ["PeopleEstimate", "Trial", "alpha_of", "choose_alpha", "estimate_people"]
 
 SHARE = 0.9
 """alpha times the number of people: a little less than the share of pairs that are of one person."""
@@ -125,15 +125,28 @@ def estimate_people(
     cameras = None if camera_ids is None else as_integer_ids("camera_ids", camera_ids, len(values))
     on_device = features.detach() if isinstance(features, torch.Tensor) and features.is_cuda else None
     rows = FeatureRows.prepared(values, cameras, camera_centering, False, on_device)
-    shown = Progress(progress)
-    distances = jaccard_distances(reciprocal_encoding(rows, k1, k2, shown), Progress(False))
+    distances = jaccard_distances(reciprocal_encoding(rows, k1, k2, Progress(progress)), Progress(False))
+    return choose_alpha(distances, cameras, min_samples, progress)
+
+
+def choose_alpha(
+    distances: Distances, camera_ids: np.ndarray | None, min_samples: int, progress: bool = False
+) -> PeopleEstimate:
+    """Return the estimate of :func:`estimate_people` for given distances.
+
+    Args:
+        distances: among N samples.
+        camera_ids: [N] int64; ``None`` where unknown.
+        min_samples: of DBSCAN.
+        progress: show a progress bar on the standard error where that is a terminal.
+    """
     with tqdm(desc="Number of people", unit="guess", leave=False, disable=None if progress else True) as bar:
 
         def attempt(guess: float) -> Trial:
             bar.update()
-            return _attempt(distances, cameras, guess, min_samples)
+            return _attempt(distances, camera_ids, guess, min_samples)
 
-        trials = _search(attempt, len(values))
+        trials = _search(attempt, len(distances))
     best = max(trials, key=lambda trial: trial.score)
     return PeopleEstimate(max(1, best.clusters), alpha_of(best.guess), tuple(trials))
 

@@ -5,7 +5,7 @@ Shapes: N samples, c startup clusters, c' clusters after correction, K noisy clu
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -38,6 +38,9 @@ class PseudoLabels:
         giant_clusters: what became of clusters that held too great a share: "lowered" where epsilon was, for
             there to be none, "dropped" where they became outliers; empty where there was none, or where
             they were not looked for.
+        alpha: of eq. 4, as given or as chosen; 0 where epsilon was given.
+        alpha_trials: [T, 4] float64, where alpha was chosen: of each guess the number of people that it stands
+            for (alpha is 0.9 / guess), epsilon, the number of clusters and the share of samples in them.
     """
 
     labels: np.ndarray
@@ -51,6 +54,8 @@ class PseudoLabels:
     averaged_pairs: int
     literal_epsilon: float
     giant_clusters: str
+    alpha: float = 0.0
+    alpha_trials: np.ndarray = field(default_factory=lambda: np.empty((0, 4)))
 
     @property
     def num_clusters(self) -> int:

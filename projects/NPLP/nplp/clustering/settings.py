@@ -23,7 +23,7 @@ class Settings:
         ValueError: if one is out of its range or of a wrong type; the message names it.
     """
 
-    alpha: float
+    alpha: float | None
     beta: float
     min_samples: int
     noisy_fraction: float
@@ -45,7 +45,9 @@ class Settings:
     equal_scores: str
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "beta", "noisy_fraction"):
+        if self.alpha is not None:
+            inputs.check_fraction("alpha", self.alpha)
+        for name in ("beta", "noisy_fraction"):
             inputs.check_fraction(name, getattr(self, name))
         for name in ("min_samples", "k1", "k2", "k1_intra", "k1_inter", "k2_intra"):
             inputs.check_at_least(name, getattr(self, name), 1)

@@ -339,7 +339,17 @@ def _numbers(estimate: PseudoLabels, labels: np.ndarray) -> dict[str, Any]:
         "noisy_clusters": len(estimate.noisy_clusters),
         "dissolved_clusters": len(estimate.dissolved_clusters),
         "largest_cluster_share": float(sizes.max() / max(1, sizes.sum())),
+        **_chosen_alpha(estimate),
     }
+
+
+def _chosen_alpha(estimate: PseudoLabels) -> dict[str, Any]:
+    """Return alpha and what was tried, where it was chosen from the features; else nothing."""
+    if not len(estimate.alpha_trials):
+        return {}
+    names = ("guess", "epsilon", "clusters", "clustered")
+    trials = [dict(zip(names, trial, strict=True)) for trial in estimate.alpha_trials.tolist()]
+    return {"alpha": float(estimate.alpha), "alpha_trials": trials}
 
 
 def _signs(
@@ -376,6 +386,9 @@ def _format_line(line: dict[str, Any], iterations: int, images: int) -> str:
         if name in line:
             columns[title] = f"{100 * line[name]:.1f}"
     table = tabulate([columns.values()], headers=list(columns), tablefmt="simple", disable_numparse=True)
+    if "alpha" in line:
+        tried = ", ".join(f"{trial['guess']:.0f}: {trial['clusters']:.0f}" for trial in line["alpha_trials"])
+        table += f"\n  alpha {line['alpha']:.4g} chosen; 0.9 / alpha, and clusters, of what was tried: {tried}"
     head = f"Iteration {line['iteration']} of {iterations}, {line['stage']} stage"
     if "labels_of_iteration" in line:
         head += f", with the labels of iteration {line['labels_of_iteration']}"

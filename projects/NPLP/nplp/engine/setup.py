@@ -34,6 +34,9 @@ __all__ = [
     "prepare_output",
 ]
 
+AUTOMATIC = {("NPLP.ALPHA", "auto"): "0.0"}
+"""Words on the command line that stand for a number."""
+
 FILE_FORMAT = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
 
 
@@ -64,7 +67,7 @@ def merge_pairs(cfg: CfgNode, words: list[str]) -> None:
     """
     check_pairs(words)
     for key, value in zip(words[::2], words[1::2], strict=True):
-        _merge(cfg, [key, value], f"{key} {value}")
+        _merge(cfg, [key, AUTOMATIC.get((key, value), value)], f"{key} {value}")
 
 
 def _read_file(path: str) -> CfgNode:

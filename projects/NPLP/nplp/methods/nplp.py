@@ -24,7 +24,9 @@ LOGIT_BLOCK = 8192
 
 OPTIONS = {
     # alpha of eq. 4, the share of cross-camera pairs averaged for epsilon_e. The paper's 0.0012 is
-    # 0.9 / 751 for Market-1501's identities; a target with other numbers needs about 0.9 / identities.
+    # 0.9 / 751 for Market-1501's identities; a target with other numbers needs about 0.9 / identities. 0, or
+    # "auto" on the command line, is an addition to the paper: each iteration chooses it from its features
+    # (nplp/clustering/people.py), as nobody knows how many people walked by.
     "ALPHA": 0.0012,
     # beta of eq. 9, epsilon_c = beta epsilon_e.
     "BETA": 0.5,
@@ -98,7 +100,7 @@ class NoisyPseudoLabelProcessing:
         estimate = estimate_pseudo_labels(
             distances.prepare(features),
             cameras,
-            alpha=options.ALPHA,
+            alpha=options.ALPHA or None,
             beta=options.BETA,
             min_samples=options.MIN_SAMPLES,
             noisy_fraction=options.NOISY_FRACTION,
