@@ -10,6 +10,7 @@ import torch
 from nplp.clustering import estimate_pseudo_labels
 from nplp.clustering.sweep import tiles
 from nplp.evaluation import ranking
+from nplp.evaluation import tiles as evaluation_tiles
 from nplp.memory import ShrinkingBlocks, is_out_of_memory
 from nplp_commands.cluster import main
 
@@ -116,14 +117,14 @@ def test_ranking_goes_on_with_fewer_queries_at_a_time(monkeypatch):
     people = [rng.integers(6, size=n) for n in (40, 90)]
     cameras = [np.zeros(40, int), np.ones(90, int)]
     expected = ranking.evaluate_features(queries, gallery, *people, *cameras)
-    distances = ranking._distances
+    distances = evaluation_tiles._distances
 
     def limited(block, *rest):
         if len(block) > 7:
             raise ERRORS["CUDA"]
         return distances(block, *rest)
 
-    monkeypatch.setattr(ranking, "_distances", limited)
+    monkeypatch.setattr(evaluation_tiles, "_distances", limited)
     found = ranking.evaluate_features(queries, gallery, *people, *cameras)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -16,7 +16,7 @@ import numpy as np
 from nplp.clustering.reciprocal import SparseRows
 from nplp.clustering.sweep import PairSink, Progress, SparseDistances, compiled, row_blocks, run_blocks
 
-__all__ = ["jaccard_distances"]
+__all__ = ["entries_by_column", "jaccard_distances"]
 
 _BLOCK_ROWS = 128
 _MIN_BUFFER = 1 << 18
@@ -34,7 +34,7 @@ def jaccard_distances(rows: SparseRows, progress: Progress | None = None) -> Spa
     Memory: 24 bytes an entry of the rows, what `SparseDistances` holds, and some 5 MB a thread.
     """
     by_row = (rows.starts, rows.columns, rows.weights)
-    by_column = _by_column(*by_row)
+    by_column = entries_by_column(*by_row)
 
     def find(sink: PairSink) -> None:
         with (progress or Progress()).step("Jaccard distances", len(rows)) as advance:
@@ -62,7 +62,7 @@ def jaccard_distances(rows: SparseRows, progress: Progress | None = None) -> Spa
 
 
 @compiled()
-def _by_column(starts, columns, weights):  # type: ignore[no-untyped-def]
+def entries_by_column(starts, columns, weights):  # type: ignore[no-untyped-def]
     """Return the entries of sparse rows by column: starts [N + 1], rows ascending in a column, weights."""
     count = len(starts) - 1
     ends = np.zeros(count + 1, dtype=np.int64)

@@ -76,7 +76,10 @@ def reciprocal_encoding(
 
 
 def encode_sets(
-    features: FeatureRows, sets: tuple[np.ndarray, np.ndarray], half_sets: tuple[np.ndarray, np.ndarray]
+    features: FeatureRows,
+    sets: tuple[np.ndarray, np.ndarray],
+    half_sets: tuple[np.ndarray, np.ndarray],
+    scales: np.ndarray | None = None,
 ) -> SparseRows:
     """Return the weights of steps 2 and 3 of `reciprocal_encoding`.
 
@@ -85,11 +88,15 @@ def encode_sets(
         sets: R of each sample: members [N, k] int32, of which the first in a row count, and their number [N]
             int64.
         half_sets: the sets that may join them, in the same form; of no members where nothing is to join.
+        scales: [N] float64, positive: what the squared distances of a sample are divided by before step 3;
+            None for 1.
     """
+    if scales is None:
+        scales = np.ones(len(features))
     widest = min(sets[0].shape[1] * (half_sets[0].shape[1] + 1), len(features))
     most = np.full(len(features), widest)
     arrays = (*sets, *half_sets)
-    return _collect(most, lambda block, *out: _encode(*block, features.arrays, arrays, *out))
+    return _collect(most, lambda block, *out: _encode(*block, features.arrays, arrays, scales, *out))
 
 
 def average_over(encoded: SparseRows, near: np.ndarray) -> SparseRows:
@@ -176,7 +183,7 @@ def _find_mutual(start, stop, near, members, sizes):  # type: ignore[no-untyped-
 
 
 @compiled(error_model="numpy")
-def _encode(start, stop, features, sets, workspace, lengths, columns, weights):  # type: ignore[no-untyped-def]
+def _encode(start, stop, features, sets, scales, workspace, lengths, columns, weights):  # type: ignore[no-untyped-def]
     """Write steps 1 to 3 of rows start..stop-1; the workspace marks the sets of a row."""
     members, sizes, half_members, half_sizes = sets
     values, offsets, groups = features
@@ -208,7 +215,7 @@ def _encode(start, stop, features, sets, workspace, lengths, columns, weights): 
             nearest = min(nearest, weights[first + place])
         total = 0.0
         for place in range(first, position):
-            weights[place] = np.exp(nearest - weights[place])
+            weights[place] = np.exp((nearest - weights[place]) / scales[i])
             total += weights[place]
         for place in range(first, position):
             weights[place] /= total

@@ -17,6 +17,7 @@ import numpy as np
 
 from nplp.clustering.sweep.compiling import compiled
 from nplp.clustering.sweep.euclidean import EuclideanDistances
+from nplp.clustering.sweep.farthest import nearest_and_farthest
 from nplp.clustering.sweep.features import FeatureRows, scaled_by_camera, squared_distance
 from nplp.clustering.sweep.neighbours import nearest_by_camera, nearest_neighbours
 from nplp.clustering.sweep.pairs import EdgeVisitor, PairSink, PairVisitor
@@ -33,6 +34,7 @@ __all__ = [
     "Progress",
     "SparseDistances",
     "compiled",
+    "nearest_and_farthest",
     "nearest_by_camera",
     "nearest_neighbours",
     "row_blocks",

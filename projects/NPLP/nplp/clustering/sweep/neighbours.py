@@ -21,7 +21,7 @@ from nplp.clustering.sweep.features import FeatureRows, squared_distance
 from nplp.clustering.sweep.parallel import Progress, row_blocks, run_blocks
 from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_precision_pays, sweep
 
-__all__ = ["nearest_by_camera", "nearest_neighbours"]
+__all__ = ["Candidates", "nearest_by_camera", "nearest_neighbours", "segments"]
 
 _CANDIDATES = 4
 _MIN_CANDIDATES = 48
@@ -51,7 +51,7 @@ def nearest_neighbours(
     k = min(k, len(features))
     if half is None:
         half = half_precision_pays(features)
-    candidates = _Candidates(TileSource(features, half), k)
+    candidates = Candidates(TileSource(features, half), k)
     everything = np.arange(len(features))
     sweep(candidates.source, everything, None, lambda: candidates.offer, progress or Progress(), "neighbours")
     return candidates.nearest()
@@ -86,7 +86,7 @@ def nearest_by_camera(
     source = TileSource(features, half)
     cameras = np.unique(camera_ids, return_inverse=True)[1].reshape(-1).astype(np.int32)
     kinds = ((k_same, _SAME), (k_other, _OTHER))
-    same, other = (_Candidates(source, min(k, len(features)), cameras, pairs) for k, pairs in kinds)
+    same, other = (Candidates(source, min(k, len(features)), cameras, pairs) for k, pairs in kinds)
 
     def offer(tile: Tile, product: Product) -> Callable[[], None]:
         offers = same.offer(tile, product), other.offer(tile, product)
@@ -102,7 +102,7 @@ def nearest_by_camera(
     return same.nearest(), other.nearest()
 
 
-class _Candidates:
+class Candidates:
     """The candidates for the nearest neighbours of each sample.
 
     An entry is a pair of float64. The first is the scaled squared distance or a lower bound of it, the second
@@ -154,7 +154,7 @@ class _Candidates:
         def offer() -> None:
             with ExitStack() as held:
                 # In one order for all threads, so that none waits for another in a circle.
-                for segment in sorted(_segments(rows) | _segments(columns)):
+                for segment in sorted(segments(rows) | segments(columns)):
                     held.enter_context(self._locks[segment])
                 if hits is not None:
                     _offer_pairs(*hits, self._k, self._state, self._truth)
@@ -221,7 +221,7 @@ def _offer_tile(  # type: ignore[no-untyped-def]
                     _make_room(j, k, state, truth)
 
 
-def _segments(samples: slice) -> set[int]:
+def segments(samples: slice) -> set[int]:
     """Return the locks that a range of samples needs."""
     return set(range(samples.start // _SEGMENT, (samples.stop - 1) // _SEGMENT + 1))
 
