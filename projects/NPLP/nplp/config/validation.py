@@ -9,7 +9,7 @@ from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.errors import UserError
 from nplp.losses import LOSSES
 from nplp.losses.registry import WEIGHTS
-from nplp.metric_names import TEST_DISTANCES
+from nplp.metric_names import RERANKINGS, TEST_DISTANCES
 from nplp.weights.zoo import ZOO_PREFIX
 
 __all__ = ["validate_config"]
@@ -113,6 +113,7 @@ def validate_config(cfg: CfgNode) -> None:
         ("MODEL.HEADS.FUSION", heads.FUSION, heads.FUSION in ("hn", "concat"), "'hn' or 'concat'"),
         *_norm_rules(cfg),
         *_general_rules(cfg),
+        *_evaluation_rules(cfg),
         ("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"),
     ]
     for key, value, holds, rule in rules:
@@ -197,6 +198,18 @@ def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
             )
             for key, size in inputs
         ),
+    ]
+
+
+def _evaluation_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
+    """Return key, value, whether it holds and the rule, of the keys about what is made of a ranking."""
+    rerank, resamples = cfg.TEST.RERANK, cfg.TEST.BOOTSTRAP
+    return [
+        ("TEST.RERANK.K1", rerank.K1, rerank.K1 >= 1, "at least 1"),
+        ("TEST.RERANK.K2", rerank.K2, rerank.K2 >= 1, "at least 1"),
+        ("TEST.RERANK.LAMBDA", rerank.LAMBDA, 0 <= rerank.LAMBDA <= 1, "in [0, 1]"),
+        ("TEST.RERANK.FORM", rerank.FORM, rerank.FORM in RERANKINGS, f"one of {RERANKINGS}"),
+        ("TEST.BOOTSTRAP", resamples, resamples >= 0, "0 or the number of resamples"),
     ]
 
 
