@@ -1,10 +1,22 @@
 """The names under which results are shown and kept."""
 
-__all__ = ["METRICS", "RANKS", "STAGES", "TEST_DISTANCES"]
+__all__ = [
+    "INTERVAL",
+    "METRICS",
+    "RANKS",
+    "RERANKINGS",
+    "RERANK_PAPER",
+    "RERANK_TOOLBOX",
+    "STAGES",
+    "TEST_DISTANCES",
+]
 
 RANKS = (1, 5, 10)
 METRICS = (*(f"Rank-{rank}" for rank in RANKS), "mAP", "mINP")
 """In percent, in the order of the tables."""
+
+INTERVAL = " interval"
+"""The end of the name of a metric's interval, ``[low, high]`` in percent, such as ``mAP interval``."""
 
 STAGES = {
     "direct_transfer": "Direct transfer",
@@ -16,3 +28,6 @@ STAGES = {
 
 TEST_DISTANCES = ("euclidean", "cosine")
 """Values of ``TEST.METRIC``: the distance of features by which a gallery is ranked."""
+
+RERANK_TOOLBOX, RERANK_PAPER = RERANKINGS = ("toolbox", "paper")
+"""Values of ``TEST.RERANK.FORM``, explained in ``nplp.evaluation.reranking``."""

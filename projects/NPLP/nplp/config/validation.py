@@ -17,7 +17,7 @@ from nplp.config.own_images import compile_camera_pattern, parse_columns
 from nplp.errors import UserError
 from nplp.losses import LOSSES
 from nplp.losses.registry import WEIGHTS
-from nplp.metric_names import TEST_DISTANCES
+from nplp.metric_names import RERANKINGS, TEST_DISTANCES
 from nplp.weights.zoo import ZOO_PREFIX
 
 __all__ = ["validate_config"]
@@ -122,6 +122,7 @@ def validate_config(cfg: CfgNode) -> None:
         ("MODEL.HEADS.FUSION", heads.FUSION, heads.FUSION in HEAD_FUSIONS, f"one of {HEAD_FUSIONS}"),
         *_norm_rules(cfg),
         *_general_rules(cfg),
+        *_evaluation_rules(cfg),
         ("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"),
     ]
     for key, value, holds, rule in rules:
@@ -207,6 +208,18 @@ def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
             )
             for key, size in inputs
         ),
+    ]
+
+
+def _evaluation_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
+    """Return key, value, whether it holds and the rule, of the keys about what is made of a ranking."""
+    rerank, resamples = cfg.TEST.RERANK, cfg.TEST.BOOTSTRAP
+    return [
+        ("TEST.RERANK.K1", rerank.K1, rerank.K1 >= 1, "at least 1"),
+        ("TEST.RERANK.K2", rerank.K2, rerank.K2 >= 1, "at least 1"),
+        ("TEST.RERANK.LAMBDA", rerank.LAMBDA, 0 <= rerank.LAMBDA <= 1, "in [0, 1]"),
+        ("TEST.RERANK.FORM", rerank.FORM, rerank.FORM in RERANKINGS, f"one of {RERANKINGS}"),
+        ("TEST.BOOTSTRAP", resamples, resamples >= 0, "0 or the number of resamples"),
     ]
 
 

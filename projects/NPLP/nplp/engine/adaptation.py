@@ -16,7 +16,7 @@ from nplp.data.datasets import Item, ReidData, index_identities
 from nplp.data.extraction import extract_features
 from nplp.engine.averaging import WeightAverage, WeightAverageHook
 from nplp.engine.camera_statistics import measure_camera_statistics
-from nplp.engine.evaluating import count_queries, evaluate
+from nplp.engine.evaluating import count_queries, evaluate, scalars
 from nplp.engine.events import log_line
 from nplp.engine.norm_statistics import refresh_statistics, refreshes
 from nplp.engine.pseudo_labels import PseudoLabelHook
@@ -300,13 +300,22 @@ class AdaptationTrainer(ReidTrainer):
     def _measures_cameras(self) -> bool:
         return cast(NPLP, self.bare_model).camera_statistics is not None
 
-    def _evaluate(self, observe: Callable[[ReidData, RankLists], None] | None = None) -> dict[str, float]:
+    def _evaluate(
+        self, stages: tuple[str, ...], observe: Callable[[ReidData, RankLists], None] | None = None
+    ) -> dict[str, Any]:
+        """Evaluate the present weights; metrics by pairs of cameras are kept under ``stages``."""
+
+        def keep_pairs(name: str, pairs: dict[str, Any]) -> None:
+            for stage in stages:
+                self.record.camera_pairs.setdefault(stage, {})[name] = pairs
+
         with self.record.timed("evaluation"):
-            return evaluate(self.cfg, self.model, self._test_sets, observe)
+            kept = keep_pairs if stages else None
+            return evaluate(self.cfg, self.model, self._test_sets, observe, kept)
 
     def _measure_and_evaluate(
-        self, observe: Callable[[ReidData, RankLists], None] | None = None
-    ) -> dict[str, float]:
+        self, stages: tuple[str, ...], observe: Callable[[ReidData, RankLists], None] | None = None
+    ) -> dict[str, Any]:
         """Evaluate the present weights, with statistics of the target's images where they are wanted."""
         if refreshes(self.cfg):
             with self.record.timed("batch-norm statistics"):
@@ -314,7 +323,7 @@ class AdaptationTrainer(ReidTrainer):
         if self._measures_cameras:
             with self.record.timed("camera statistics"):
                 measure_camera_statistics(self.cfg, cast(NPLP, self.bare_model), self._items)
-        return self._evaluate(observe)
+        return self._evaluate(stages, observe)
 
     def _evaluate_as(self, *stages: str) -> None:
         """Evaluate the model, and its average where kept, and record the metrics under ``stages``.
@@ -322,14 +331,14 @@ class AdaptationTrainer(ReidTrainer):
         The direct transfer is of the source model, which knows nothing of the target's cameras.
         """
         observe = partial(self._trace_ranks, stages) if stages and self.trace.enabled else None
-        averaged: dict[str, float] = {}
+        averaged: dict[str, Any] = {}
         if stages == ("direct_transfer",):
-            metrics = self._evaluate(observe)
+            metrics = self._evaluate(stages, observe)
         else:
-            metrics = self._measure_and_evaluate(observe)
+            metrics = self._measure_and_evaluate(stages, observe)
             if self.average is not None:
                 with self.average.applied():
-                    averaged = self._measure_and_evaluate()
+                    averaged = self._measure_and_evaluate(("final_ema",) if "final" in stages else ())
         if not comm.is_main_process() or not metrics:
             return
         for stage in stages:
@@ -339,6 +348,6 @@ class AdaptationTrainer(ReidTrainer):
         if self.record.history and "direct_transfer" not in stages:
             self.record.history[-1].update(metrics)
             self.record.history[-1].update({f"ema/{name}": value for name, value in averaged.items()})
-            self.storage.put_scalars(**metrics, smoothing_hint=False)
+            self.storage.put_scalars(**scalars(metrics), smoothing_hint=False)
         extra = f"; averaged weights {averaged['Rank-1']:.2f}, {averaged['mAP']:.2f}" if averaged else ""
         logger.info("  Rank-1 %.2f, mAP %.2f%s", metrics["Rank-1"], metrics["mAP"], extra)

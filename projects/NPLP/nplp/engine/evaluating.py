@@ -1,7 +1,7 @@
 """Evaluation of a model on the configured test sets, and the warnings that come before it."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from nplp.data.datasets import ReidData, queries_alone
 from nplp.data.loaders import DeviceLoader, build_test_loader
 from nplp.distributed.collectives import from_main_process
 from nplp.errors import UserError
+from nplp.evaluation.camera_pairs import CameraPairs
 from nplp.evaluation.dense import available_bytes, dense_bytes, dense_keys
 from nplp.evaluation.evaluator import BoundedReidEvaluator
 from nplp.evaluation.ranking import RankLists
 from nplp.memory import is_out_of_memory
-from nplp.metric_names import METRICS
+from nplp.metric_names import INTERVAL, METRICS
 
-__all__ = ["announce_evaluation", "count_queries", "evaluate"]
+__all__ = ["announce_evaluation", "count_queries", "evaluate", "scalars"]
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +113,11 @@ def evaluate(
     model: nn.Module,
     test_sets: list[ReidData],
     observe: Callable[[ReidData, RankLists], None] | None = None,
-) -> dict[str, float]:
+    keep_pairs: Callable[[str, dict[str, Any]], object] | None = None,
+) -> dict[str, Any]:
     """Return the metrics of the first test set in percent, and of further ones under ``name/metric``.
+
+    With ``TEST.BOOTSTRAP`` there are intervals too, such as ``mAP interval``: ``[low, high]``.
 
     Every rank takes part; only the main process gets the metrics, the others an empty dictionary.
 
@@ -121,17 +125,22 @@ def evaluate(
         cfg: the configuration; ``TEST`` is read.
         model: gives features in evaluation mode; its mode is restored afterwards.
         test_sets: query and gallery sets; none gives an empty result.
-        observe: takes the rank lists of the first set, on the main process; not with re-ranking.
+        observe: takes the rank lists of the first set, on the main process.
+        keep_pairs: with ``TEST.BY_CAMERA`` takes the name of each set and its metrics by pairs of cameras,
+            as :meth:`nplp.evaluation.camera_pairs.CameraPairs.as_record` gives them, on the main process;
+            without it they are not made.
 
     Raises:
         UserError: if no query of a set has a match in another camera, or memory does not suffice.
     """
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Any] = {}
     for number, data in enumerate(test_sets):
         loader = build_test_loader(cfg, data.query + data.gallery)
         evaluator = BoundedReidEvaluator(cfg, len(data.query))
         if observe is not None and not number:
             evaluator.observe = partial(observe, data)
+        if keep_pairs is not None:
+            evaluator.observe_pairs = partial(_take_pairs, data, keep_pairs)
         progress = _WithProgress(loader, data)
         try:
             values = inference_on_dataset(model, progress, evaluator, flip_test=cfg.TEST.FLIP.ENABLED)
@@ -140,17 +149,35 @@ def evaluate(
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            dense = dense_keys(cfg)
-            remedy = f"switch {' and '.join(dense)} off" if dense else "lower TEST.IMS_PER_BATCH"
+            large = dense_keys(cfg) + ["TEST.RERANK.ENABLED"] * cfg.TEST.RERANK.ENABLED
+            remedy = f"switch {' and '.join(large)} off" if large else "lower TEST.IMS_PER_BATCH"
             raise UserError(
                 f"{data.name}: ranking {len(data.gallery):,} images for {len(data.query):,} queries does not "
                 f"fit into memory: {remedy}; what was saved is kept"
             ) from error
         prefix = f"{data.name}/" if number else ""
         metrics.update({prefix + metric: float(values[metric]) for metric in METRICS if metric in values})
+        intervals = {key: ends for key, ends in values.items() if key.endswith(INTERVAL)}
+        metrics.update({prefix + key: ends for key, ends in intervals.items()})
+        if intervals:
+            shown = ", ".join(f"{key} {low:.2f} to {high:.2f}" for key, (low, high) in intervals.items())
+            logger.info("  %s: %s (95%%, over identities)", data.name, shown)
         curve = {key: 100 * float(value) for key, value in values.items() if key.startswith(ROC)}
         metrics.update({prefix + key: value for key, value in curve.items()})
         if curve:
             shown = ", ".join(f"{key} {value:.2f}" for key, value in curve.items())
             logger.info("  %s: %s", data.name, shown)
     return metrics
+
+
+def _take_pairs(data: ReidData, keep: Callable[[str, dict[str, Any]], object], pairs: CameraPairs) -> None:
+    """Log the metrics by pairs of cameras of a set, and keep them."""
+    names = [data.camera_name(number) for number in pairs.cameras.tolist()]
+    table = pairs.as_table(names)
+    logger.info("%s, Rank-1 / mAP (queries) by cameras:\n%s", data.name, table)
+    keep(data.name, pairs.as_record(names))
+
+
+def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics that are single numbers, without intervals."""
+    return {name: value for name, value in metrics.items() if not name.endswith(INTERVAL)}

@@ -19,7 +19,17 @@ from nplp.distributed.collectives import from_main_process
 from nplp.errors import UserError
 from nplp.files import PART
 
-__all__ = ["CONFIG", "HISTORY", "LOCK", "LOG", "RESULTS", "OutputFolder", "held", "set_old_end_apart"]
+__all__ = [
+    "CAMERA_PAIRS",
+    "CONFIG",
+    "HISTORY",
+    "LOCK",
+    "LOG",
+    "RESULTS",
+    "OutputFolder",
+    "held",
+    "set_old_end_apart",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +37,7 @@ CONFIG = "config.yaml"
 LOG = "log.txt"
 RESULTS = "results.json"
 HISTORY = "pseudo_labels.jsonl"
+CAMERA_PAIRS = "camera_pairs.json"
 LOCK = ".lock"
 EARLIER = "earlier_runs"
 REMOVED = ".removed"
@@ -37,6 +48,7 @@ OWN = (
     LOG,
     RESULTS,
     HISTORY,
+    CAMERA_PAIRS,
     "metrics.json",
     "events.out.tfevents.*",
     "last_checkpoint",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import yaml
 from fastreid.config import CfgNode
@@ -53,7 +54,7 @@ def run(
     overwrite: bool = False,
     at_end: Callable[[Path], None] | None = None,
     watchers: Sequence[HookBase] = (),
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """Train what ``cfg`` asks for and return the metrics by stage.
 
     An ``NPLP`` model is pre-trained on the source, unless its weights are given, and adapted to the
@@ -146,7 +147,7 @@ class _Start:
 
 def _train_nplp(
     cfg: CfgNode, base: CfgNode, test_sets: list[ReidData], start: _Start
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """Algorithm 1. The source model is not touched where the adaptation has a checkpoint."""
     check_losses(cfg.MODEL.LOSSES.NAME)
     # Without an iteration the run ends after the direct transfer, which needs the test sets alone, unless the
@@ -170,12 +171,15 @@ def _train_nplp(
     return _adapt(trainer, start)
 
 
-def evaluate_only(cfg: CfgNode) -> dict[str, float]:
-    """Evaluate ``MODEL.WEIGHTS``, by default the run's final model, on ``DATASETS.TESTS``."""
+def evaluate_only(cfg: CfgNode) -> dict[str, Any]:
+    """Evaluate ``MODEL.WEIGHTS``, by default the run's final model, on ``DATASETS.TESTS``.
+
+    The log has the metrics, and what ``TEST.BOOTSTRAP`` and ``TEST.BY_CAMERA`` ask for; nothing is written.
+    """
     test_sets = load_test_sets(cfg)
     announce_evaluation(cfg, test_sets)
     model, path = load_trained(cfg)
-    metrics = evaluate(cfg, model, test_sets)
+    metrics = evaluate(cfg, model, test_sets, keep_pairs=lambda name, pairs: None)
     if comm.is_main_process():
         logger.info("%s\n%s", path, format_results({"final": metrics}))
     return metrics
@@ -262,7 +266,7 @@ def _pretrain(cfg: CfgNode, start: _Start) -> tuple[str, dict[str, float]]:
     return str(trainer.save_final()), record.seconds
 
 
-def _adapt(trainer: AdaptationTrainer, start: _Start) -> dict[str, dict[str, float]]:
+def _adapt(trainer: AdaptationTrainer, start: _Start) -> dict[str, dict[str, Any]]:
     """Lines 3 to 14 of Algorithm 1: train, save the adapted model and return the metrics by stage."""
     trainer.register_hooks(start.watchers)
     trainer.train()
@@ -282,7 +286,7 @@ def _adapt(trainer: AdaptationTrainer, start: _Start) -> dict[str, dict[str, flo
 
 def _train_stock(
     cfg: CfgNode, base: CfgNode, test_sets: list[ReidData], start: _Start
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     trainer = SupervisedTrainer(cfg, test_sets)
     record = RunRecord(queries=count_queries(test_sets))
     if start.resume and trainer.resume():
@@ -299,7 +303,8 @@ def _train_stock(
         trainer.train()
     trainer.save_final()
     with record.timed("evaluation"):
-        metrics = evaluate(cfg, trainer.model, test_sets)
+        pairs = record.camera_pairs.setdefault("final", {})
+        metrics = evaluate(cfg, trainer.model, test_sets, keep_pairs=pairs.__setitem__)
     if metrics:
         record.results["final"] = metrics
         logger.info("%s\n%s", cfg.OUTPUT_DIR, format_results(record.results))

@@ -81,6 +81,8 @@ TRAINING = (
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE",
     "SOLVER.CLIP_GRADIENTS.ENABLED",
     "SOLVER.CLIP_GRADIENTS.NORM_TYPE",
+    "TEST.BOOTSTRAP",
+    "TEST.BY_CAMERA",
     "TEST.EVAL_PERIOD",
 )
 """Keys that are applied from the next step on, if there is one."""

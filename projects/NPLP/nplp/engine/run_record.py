@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from tabulate import tabulate
 import nplp
 from nplp.circumstances import package_versions
 from nplp.config.dotted import flat
-from nplp.engine.output_folder import HISTORY, RESULTS
+from nplp.engine.output_folder import CAMERA_PAIRS, HISTORY, RESULTS
+from nplp.evaluation.evaluator import reranking_of
 from nplp.files import write_atomically
 from nplp.metric_names import METRICS, STAGES
 
@@ -35,13 +36,16 @@ class RunRecord:
         queries: by test set, how many queries count in the metrics; known anew at each start.
         stopped: after which ``iteration`` of how many ``planned`` NPLP.STOP ended the run, and the
             ``agreement`` of its labels with those before; empty where it did not.
+        camera_pairs: by stage and test set, metrics by pairs of cameras, the content of
+            ``camera_pairs.json``; empty without TEST.BY_CAMERA.
         source_sum: SHA-256 sum of the weights that the adaptation began with; empty where unknown.
     """
 
-    results: dict[str, dict[str, float]] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     queries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    camera_pairs: dict[str, dict[str, Any]] = field(default_factory=dict)
     source_sum: str = ""
     stopped: dict[str, float] = field(default_factory=dict)
 
@@ -60,6 +64,7 @@ class RunRecord:
             "results": self.results,
             "history": self.history,
             "seconds": self.seconds,
+            **({"camera_pairs": self.camera_pairs} if self.camera_pairs else {}),
             "source_sum": self.source_sum,
             "stopped": self.stopped,
         }
@@ -69,11 +74,14 @@ class RunRecord:
         self.results = dict(state["results"])
         self.history = list(state["history"])
         self.seconds = dict(state["seconds"])
+        self.camera_pairs = dict(state.get("camera_pairs", {}))
         self.source_sum = str(state.get("source_sum", ""))
         self.stopped = dict(state.get("stopped", {}))
 
     def write(self, cfg: CfgNode, base: CfgNode) -> None:
         """Write ``results.json`` and ``pseudo_labels.jsonl`` into ``OUTPUT_DIR``, on the main process.
+
+        With metrics by pairs of cameras ``camera_pairs.json`` too.
 
         Args:
             cfg: the run's configuration.
@@ -81,8 +89,10 @@ class RunRecord:
         """
         if not comm.is_main_process():
             return
+        reranking = reranking_of(cfg)
         content = {
             **self.results,
+            **({"re-ranked": asdict(reranking)} if reranking else {}),
             **({"stopped": self.stopped} if self.stopped else {}),
             "queries": self.queries,
             "seed": cfg.SEED,
@@ -91,6 +101,9 @@ class RunRecord:
             "config": config_differences(cfg, base),
         }
         folder = Path(cfg.OUTPUT_DIR)
+        pairs = {stage: sets for stage, sets in self.camera_pairs.items() if sets and stage in self.results}
+        if pairs:
+            write_atomically(folder / CAMERA_PAIRS, json.dumps(pairs) + "\n")
         write_atomically(folder / RESULTS, json.dumps(content, indent=2) + "\n")
         lines = "".join(json.dumps(line) + "\n" for line in self.history)
         write_atomically(folder / HISTORY, lines)

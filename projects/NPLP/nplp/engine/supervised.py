@@ -10,7 +10,7 @@ from fastreid.utils.events import get_event_storage
 from nplp.config.keys import SOURCE_LOSSES
 from nplp.data.datasets import Item, ReidData, index_cameras, load_training_items
 from nplp.data.loaders import TrainSet
-from nplp.engine.evaluating import evaluate
+from nplp.engine.evaluating import evaluate, scalars
 from nplp.engine.trainer import ReidTrainer
 from nplp.errors import UserError
 from nplp.losses import LOSSES
@@ -102,5 +102,5 @@ class SupervisedTrainer(ReidTrainer):
         if period and (self.epoch + 1) % period == 0:
             metrics = evaluate(self.cfg, self.model, self._test_sets)
             if metrics:
-                self.storage.put_scalars(**metrics, smoothing_hint=False)
+                self.storage.put_scalars(**scalars(metrics), smoothing_hint=False)
                 logger.info("Rank-1 %.2f, mAP %.2f", metrics["Rank-1"], metrics["mAP"])

@@ -22,26 +22,24 @@ LIMITS = (
 
 def dense_keys(cfg: CfgNode) -> list[str]:
     """Return the keys of the configuration that ask for dense matrices."""
-    return [f"TEST.{name}.ENABLED" for name in ("RERANK", "ROC", "AQE") if cfg.TEST[name].ENABLED]
+    return [f"TEST.{name}.ENABLED" for name in ("ROC", "AQE") if cfg.TEST[name].ENABLED]
 
 
 def dense_bytes(cfg: CfgNode, queries: int, gallery: int) -> int:
     """Return what an evaluation's dense matrices take at their peak; 0 where none is asked for.
 
-    Re-ranking holds two N x N float32 matrices, query expansion one, or two where it is repeated, and the
-    ROC curve some arrays over all Q x G pairs beside re-ranking's one. The parts come one after another.
+    Query expansion holds one N x N float32 matrix, or two where it is repeated, and the ROC curve some
+    arrays over all Q x G pairs. The parts come one after another.
 
     Args:
-        cfg: ``TEST.RERANK``, ``TEST.ROC`` and ``TEST.AQE`` are read.
+        cfg: ``TEST.ROC`` and ``TEST.AQE`` are read.
         queries: Q.
         gallery: G.
     """
     matrix, pairs = 4 * (queries + gallery) ** 2, queries * gallery
     test = cfg.TEST
     expansion = matrix * min(2, test.AQE.QE_TIME) if test.AQE.ENABLED else 0
-    ranking = 2 * matrix + 4 * pairs if test.RERANK.ENABLED else 0
-    curve = ROC_BYTES * pairs + (matrix if test.RERANK.ENABLED else 0) if test.ROC.ENABLED else 0
-    return max(expansion, ranking, curve)
+    return max(expansion, ROC_BYTES * pairs if test.ROC.ENABLED else 0)
 
 
 def available_bytes() -> int | None:

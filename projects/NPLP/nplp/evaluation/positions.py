@@ -36,7 +36,8 @@ def match_positions(distances: np.ndarray, labels: Labels) -> tuple[np.ndarray, 
         return _sorted_positions(distances, labels)
     order = np.argsort(labels.gallery_ids, kind="stable")
     ids = labels.gallery_ids[order]
-    first, last = (np.searchsorted(ids, labels.query_ids, side=side) for side in ("left", "right"))
+    first = np.searchsorted(ids, labels.query_ids, side="left")
+    last = np.searchsorted(ids, labels.query_ids, side="right")
     counted = last - first <= MOST_COUNTED
     room = np.where(counted, last - first, 0)
     starts = np.concatenate([[0], np.cumsum(room)])

@@ -180,9 +180,7 @@ def evaluate_features(
     return summarise(score_queries(distances, labels, block_size), min(max_rank, len(gallery_features)))
 
 
-def score_queries(
-    distances: DistanceBlocks, labels: Labels, block_size: int = BLOCK_SIZE
-) -> QueryScores:
+def score_queries(distances: DistanceBlocks, labels: Labels, block_size: int = BLOCK_SIZE) -> QueryScores:
     """Return the scores of each query with a match.
 
     Args:

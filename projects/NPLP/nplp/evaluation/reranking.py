@@ -1,30 +1,27 @@
 """k-reciprocal re-ranking in bounded memory.
 
-Zhong, Zheng, Cao, Li, "Re-ranking person re-identification with k-reciprocal encoding", CVPR 2017. The final
-distance of a query q and a gallery image g is
+Zhong, Zheng, Cao, Li, "Re-ranking person re-identification with k-reciprocal encoding", CVPR 2017. The
+final distance of a query q and a gallery image g is
 
-    d*(q, g) = (1 - lambda) d_J(q, g) + lambda d(q, g)                                    (eq. 12 there)
+    (1 - lambda) d_J(q, g) + lambda d(q, g)                                              (eq. 12 there)
 
-with the original distance d and the Jaccard distance d_J of the weights that q and g give to all samples. There
-are two forms, equal but for what follows:
+with the original distance d, and the Jaccard distance d_J of the weights that q and g give to all
+samples. The weights are made in the steps of :func:`nplp.clustering.reciprocal.reciprocal_encoding`.
+There are two forms. With e the Euclidean distance, of unit features where the ranking is by cosine, and
+m(i) the greatest of i's squared distances to all samples, queries and gallery:
 
-=============================  ==============================  =======================================
-\\                              ``"paper"``                     ``"toolbox"``
-=============================  ==============================  =======================================
-neighbours of a sample         k1, and itself                  k1, itself among them
-weight of sample j for i       exp(-d(i, j)^2 / m(i))          exp(-d(i, j)^2)
-original distance, eq. 12      d(q, g)^2 / m(q)                that of the ranking as it is: d^2, or 1 - cos
-fastreid 1.4.0                 ``evaluation.rerank.re_ranking``  its evaluator with ``TEST.RERANK``
-=============================  ==============================  =======================================
+* ``"paper"``, fastreid 1.4.0's function ``re_ranking``: sets are taken from i itself and k1 others; the
+  weight of j for i is exp(-e(i, j)^2 / m(i)), over their sum; d(q, g) is e(q, g)^2 / m(q). The result
+  does not depend on the features' unit.
+* ``"toolbox"``, what fastreid 1.4.0's evaluator does for ``TEST.RERANK``: sets are taken from i itself
+  and k1 - 1 others; the weight is exp(-e(i, j)^2), over their sum; d(q, g) is the distance of the ranking
+  as it is, e(q, g)^2 or 1 - cos(q, g). The result depends on the unit where the ranking is Euclidean:
+  with features some tens long each sample keeps all weight to itself, and re-ranking changes next to
+  nothing.
 
-d is the Euclidean distance, of unit features where the ranking is by cosine, and m(i) the greatest of i's
-squared distances to all samples, queries and gallery. The paper's form does not depend on the features' unit.
-The toolbox's does: with features some tens long every sample is alone in its weights, and re-ranking changes
-nothing.
-
-Neighbours are in the order of the exact distances and, at equal ones, of their indices, queries first. The
-toolbox's order of equal distances is that of an unstable sort. Its matrices hold N x N float32; here rows are
-sparse, and distances come in blocks of queries.
+Neighbours are in the order of the exact distances and, at equal ones, of their indices, queries first.
+The toolbox's order of equal distances is that of an unstable sort. Its matrices hold N x N float32; here
+rows are sparse, and distances come in blocks of queries.
 
 Shapes: Q queries, G gallery images, N = Q + G samples, B queries in a block.
 """
@@ -53,12 +50,9 @@ from nplp.clustering.sweep import (
     run_blocks,
 )
 from nplp.evaluation.tiles import BLOCK_SIZE, DistanceBlocks, FeatureDistances
-from nplp.metric_names import TEST_DISTANCES
+from nplp.metric_names import RERANK_PAPER, RERANKINGS, TEST_DISTANCES
 
-__all__ = ["PAPER", "RERANKINGS", "TOOLBOX", "Reranking", "RerankedDistances", "rerank_distances"]
-
-PAPER, TOOLBOX = RERANKINGS = ("paper", "toolbox")
-"""The forms, see above."""
+__all__ = ["RerankedDistances", "Reranking", "paper_encoding", "rerank_distances"]
 
 _ROWS = 16
 
@@ -77,7 +71,7 @@ class Reranking:
     k1: int = 20
     k2: int = 6
     share: float = 0.3
-    form: str = PAPER
+    form: str = RERANK_PAPER
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -130,7 +124,7 @@ class RerankedDistances:
         count = len(queries)
         rows = FeatureRows.plain(samples.numpy())
         farthest = np.ones(count)
-        if settings.form == PAPER:
+        if settings.form == RERANK_PAPER:
             self._weights, farthest = paper_encoding(rows, settings.k1, settings.k2, progress)
             # Of unit features, where the ranking is by cosine.
             self._original: DistanceBlocks = FeatureDistances(samples[:count], samples[count:])
@@ -255,7 +249,7 @@ def _mix(  # type: ignore[no-untyped-def]
                 workspace[image] += least
         scale, cells = scales[query], distances[row]
         for image in touched[:size]:
-            # 1 - s / (2 - s), negative by rounding at most. In the workspace stays what a pair is nearer than 1.
+            # The Jaccard distance is 1 - s / (2 - s); in the workspace stays what it is less than 1.
             workspace[image] = share * min(workspace[image] / (2 - workspace[image]), 1.0)
         for image in range(len(cells)):
             cells[image] = (share - workspace[image]) + scale * cells[image]
