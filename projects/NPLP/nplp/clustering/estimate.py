@@ -58,7 +58,7 @@ def estimate_pseudo_labels(
         features: [N, D] float32 or float64, tensor on any device or array; they are not normalised. A tensor
             on a CUDA device is multiplied there; the processor gets its values once, to settle single pairs.
         camera_ids: [N] integers; None where unknown, and eq. 4 then warns and averages over all pairs.
-        alpha: share of the cross-camera pairs that eq. 4 averages, in (0, 1]; None, which is not in the paper,
+        alpha: share of the cross-camera pairs that eq. 4 averages, in (0, 1]; None, an addition to the paper,
             chooses it from the distances by `choose_alpha`.
         beta: epsilon_c / epsilon_e (eq. 9), in (0, 1].
         min_samples: neighbours within epsilon that make a core sample of DBSCAN, itself included.

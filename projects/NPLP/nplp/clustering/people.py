@@ -97,8 +97,9 @@ def estimate_people(
     A large alpha chains the images of many people into few clusters. A small one leaves most images outside
     of all clusters. Between them, the number of clusters times the squared share of images in clusters has
     its greatest value, and that alpha is taken. The square was chosen: without it alpha is too small, and
-    links across cameras are lost, which costs more than wrong ones. Guesses of the number of people are doubled until the score has
-    fallen to half of its best; then those at half the step beside the best one are tried.
+    links across cameras are lost, which costs more than wrong ones. Guesses of the number of people are
+    doubled until the score has fallen to half of its best; then those at half the step beside the best one
+    are tried.
 
     No identity is looked at. People with fewer than ``min_samples`` images make no cluster and are not
     counted. The rule is the project's own; docs/use_a_model.md says how far off it was where the number of

@@ -39,8 +39,8 @@ class PseudoLabels:
             there to be none, "dropped" where they became outliers; empty where there was none, or where
             they were not looked for.
         alpha: of eq. 4, as given or as chosen; 0 where epsilon was given.
-        alpha_trials: [T, 4] float64, where alpha was chosen: of each guess the number of people that it stands
-            for (alpha is 0.9 / guess), epsilon, the number of clusters and the share of samples in them.
+        alpha_trials: [T, 4] float64, where alpha was chosen: of each guess the number of people (alpha is 0.9
+            / guess), epsilon, the number of clusters and the share of samples in them.
     """
 
     labels: np.ndarray

@@ -388,7 +388,8 @@ def _format_line(line: dict[str, Any], iterations: int, images: int) -> str:
     table = tabulate([columns.values()], headers=list(columns), tablefmt="simple", disable_numparse=True)
     if "alpha" in line:
         tried = ", ".join(f"{trial['guess']:.0f}: {trial['clusters']:.0f}" for trial in line["alpha_trials"])
-        table += f"\n  alpha {line['alpha']:.4g} chosen; 0.9 / alpha, and clusters, of what was tried: {tried}"
+        chosen = f"alpha {line['alpha']:.4g} chosen"
+        table += f"\n  {chosen}; 0.9 / alpha, and clusters, of what was tried: {tried}"
     head = f"Iteration {line['iteration']} of {iterations}, {line['stage']} stage"
     if "labels_of_iteration" in line:
         head += f", with the labels of iteration {line['labels_of_iteration']}"

@@ -58,7 +58,7 @@ def licence_of(datasets: set[str]) -> str:
 
 
 def zoo_row(cfg: CfgNode, name: str, config_file: str, metrics: Mapping[str, float], pretrained: bool) -> str:
-    """Return a model's row under :data:`ZOO_HEADER`; ``metrics`` are empty where there were no test images."""
+    """Return a model's row under :data:`ZOO_HEADER`; without metrics there were no test images."""
     label = f"{name} ({cfg.MODEL.META_ARCHITECTURE}, {backbone_of(cfg)})"
     shown = ("Rank-1", "mAP", "mINP")
     values = " | ".join(f"{metrics[metric]:.1f}%" if metrics else "-" for metric in shown)

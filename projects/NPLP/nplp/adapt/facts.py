@@ -1,0 +1,62 @@
+"""What a choice of settings looks at: the images, the machine and the source model's network."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from nplp.data.items import Item
+
+__all__ = ["ImageFacts", "MachineFacts", "look_at_images", "look_at_machine"]
+
+SAMPLE = 200
+"""Images whose sizes are looked at, spread evenly over all."""
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of the N target images.
+
+    Attributes:
+        count: N.
+        cameras: images of each camera by its name; one entry where cameras are not known.
+        height: the median of a sample, in pixels.
+        width: the median of a sample, in pixels.
+        evaluated: whether there are images with identities to measure on.
+    """
+
+    count: int
+    cameras: dict[str, int]
+    height: int
+    width: int
+    evaluated: bool
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """The machine: ``gpu`` is the device's name, empty without one; ``cores`` are the processor's."""
+
+    gpu: str
+    cores: int
+
+
+def look_at_images(items: Sequence[Item], evaluated: bool) -> ImageFacts:
+    """Return the facts of training items; the headers of at most :data:`SAMPLE` files are read."""
+    chosen = np.unique(np.linspace(0, len(items) - 1, min(SAMPLE, len(items))).astype(int))
+    sizes = []
+    for number in chosen:
+        with Image.open(items[number][0]) as image:
+            sizes.append(image.size)
+    width, height = np.median(np.array(sizes), axis=0)
+    cameras = dict(sorted(Counter(str(item[2]) for item in items).items()))
+    return ImageFacts(len(items), cameras, int(height), int(width), evaluated)
+
+
+def look_at_machine(device: str) -> MachineFacts:
+    """Return the facts of this machine; ``device`` is MODEL.DEVICE."""
+    gpu = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else ""
+    return MachineFacts(gpu, os.cpu_count() or 1)

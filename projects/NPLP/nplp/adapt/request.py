@@ -1,0 +1,178 @@
+"""What a user asks an adaptation for, and the configuration that this becomes."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastreid.config import CfgNode
+from fastreid.data.datasets import DATASET_REGISTRY
+from tabulate import tabulate
+
+from nplp.adapt.facts import look_at_images, look_at_machine
+from nplp.adapt.settings import Choice, choose_settings
+from nplp.config import default_config
+from nplp.config.choices import OWN_IMAGES
+from nplp.config.dotted import value_at
+from nplp.config.validation import validate_config
+from nplp.data.datasets import load_test_sets, load_training_items
+from nplp.data.items import Item
+from nplp.engine.setup import merge_pairs
+from nplp.errors import UserError
+from nplp.weights.source_models import SourceModel, recognise
+
+__all__ = ["Plan", "Request", "describe_choices", "look_at_names", "make_plan"]
+
+WITHOUT_BATCH_NORMS = ("vit", "timm_vit", "vision_transformer")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for.
+
+    Attributes:
+        images: a folder, a table, or the name of a registered data set.
+        weights: the source model's file, or a bundle.
+        output: the folder of the run.
+        camera_pattern: as :func:`nplp.data.own_images.read_image_table` takes it.
+        columns: "camera=cam_id" and the like, of a table.
+        people: how many there are, by the user's guess; 0: unknown.
+        options: keys and values, in turn, that the user sets on top.
+    """
+
+    images: str
+    weights: str
+    output: str
+    camera_pattern: str = ""
+    columns: Sequence[str] = ()
+    people: int = 0
+    options: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration, and where it comes from.
+
+    Attributes:
+        cfg: frozen and validated.
+        choices: what was chosen, before the user's own options.
+        source: the source model.
+        items: the target's training images.
+        tested: images that evaluations embed.
+    """
+
+    cfg: CfgNode
+    choices: list[Choice]
+    source: SourceModel
+    items: list[Item] = field(repr=False)
+    tested: int
+
+
+def make_plan(request: Request) -> Plan:
+    """Return the plan of an adaptation; the images' names and a sample of their headers are read.
+
+    Raises:
+        UserError: for images, weights or options that cannot be used.
+    """
+    source = recognise(request.weights)
+    cfg = default_config()
+    _set(cfg, source.options)
+    _set(cfg, _data_keys(request))
+    cfg.NPLP.SOURCE.WEIGHTS = request.weights
+    cfg.OUTPUT_DIR = request.output
+    items = load_training_items(look_at_names(cfg))
+    test_sets = _tests_of(cfg)
+    cfg.DATASETS.TESTS = tuple(data.name for data in test_sets)
+    cfg.NPLP.EVAL_PERIOD = 0
+    facts = look_at_images(items, bool(test_sets))
+    batch_norms = not any(name in cfg.MODEL.BACKBONE.NAME for name in WITHOUT_BATCH_NORMS)
+    choices = choose_settings(facts, look_at_machine(cfg.MODEL.DEVICE), batch_norms=batch_norms)
+    choices.append(_alpha(request.people))
+    fixed = {key for key in source.options if key.startswith("INPUT.")}
+    for choice in choices:
+        _set(cfg, {key: value for key, value in choice.keys.items() if key not in fixed})
+    merge_pairs(cfg, list(request.options))
+    validate_config(cfg)
+    cfg.freeze()
+    tested = sum(len(data.query) + len(data.gallery) for data in test_sets)
+    return Plan(cfg, choices, source, items, tested)
+
+
+def describe_choices(plan: Plan) -> str:
+    """Return a table of the settings with their reasons; what the user set says so."""
+    rows = []
+    for choice in plan.choices:
+        own = [key for key, value in choice.keys.items() if not _same(value_at(plan.cfg, key), value)]
+        shown = choice.shown or str(next(iter(choice.keys.values())))
+        reason = choice.reason
+        if own:
+            shown = ", ".join(f"{key} {value_at(plan.cfg, key)}" for key in own)
+            reason = "as you set it" if not _fixed_by_source(plan, own) else "the source model's"
+        rows.append([choice.name, shown, reason])
+    return tabulate(rows, headers=["setting", "value", "why"])
+
+
+def _same(first: Any, second: Any) -> bool:
+    return list(first) == list(second) if isinstance(first, list | tuple) else first == second
+
+
+def _fixed_by_source(plan: Plan, keys: list[str]) -> bool:
+    return all(key in plan.source.options for key in keys)
+
+
+def _alpha(people: int) -> Choice:
+    if people < 0 or people == 1:
+        raise UserError(f"--people must be 2 or more, got {people}: leave it out where you have no guess")
+    if people:
+        return Choice(
+            "alpha", {"NPLP.ALPHA": round(0.9 / people, 6)}, f"0.9 / {people} people, by your guess"
+        )
+    reason = "nobody said how many people there are: from the clusters of each iteration"
+    return Choice("alpha", {"NPLP.ALPHA": 0.0}, reason, "estimated")
+
+
+def _data_keys(request: Request) -> dict[str, Any]:
+    """Return the keys that name the target.
+
+    Raises:
+        UserError: if there is neither such a path nor such a data set.
+    """
+    if os.path.exists(request.images):
+        return {
+            "DATASETS.NAMES": (OWN_IMAGES,),
+            "DATASETS.OWN.SOURCE": request.images,
+            "DATASETS.OWN.CAMERA_PATTERN": request.camera_pattern,
+            "DATASETS.OWN.COLUMNS": tuple(request.columns),
+        }
+    try:
+        DATASET_REGISTRY.get(request.images)
+    except KeyError as error:
+        raise UserError(
+            f"--images {request.images!r} is no folder, no table and no registered data set: name one of them"
+        ) from error
+    if request.camera_pattern or request.columns:
+        raise UserError("--camera-pattern and --columns are for a folder or a table: leave them out")
+    return {"DATASETS.NAMES": (request.images,)}
+
+
+def look_at_names(cfg: CfgNode) -> CfgNode:
+    """Return the configuration for a look at the images' names alone; the run decodes each."""
+    cfg = cfg.clone()
+    cfg.DATASETS.VERIFY = False
+    cfg.DATASETS.SKIP_CORRUPT = False
+    return cfg
+
+
+def _tests_of(cfg: CfgNode) -> list[Any]:
+    """Return the target's own query and gallery, where it has both."""
+    cfg = cfg.clone()
+    cfg.DATASETS.TESTS = cfg.DATASETS.NAMES
+    try:
+        return load_test_sets(cfg)
+    except UserError:
+        return []
+
+
+def _set(cfg: CfgNode, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        cfg.merge_from_list([key, value])

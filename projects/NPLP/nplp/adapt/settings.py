@@ -1,0 +1,203 @@
+"""Settings of an adaptation that nobody has to guess: from the images and the machine, each with its reason.
+
+What they rest on was measured on drawn and on real people: docs/what_we_found.md and docs/adapt.md.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from nplp.adapt.facts import ImageFacts, MachineFacts
+from nplp.config.choices import CAMERA_MEAN, IDENTITIES
+from nplp.errors import UserError
+
+__all__ = ["FEWEST_IMAGES", "Choice", "choose_settings"]
+
+FEWEST_IMAGES = 24
+"""Below, there is nothing to cluster: six people of four images."""
+
+INSTANCES = 4
+"""Images of a cluster in a batch: K of the paper."""
+BATCH = 64
+"""P x K of the paper."""
+TALL, LOW = (256, 128), (192, 96)
+LOW_CROPS = 160
+"""Crops below this height hold no more than a smaller input shows."""
+
+EPOCHS = 3
+ITERATIONS = 12
+AGREEMENT = 0.97
+LEAST_ITERATIONS = 4
+FEWEST_STEPS = 8
+MOST_STEPS = {"processor": 100, "GPU": 500}
+"""Steps of an epoch at most: 500 make the 18,000 steps that MMT trains, on a GPU an hour or two."""
+
+CAMERA_NORMS_AT_MOST = 8
+"""Cameras up to which a batch of 64 holds eight images of each: batch norms need several."""
+CAMERA_NORMS_AT_LEAST = 64
+"""Images of each camera from which its mean and deviation in each channel are known well enough."""
+NEIGHBOURS = 20
+"""k1 of the Jaccard distance; of few images it takes a tenth."""
+WORKERS_AT_MOST = 8
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Keys of the configuration that are set together, and why.
+
+    Attributes:
+        name: what is chosen, in words.
+        keys: the keys and their values.
+        shown: the value in words; empty: the first key's.
+        reason: one line.
+    """
+
+    name: str
+    keys: dict[str, Any]
+    reason: str
+    shown: str = ""
+
+
+def choose_settings(images: ImageFacts, machine: MachineFacts, *, batch_norms: bool = True) -> list[Choice]:
+    """Return the settings of an adaptation, but for alpha.
+
+    Args:
+        images: the target's.
+        machine: what it runs on.
+        batch_norms: whether the network has batch norms, which may get statistics of each camera.
+
+    Raises:
+        UserError: if there are too few images to cluster.
+    """
+    if images.count < FEWEST_IMAGES:
+        raise UserError(
+            f"there are {images.count} images to adapt to: at least {FEWEST_IMAGES} are needed; a few "
+            "hundred, several of each person, are the least that helps"
+        )
+    choices = [
+        _size(images),
+        Choice(
+            "batch",
+            {
+                "SOLVER.IMS_PER_BATCH": BATCH,
+                "DATALOADER.NUM_INSTANCE": INSTANCES,
+                "DATALOADER.SAMPLER_TRAIN": IDENTITIES,
+            },
+            "the paper's: 16 people of 4 images",
+        ),
+        Choice(
+            "augmentation",
+            {f"INPUT.{name}.ENABLED": True for name in ("FLIP", "PADDING", "REA")},
+            "the paper's",
+            "flipping, shifting, erasing",
+        ),
+        Choice(
+            "optimiser",
+            {"SOLVER.OPT": "Adam", "SOLVER.BASE_LR": 0.00035, "SOLVER.STEPS": [], "SOLVER.WARMUP_ITERS": 0},
+            "the field's usual one for fine-tuning, Adam",
+            "Adam, rate 0.00035",
+        ),
+        *_schedule(images, machine),
+        _weights(),
+        *_cameras(images, batch_norms),
+        _rules(),
+        _workers(machine),
+    ]
+    if images.count < 10 * NEIGHBOURS:
+        k1 = max(INSTANCES, images.count // 10)
+        keys = {"NPLP.K1": k1, "NPLP.K2": max(2, min(6, k1 // 3))}
+        choices.append(Choice("neighbours", keys, f"a tenth of the {images.count} images"))
+    return choices
+
+
+def _size(images: ImageFacts) -> Choice:
+    low = images.height < LOW_CROPS
+    size = list(LOW if low else TALL)
+    crops = f"the crops are {images.height} x {images.width} in the middle"
+    reason = f"{crops}: a larger input shows no more" if low else f"{crops}; the field's usual size"
+    return Choice(
+        "input size", {"INPUT.SIZE_TRAIN": size, "INPUT.SIZE_TEST": size}, reason, f"{size[0]} x {size[1]}"
+    )
+
+
+def _schedule(images: ImageFacts, machine: MachineFacts) -> list[Choice]:
+    kind = "GPU" if machine.gpu else "processor"
+    whole = max(FEWEST_STEPS, images.count // BATCH)
+    steps = min(whole, MOST_STEPS[kind])
+    length = (
+        f"a {kind} does no more in reasonable time" if steps < whole else "each image about once an epoch"
+    )
+    return [
+        Choice(
+            "iterations",
+            {
+                "NPLP.ITERATIONS": ITERATIONS,
+                "NPLP.EPOCHS_PER_ITERATION": EPOCHS,
+                "NPLP.STEPS_PER_EPOCH": steps,
+            },
+            length,
+            f"at most {ITERATIONS}, of {EPOCHS} epochs of {steps} steps",
+        ),
+        Choice(
+            "end",
+            {"NPLP.STOP.AGREEMENT": AGREEMENT, "NPLP.STOP.MIN_ITERATIONS": LEAST_ITERATIONS},
+            "labels that no longer change teach nothing new",
+            f"when labels agree by {AGREEMENT} with those before, after {LEAST_ITERATIONS} or more",
+        ),
+        Choice(
+            "correcting stage",
+            {"NPLP.STARTUP_ITERATIONS": ITERATIONS},
+            "off: it costs links across cameras and gained nothing in any measurement",
+            "none",
+        ),
+    ]
+
+
+def _weights() -> Choice:
+    keys = {"NPLP.EMA": True, "NPLP.EMA_LABELS": True, "TEST.METRIC": "cosine"}
+    return Choice("weights", keys, "the last weights swing by points from step to step", "averaged")
+
+
+def _cameras(images: ImageFacts, batch_norms: bool) -> list[Choice]:
+    """Return how cameras are treated: all of it was chosen on real people, docs/cameras.md."""
+    count, least = len(images.cameras), min(images.cameras.values())
+    plain = ["TripletLoss", "CenterContrastiveLoss"]
+    if count < 2:
+        losses = {"MODEL.LOSSES.NAME": plain}
+        return [Choice("cameras", losses, "one, or not known: their styles stay in the features", "ignored")]
+    choices = [
+        Choice(
+            "cameras",
+            {
+                "NPLP.CAMERA_CENTERING": True,
+                "TEST.CAMERAS": CAMERA_MEAN,
+                "MODEL.LOSSES.NAME": [*plain, "CameraProxyLoss"],
+            },
+            f"{count} cameras, whose styles cost more than all else",
+            "means subtracted, a loss across them",
+        )
+    ]
+    by_camera = batch_norms and count <= CAMERA_NORMS_AT_MOST and least >= CAMERA_NORMS_AT_LEAST
+    if not batch_norms:
+        reason = "the network has no batch norms"
+    elif count > CAMERA_NORMS_AT_MOST:
+        reason = f"{count} cameras are too many for a batch of {BATCH}"
+    elif least < CAMERA_NORMS_AT_LEAST:
+        reason = f"a camera has {least} images, of {CAMERA_NORMS_AT_LEAST} that its statistics need"
+    else:
+        reason = f"a batch of {BATCH} holds several images of each of {count} cameras"
+    shown = "of each camera" if by_camera else "of all cameras together"
+    choices.append(Choice("batch norms", {"MODEL.NORM_CAMERAS": by_camera}, reason, shown))
+    return choices
+
+
+def _rules() -> Choice:
+    keys = {"NPLP.RULES.GIANT_CLUSTER": "lower", "NPLP.RULES.EQUAL_SCORES": "skip"}
+    return Choice("a cluster of most images", keys, "it would teach that all are one", "broken up")
+
+
+def _workers(machine: MachineFacts) -> Choice:
+    workers = min(WORKERS_AT_MOST, machine.cores - 1) if machine.gpu else 0
+    reason = (
+        f"of {machine.cores} cores" if machine.gpu else "the processor trains: nothing is gained by others"
+    )
+    return Choice("loader workers", {"DATALOADER.NUM_WORKERS": workers}, reason)

@@ -1,0 +1,108 @@
+"""How long an adaptation takes on this machine: a few batches are timed, the rest is counted."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from fastreid.config import CfgNode
+from fastreid.data.transforms import build_transforms
+from torch import nn
+
+from nplp.data.items import Item
+from nplp.data.loaders import ImageSet
+
+__all__ = ["Speed", "expected_seconds", "in_words", "measure_speed"]
+
+TIMED = 2
+"""Batches that are timed, after one that is not."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of this machine: ``decoded`` and ``embedded`` an image, ``step`` a training step."""
+
+    decoded: float
+    embedded: float
+    step: float
+
+
+def measure_speed(cfg: CfgNode, backbone: nn.Module, items: Sequence[Item]) -> Speed:
+    """Time the decoding of images, the backbone's pass forward, and a pass forward and back.
+
+    The backbone's buffers and gradients change: give one that is not used afterwards.
+
+    Args:
+        cfg: the configuration; sizes, batch and device are read.
+        backbone: [B, 3, H, W] to a feature map.
+        items: training items, of which one batch is decoded.
+    """
+    batch = min(cfg.SOLVER.IMS_PER_BATCH, len(items))
+    images = ImageSet(
+        list(items[:: max(1, len(items) // batch)])[:batch], build_transforms(cfg, is_train=True)
+    )
+    decoded = _seconds(lambda: [images[number] for number in range(len(images))], cfg, repeats=1)
+    noise = torch.rand(batch, 3, *cfg.INPUT.SIZE_TRAIN, device=cfg.MODEL.DEVICE)
+    backbone.to(cfg.MODEL.DEVICE)
+
+    def embed() -> None:
+        with torch.no_grad():
+            backbone(noise)
+
+    backbone.eval()
+    embedded = _seconds(embed, cfg)
+    backbone.train()
+    step = _seconds(lambda: backbone(noise).square().mean().backward(), cfg)
+    return Speed(decoded / batch, embedded / batch, step * cfg.SOLVER.IMS_PER_BATCH / batch)
+
+
+def _seconds(work: Callable[[], object], cfg: CfgNode, repeats: int = TIMED) -> float:
+    """Return the seconds of one call, after a first one that is not counted."""
+    on_gpu = torch.device(cfg.MODEL.DEVICE).type == "cuda"
+    work()
+    if on_gpu:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    if on_gpu:
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / repeats
+
+
+def expected_seconds(cfg: CfgNode, speed: Speed, images: int, tested: int) -> float:
+    """Return what a whole run takes, should NPLP.STOP not end it before.
+
+    Clustering is left out: it is a small part of a pass over the images at every size (docs/scaling.md).
+
+    Args:
+        cfg: the configuration; the schedule is read, of which NPLP.STEPS_PER_EPOCH must be given.
+        speed: of the machine.
+        images: of the target to train on.
+        tested: images that evaluation embeds; 0: none.
+    """
+    options = cfg.NPLP
+    workers = max(1, cfg.DATALOADER.NUM_WORKERS)
+    steps = options.ITERATIONS * options.EPOCHS_PER_ITERATION * options.STEPS_PER_EPOCH
+    refreshed = options.NORM.REFRESH or cfg.MODEL.NORM_CAMERAS
+    # An iteration embeds the target once for labels; batch norms of each camera take a pass before it.
+    passes = options.ITERATIONS * (1 + refreshed)
+    measured = refreshed + (cfg.TEST.CAMERAS != "none")
+    evaluations = 1 + (1 + options.EMA) * (
+        options.ITERATIONS // options.EVAL_PERIOD if options.EVAL_PERIOD else 1
+    )
+    embedded = passes * images + evaluations * (tested + measured * images)
+    loaded = speed.decoded / workers
+    trained = steps * max(speed.step, cfg.SOLVER.IMS_PER_BATCH * loaded)
+    if cfg.DATALOADER.NUM_WORKERS == 0:
+        trained = steps * (speed.step + cfg.SOLVER.IMS_PER_BATCH * loaded)
+    return trained + embedded * (speed.embedded + loaded)
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration as people say it, such as "about 12 minutes"."""
+    if seconds < 90:
+        return "about a minute"
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} minutes"
+    return f"about {seconds / 3600:.1f} hours"
