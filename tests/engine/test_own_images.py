@@ -1,4 +1,4 @@
-"""Whole runs on a user's own folder of images: with cameras, without, and with identities for figures alone."""
+"""Whole runs on a user's own folder of images: with cameras, without, and with identities for figures."""
 
 import json
 import logging
