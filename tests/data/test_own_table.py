@@ -319,6 +319,22 @@ def test_the_page_has_the_schema():
         assert f"| `{column}` |" in schema_table()
 
 
+def test_the_pages_example_is_read(table, tmp_path):
+    text = PAGE.read_text(encoding="utf-8")
+    example = text[text.index("path,camera,identity") :].partition("```")[0]
+    for line in example.splitlines()[1:]:
+        path = tmp_path / line.split(",")[0]
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    read = read_image_table(table(example))
+    assert (read.cameras, read.splits) == (
+        ["gate", "gate", "hall", "gate"],
+        ["train", "train", "query", "gallery"],
+    )
+    assert read.identities == [None, None, "0012", "0012"]
+    assert read.times[1] - read.times[0] == 1
+
+
 @pytest.mark.parametrize("column", IMAGE_COLUMNS)
 def test_each_column_of_the_schema_is_read_and_no_other(table, column):
     cell = {"path": "a.jpg", "split": "query", "time": "5"}.get(column, "x")
