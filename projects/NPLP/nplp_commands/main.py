@@ -10,6 +10,7 @@ from nplp_commands.parsing import OneLineParser, run_tool
 __all__ = ["COMMANDS", "command_line"]
 
 COMMANDS = {
+    "doctor": ("nplp_commands.doctor", "look at a data set: counts, damage, copies, what does not fit"),
     "train": ("nplp_commands.train", "pre-train, adapt, resume or evaluate by a configuration"),
     "cluster": ("nplp_commands.cluster", "pseudo-labels of embeddings in a file"),
     "export": ("nplp_commands.export", "write a trained model as a bundle, ONNX and other programs"),

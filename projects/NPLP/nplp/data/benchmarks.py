@@ -19,6 +19,9 @@ from nplp.files import read_text
 __all__ = [
     "BENCHMARKS",
     "FOLDERS",
+    "HIDDEN",
+    "JUNK",
+    "NO_IMAGE",
     "NO_NAME",
     "MissingError",
     "image_files",
