@@ -10,6 +10,7 @@ from nplp_commands.parsing import OneLineParser, run_tool
 __all__ = ["COMMANDS", "command_line"]
 
 COMMANDS = {
+    "doctor": ("nplp_commands.doctor", "look at a data set: counts, damage, copies, what does not fit"),
     "adapt": ("nplp_commands.adapt", "from a folder of crops to a better model of your own cameras"),
     "train": ("nplp_commands.train", "pre-train, adapt, resume or evaluate by a configuration"),
     "cluster": ("nplp_commands.cluster", "pseudo-labels of embeddings in a file"),

@@ -19,7 +19,9 @@ from nplp.files import read_text
 __all__ = [
     "BENCHMARKS",
     "FOLDERS",
+    "HIDDEN",
     "JUNK",
+    "NO_IMAGE",
     "NO_NAME",
     "PERSON_AND_CAMERA",
     "MissingError",

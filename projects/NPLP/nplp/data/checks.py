@@ -5,10 +5,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
-from nplp.data.images import why_unreadable
+from nplp.data.images import UnreadableImageError, decode
 from nplp.errors import UserError
 
 __all__ = ["verify_images"]
@@ -69,15 +68,7 @@ def verify_images(
 def _fault(path: str) -> str:
     """Return why an image cannot be decoded, in a few words; empty when it can."""
     try:
-        if os.path.getsize(path) == 0:
-            return "empty file"
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                return "more than 8 bits a channel, convert it"
-            image.convert("RGB")
-    except MemoryError:
-        raise
-    # Decoders of damaged files raise errors of every kind.
-    except Exception as error:  # noqa: BLE001
-        return why_unreadable(error)
+        decode(path)
+    except UnreadableImageError as error:
+        return error.reason
     return ""

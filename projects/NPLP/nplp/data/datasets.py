@@ -46,6 +46,7 @@ __all__ = [
     "load_test_sets",
     "load_training_items",
     "queries_alone",
+    "read_subsets",
     "verify_test_sets",
 ]
 
@@ -87,20 +88,7 @@ def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> R
         UserError: for an unknown name, a missing folder or file, items that are none, or a subset without an
             image.
     """
-    root = os.environ.get("FASTREID_DATASETS", "datasets")
-    factory = _find(name)
-    if isinstance(factory, type) and issubclass(factory, SyntheticDomain):
-        data = synthetic_domain(cfg, factory)
-        subsets_read = {subset: data.subsets_read[subset] for subset in subsets}
-    elif name in BENCHMARKS:
-        subsets_read = _where_it_should_be(partial(read_benchmark, name), name, subsets, root)
-    elif name == PKU_REID:
-        task = partial(read_pku_reid, split=cfg.DATASETS.PKU.SPLIT, held_out=cfg.DATASETS.PKU.HELD_OUT)
-        subsets_read = _where_it_should_be(task, name, subsets, root)
-    elif name == OWN_IMAGES:
-        subsets_read = own_subsets(own_image_table(cfg), subsets)
-    else:
-        subsets_read = _read_registered(factory, name, subsets, root)
+    subsets_read = read_subsets(cfg, name, subsets)
     for subset, read in subsets_read.items():
         if not read.items:
             raise UserError(
@@ -122,6 +110,32 @@ def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> R
         logger.info("%s", describe(name, subset, items[subset], read))
     parts = {subset: items.get(subset, []) for subset in SUBSETS}
     return ReidData(name, **parts, camera_names=camera_names)
+
+
+def read_subsets(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> dict[str, Subset]:
+    """Return what is found of a data set, by subset, with identities and cameras as they are read.
+
+    Args:
+        cfg: as for :func:`load_dataset`.
+        name: likewise.
+        subsets: likewise.
+
+    Raises:
+        UserError: for an unknown name or a missing folder or file. A subset may be without an image.
+    """
+    root = os.environ.get("FASTREID_DATASETS", "datasets")
+    factory = _find(name)
+    if isinstance(factory, type) and issubclass(factory, SyntheticDomain):
+        data = synthetic_domain(cfg, factory)
+        return {subset: data.subsets_read[subset] for subset in subsets}
+    if name in BENCHMARKS:
+        return _where_it_should_be(partial(read_benchmark, name), name, subsets, root)
+    if name == PKU_REID:
+        task = partial(read_pku_reid, split=cfg.DATASETS.PKU.SPLIT, held_out=cfg.DATASETS.PKU.HELD_OUT)
+        return _where_it_should_be(task, name, subsets, root)
+    if name == OWN_IMAGES:
+        return own_subsets(own_image_table(cfg), subsets)
+    return _read_registered(factory, name, subsets, root)
 
 
 def _where_it_should_be(

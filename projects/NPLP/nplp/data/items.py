@@ -20,6 +20,7 @@ __all__ = [
     "Item",
     "Subset",
     "common_prefix",
+    "counted",
     "describe",
     "describe_left_out",
     "name_of_camera",
@@ -67,16 +68,17 @@ def describe(name: str, subset: str, items: list[Item], read: Subset) -> str:
     people = {item[1] for item in items} - {UNKNOWN_IDENTITY}
     unknown = sum(item[1] == UNKNOWN_IDENTITY for item in items)
     counts = [
-        _counted(len(items), "image", "images"),
-        _counted(len(people), "person", "people") if people else "",
-        _counted(unknown, "image of nobody known", "images of nobody known") if unknown else "",
-        _counted(len({item[2] for item in items}), "camera", "cameras"),
+        counted(len(items), "image", "images"),
+        counted(len(people), "person", "people") if people else "",
+        counted(unknown, "image of nobody known", "images of nobody known") if unknown else "",
+        counted(len({item[2] for item in items}), "camera", "cameras"),
     ]
     shown = ", ".join(filter(None, counts))
     return f"{name}, {subset}: {shown}, from {read.source}{describe_left_out(read)}"
 
 
-def _counted(number: int, one: str, many: str) -> str:
+def counted(number: int, one: str, many: str) -> str:
+    """Return a number and what it counts, such as "1 image" or "2,000 images"."""
     return f"{number:,} {one if number == 1 else many}"
 
 
@@ -88,7 +90,7 @@ def describe_left_out(read: Subset) -> str:
         f"{len(paths):,} {reason} (first {os.path.basename(paths[0])!r})"
         for reason, paths in read.left_out.items()
     ]
-    total = _counted(sum(map(len, read.left_out.values())), "file", "files")
+    total = counted(sum(map(len, read.left_out.values())), "file", "files")
     return f"; {total} left out: {', '.join(reasons)}"
 
 
