@@ -108,6 +108,7 @@ WARNED = {
     "INPUT__FLIP__PROB": (0.9, "no effect while INPUT.FLIP.ENABLED is False"),
     "INPUT__REA__PROB": (0.9, "no effect while INPUT.REA.ENABLED is False"),
     "TEST__RERANK__K1": (30, "no effect while TEST.RERANK.ENABLED is False"),
+    "TEST__RERANK_FORM": ("paper", "no effect while TEST.RERANK.ENABLED is False"),
     "SOLVER__CLIP_GRADIENTS__CLIP_VALUE": (1.0, "no effect while SOLVER.CLIP_GRADIENTS.ENABLED is False"),
     "NPLP__EMA_DECAY": (0.9, "no effect while NPLP.EMA is False"),
     "NPLP__STOP__MIN_ITERATIONS": (5, "no effect while NPLP.STOP.AGREEMENT is 0"),
@@ -130,7 +131,12 @@ def test_what_has_no_effect_is_warned_of(heard, name, case):
 
 def test_the_defaults_and_what_is_followed_are_silent(heard):
     switched_on = {"TEST__RERANK__ENABLED": True, "NPLP__EMA": True, "INPUT__AUGMIX__ENABLED": True}
-    followed = {"TEST__RERANK__K1": 30, "NPLP__EMA_DECAY": 0.9, "INPUT__AUGMIX__PROB": 0.5}
+    followed = {
+        "TEST__RERANK__K1": 30,
+        "TEST__RERANK_FORM": "paper",
+        "NPLP__EMA_DECAY": 0.9,
+        "INPUT__AUGMIX__PROB": 0.5,
+    }
     others = {"MODEL__LOSSES__TRI__HARD_MINING": True, "DATALOADER__SAMPLER_TRAIN": "BalancedIdentitySampler"}
     cfg = changed(**switched_on, **followed, **others, SOLVER__OPT="SGD", SOLVER__NESTEROV=True)
     validate_config(cfg)

@@ -77,6 +77,38 @@ def test_queries_that_count_nowhere_are_in_the_log_the_results_and_the_page(
     assert heard.text.count(said) == 1
 
 
+def test_a_run_keeps_what_evaluation_is_asked_for(synthetic_root, tmp_path, heard):
+    options = {"NPLP.ITERATIONS": 1, "NPLP.SOURCE.MAX_EPOCH": 1, "NPLP.STEPS_PER_EPOCH": 1, "NPLP.EMA": True}
+    asked = {"TEST.RERANK.ENABLED": True, "TEST.BOOTSTRAP": 50, "TEST.BY_CAMERA": True}
+    pairs = [word for pair in {**options, **asked}.items() for word in pair]
+    cfg = make_tiny_cfg(synthetic_root, tmp_path, *pairs)
+    prepare_output(cfg)
+    final = run(cfg, cfg, resume=False)["final"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["re-ranked"] == {"k1": 20, "k2": 6, "share": 0.3, "form": "toolbox"}
+    assert results["final"] == final
+    low, high = final["mAP interval"]
+    assert low < final["mAP"] < high
+    by_camera = json.loads((tmp_path / "camera_pairs.json").read_text())
+    assert by_camera.keys() == {"direct_transfer", "final", "final_ema"}
+    table = by_camera["final"]["SynthStation"]
+    assert len(set(table["cameras"])) == 3
+    assert [[cell is None for cell in row] for row in table["mAP"]] == np.eye(3, dtype=bool).tolist()
+    # The intervals are in the history, and not among the scalars, which are single numbers.
+    line = json.loads((tmp_path / "pseudo_labels.jsonl").read_text().splitlines()[-1])
+    assert line["mAP interval"] == final["mAP interval"]
+    written = {path.name: path.read_bytes() for path in tmp_path.glob("*.json*")}
+    heard.clear()
+    assert evaluate_only(cfg) == final
+    assert "SynthStation, Rank-1 / mAP (queries) by cameras:" in heard.text
+    assert f"mAP interval {low:.2f} to {high:.2f} (95%, over identities)" in heard.text
+    assert "re-ranked: k1 20, k2 6, lambda 0.3" in heard.text
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.json*")} == written
+    (tmp_path / "camera_pairs.json").unlink()
+    run(cfg, cfg, resume=True)
+    assert (tmp_path / "camera_pairs.json").read_bytes() == written["camera_pairs.json"]
+
+
 def test_where_every_query_counts_nothing_is_said(tiny_cfg, heard):
     data = load_dataset(tiny_cfg, "SynthStation")
     heard.clear()
@@ -94,10 +126,9 @@ def with_options(cfg, **options):
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ({"RERANK": True}, "TEST.RERANK.ENABLED"),
         ({"ROC": True}, "TEST.ROC.ENABLED"),
         ({"AQE": True}, "TEST.AQE.ENABLED"),
-        ({"RERANK": True, "ROC": True}, "TEST.RERANK.ENABLED and TEST.ROC.ENABLED"),
+        ({"AQE": True, "ROC": True}, "TEST.ROC.ENABLED and TEST.AQE.ENABLED"),
     ],
 )
 def test_dense_matrices_are_announced_and_refused_where_they_cannot_fit(
@@ -122,9 +153,9 @@ def test_dense_matrices_are_announced_and_refused_where_they_cannot_fit(
 def test_a_run_that_cannot_be_evaluated_is_refused_before_any_work(synthetic_root, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluating, "available_bytes", lambda: 1000)
     monkeypatch.setattr("nplp.engine.pipeline.load_training_items", None)
-    cfg = make_tiny_cfg(synthetic_root, tmp_path, "TEST.RERANK.ENABLED", True)
+    cfg = make_tiny_cfg(synthetic_root, tmp_path, "TEST.ROC.ENABLED", True)
     for start in (lambda: run(cfg, cfg, resume=False, at_end=write_pages), lambda: evaluate_only(cfg)):
-        with pytest.raises(UserError, match=r"TEST\.RERANK\.ENABLED will take"):
+        with pytest.raises(UserError, match=r"TEST\.ROC\.ENABLED will take"):
             start()
 
 
@@ -132,27 +163,29 @@ def test_the_bytes_are_those_of_the_matrices(tiny_cfg):
     def needed(**options):
         return dense_bytes(with_options(tiny_cfg, **options), 3_000, 7_000)
 
-    assert needed() == 0
-    assert needed(RERANK=True) == 2 * 4 * 10_000**2 + 4 * 3_000 * 7_000
+    assert needed() == needed(RERANK=True) == 0
     assert needed(AQE=True) == 4 * 10_000**2
-    assert needed(AQE=True, RERANK=True) == needed(RERANK=True)
-    assert needed(ROC=True, RERANK=True) == needed(ROC=True) + 4 * 10_000**2
+    assert needed(ROC=True) == dense.ROC_BYTES * 3_000 * 7_000
+    assert needed(AQE=True, ROC=True) == max(needed(AQE=True), needed(ROC=True))
 
 
-@pytest.mark.parametrize("module", ["build_dist", "aqe"])
+@pytest.mark.parametrize("option", ["ROC", "AQE", "RERANK"])
 @pytest.mark.parametrize("error", [MemoryError, lambda: RuntimeError("can't allocate memory: 8 bytes")])
-def test_out_of_memory_within_an_evaluation_is_one_line(tiny_cfg, monkeypatch, module, error):
+def test_out_of_memory_within_an_evaluation_is_one_line(tiny_cfg, monkeypatch, option, error):
     def full(*_, **__):
         raise error()
 
-    monkeypatch.setattr(reid_evaluation, module, full)
+    monkeypatch.setattr(reid_evaluation, "build_dist", full)
     monkeypatch.setattr("nplp.evaluation.evaluator.aqe", full)
+    monkeypatch.setattr("nplp.evaluation.reranking.reciprocal_encoding", full)
     monkeypatch.setattr(reid_evaluation, "compile_helper", lambda: None)
-    cfg = with_options(tiny_cfg, **{"AQE" if module == "aqe" else "RERANK": True})
+    cfg = with_options(tiny_cfg, **{option: True})
     model = torch.nn.Module()
     model.forward = lambda batch: batch["images"].flatten(1)[:, :8].float()
     data = load_dataset(cfg, "SynthStation")
-    with pytest.raises(UserError, match="does not fit into memory: switch TEST.* off") as caught:
+    with pytest.raises(
+        UserError, match=f"does not fit into memory: switch TEST.{option}.ENABLED off"
+    ) as caught:
         evaluating.evaluate(cfg, model, [data])
     assert "\n" not in str(caught.value)
 

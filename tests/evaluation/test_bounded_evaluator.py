@@ -1,6 +1,7 @@
 """The evaluator with bounded memory against the toolbox's own."""
 
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -13,8 +14,10 @@ import torch
 from fastreid.config import get_cfg
 from fastreid.evaluation import ReidEvaluator, reid_evaluation
 
+from nplp.config import default_config
 from nplp.errors import UserError
 from nplp.evaluation import BoundedReidEvaluator, evaluator
+from nplp.evaluation.tiles import FeatureDistances
 
 IDENTITIES = 6
 QUERIES = 18
@@ -69,14 +72,93 @@ def test_the_numbers_are_the_toolbox_numbers(metric, aqe, seed):
     assert 0 < found["mAP"] < 100
 
 
-@pytest.mark.parametrize("option", ["TEST__RERANK__ENABLED", "TEST__ROC__ENABLED"])
-def test_what_needs_the_matrix_goes_the_toolbox_way(option):
-    cfg = make_config(**{option: True}, TEST__RERANK__K1=6, TEST__RERANK__K2=3)
+def test_the_curve_alone_goes_the_toolbox_way():
+    cfg = make_config(TEST__ROC__ENABLED=True)
     batches = make_batches(images=120)
     found = evaluate(BoundedReidEvaluator, cfg, batches)
-    expected = evaluate(ReidEvaluator, cfg, batches)
-    assert found == expected
-    assert ("TPR@FPR=1e-02" in found) == (option == "TEST__ROC__ENABLED")
+    assert found == evaluate(ReidEvaluator, cfg, batches)
+    assert "TPR@FPR=1e-02" in found
+
+
+@pytest.mark.parametrize("roc", [False, True])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_reranked_numbers_are_the_toolbox_numbers(metric, roc):
+    options = {"TEST__RERANK__K1": 6, "TEST__RERANK__K2": 3, "TEST__RERANK__ENABLED": True}
+    cfg = make_config(**options, TEST__METRIC=metric, TEST__ROC__ENABLED=roc)
+    batches = make_batches(images=120)
+    found, expected = (evaluate(kind, cfg, batches) for kind in (BoundedReidEvaluator, ReidEvaluator))
+    assert list(found) == list(expected)
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(float(value), abs=1e-4), key
+    assert ("TPR@FPR=1e-02" in found) == roc
+    plain = evaluate(BoundedReidEvaluator, make_config(TEST__METRIC=metric), batches)
+    assert found["mAP"] != plain["mAP"]
+
+
+def make_own_config(**options):
+    cfg = default_config()
+    cfg.merge_from_list([part for key, value in options.items() for part in (key.replace("__", "."), value)])
+    return cfg
+
+
+def test_the_papers_form_is_there_too_and_named_in_the_log(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("nplp"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="nplp")
+    found = {}
+    for form in ("toolbox", "paper"):
+        options = {"TEST__RERANK__ENABLED": True, "TEST__RERANK_FORM": form}
+        cfg = make_own_config(**options, TEST__METRIC="euclidean")
+        for scale in (1, 100):
+            batches = [(inputs, scale * outputs) for inputs, outputs in make_batches(images=120)]
+            found[form, scale] = evaluate(BoundedReidEvaluator, cfg, batches)["mAP"]
+            assert f"re-ranked: k1 20, k2 6, lambda 0.3, the {form}'s form" in caplog.text
+    cfg = make_own_config(TEST__METRIC="euclidean")
+    plain = evaluate(BoundedReidEvaluator, cfg, make_batches(images=120))["mAP"]
+    # The features are some 7 long: the toolbox's form is at a loss when they are 100 times that.
+    assert found["paper", 1] == pytest.approx(found["paper", 100])
+    assert found["paper", 1] > plain + 1
+    assert found["toolbox", 100] == pytest.approx(plain, abs=0.5)
+    assert caplog.text.count("set TEST.RERANK_FORM paper, or TEST.METRIC cosine") == 2
+
+
+def test_intervals_are_those_of_the_queries(monkeypatch):
+    cfg = make_own_config(TEST__BOOTSTRAP=200)
+    found = evaluate(BoundedReidEvaluator, cfg, make_batches())
+    plain = evaluate(BoundedReidEvaluator, make_own_config(), make_batches())
+    assert {key: value for key, value in found.items() if not key.endswith(" interval")} == plain
+    for metric in ("Rank-1", "mAP"):
+        low, high = found[f"{metric} interval"]
+        assert 0 <= low < plain[metric] < high <= 100
+    assert evaluate(BoundedReidEvaluator, cfg, make_batches()) == found
+    cfg.SEED = 1
+    assert evaluate(BoundedReidEvaluator, cfg, make_batches())["mAP interval"] != found["mAP interval"]
+
+
+def test_one_identity_has_no_interval(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("nplp"), "propagate", True)
+    inputs = {"targets": torch.tensor([0, 0, 0, 1]), "camids": torch.tensor([0, 1, 1, 1])}
+    found = evaluate(BoundedReidEvaluator, make_own_config(TEST__BOOTSTRAP=9), [(inputs, torch.eye(4))], 1)
+    assert not any(key.endswith("interval") for key in found)
+    assert "no interval over identities" in caplog.text
+
+
+def test_everything_comes_of_one_pass(monkeypatch):
+    blocks = []
+    block = FeatureDistances.block
+    monkeypatch.setattr(
+        FeatureDistances, "block", lambda self, *ends: blocks.append(ends) or block(self, *ends)
+    )
+    cfg = make_own_config(TEST__BY_CAMERA=True, TEST__BOOTSTRAP=5, TEST__ROC__ENABLED=True)
+    made, seen = BoundedReidEvaluator(cfg, QUERIES), []
+    made.observe, made.observe_pairs = seen.append, seen.append
+    for inputs, outputs in make_batches():
+        made.process(inputs, outputs)
+    metrics = made.evaluate()
+    assert blocks == [(0, QUERIES)]
+    lists, pairs = seen
+    assert np.nanmean(lists.average_precision) == pytest.approx(metrics["mAP"] / 100)
+    assert pairs.queries.shape == (3, 3)
+    assert "TPR@FPR=1e-02" in metrics
 
 
 @pytest.mark.parametrize("needed", [False, True])
@@ -84,7 +166,7 @@ def test_nothing_is_compiled_unless_the_matrix_is_ranked(monkeypatch, needed):
     calls = []
     monkeypatch.setattr(reid_evaluation, "compile_helper", lambda: calls.append("compiled"))
     monkeypatch.setitem(sys.modules, "fastreid.evaluation.rank_cylib.rank_cy", None)
-    BoundedReidEvaluator(make_config(TEST__RERANK__ENABLED=needed), QUERIES)
+    BoundedReidEvaluator(make_config(TEST__ROC__ENABLED=needed), QUERIES)
     assert calls == ["compiled"] * needed
 
 
@@ -171,16 +253,21 @@ DISTRIBUTED = """
     from nplp.distributed.processes import launch
 
     def main(folder):
-        from fastreid.config import get_cfg
         from fastreid.data.samplers import InferenceSampler
         from fastreid.utils import comm
+        from nplp.config import default_config
         from nplp.evaluation import BoundedReidEvaluator
         data = torch.load(Path(folder, "data.pth"))
-        evaluator = BoundedReidEvaluator(get_cfg(), int(data["num_query"]))
+        cfg = default_config()
+        cfg.merge_from_list(data["options"])
+        evaluator = BoundedReidEvaluator(cfg, int(data["num_query"]))
+        seen = []
+        evaluator.observe_pairs = seen.append
         for index in torch.tensor(list(InferenceSampler(len(data["ids"])))).split(16):
             inputs = {"targets": data["ids"][index], "camids": data["cameras"][index]}
             evaluator.process(inputs, data["features"][index])
         results = evaluator.evaluate()
+        assert len(seen) == comm.is_main_process()
         Path(folder, f"{comm.get_rank()}.json").write_text(json.dumps(results))
         comm.synchronize()
 
@@ -196,6 +283,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
         "cameras": torch.cat([inputs["camids"] for inputs, _ in batches]),
         "features": torch.cat([outputs for _, outputs in batches]),
         "num_query": QUERIES,
+        "options": ["TEST.RERANK.ENABLED", True, "TEST.BOOTSTRAP", 50, "TEST.BY_CAMERA", True],
     }
     torch.save(data, tmp_path / "data.pth")
     script = tmp_path / "script.py"
@@ -215,5 +303,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
     assert [process.wait(timeout=120) for process in started] == [0, 0]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert second == {}
-    expected = evaluate(BoundedReidEvaluator, make_config(), batches)
-    assert first == pytest.approx(dict(expected))
+    cfg = default_config()
+    cfg.merge_from_list(data["options"])
+    assert first == dict(evaluate(BoundedReidEvaluator, cfg, batches))
+    assert len(first["mAP interval"]) == 2

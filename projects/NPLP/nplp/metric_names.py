@@ -30,4 +30,4 @@ TEST_DISTANCES = ("euclidean", "cosine")
 """Values of ``TEST.METRIC``: the distance of features by which a gallery is ranked."""
 
 RERANK_TOOLBOX, RERANK_PAPER = RERANKINGS = ("toolbox", "paper")
-"""Values of ``TEST.RERANK.FORM``, explained in ``nplp.evaluation.reranking``."""
+"""Values of ``TEST.RERANK_FORM``, explained in ``nplp.evaluation.reranking``."""

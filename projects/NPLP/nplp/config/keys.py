@@ -90,7 +90,7 @@ def _add_test_keys(cfg: CfgNode) -> None:
     # ENABLED, K1, K2 and LAMBDA switch on and set: "toolbox" gives the numbers of the toolbox's evaluator,
     # which depend on the features' length under TEST.METRIC euclidean, "paper" divides each sample's squared
     # distances by the greatest of them, as the paper and the toolbox's function re_ranking do.
-    cfg.TEST.RERANK.FORM = RERANK_TOOLBOX
+    cfg.TEST.RERANK_FORM = RERANK_TOOLBOX
     # Rank-1 and mAP for each pair of a query's camera and a gallery camera, into OUTPUT_DIR/camera_pairs.json
     # and the log.
     cfg.TEST.BY_CAMERA = False

@@ -213,12 +213,12 @@ def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
 
 def _evaluation_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
     """Return key, value, whether it holds and the rule, of the keys about what is made of a ranking."""
-    rerank, resamples = cfg.TEST.RERANK, cfg.TEST.BOOTSTRAP
+    rerank, form, resamples = cfg.TEST.RERANK, cfg.TEST.RERANK_FORM, cfg.TEST.BOOTSTRAP
     return [
         ("TEST.RERANK.K1", rerank.K1, rerank.K1 >= 1, "at least 1"),
         ("TEST.RERANK.K2", rerank.K2, rerank.K2 >= 1, "at least 1"),
         ("TEST.RERANK.LAMBDA", rerank.LAMBDA, 0 <= rerank.LAMBDA <= 1, "in [0, 1]"),
-        ("TEST.RERANK.FORM", rerank.FORM, rerank.FORM in RERANKINGS, f"one of {RERANKINGS}"),
+        ("TEST.RERANK_FORM", form, form in RERANKINGS, f"one of {RERANKINGS}"),
         ("TEST.BOOTSTRAP", resamples, resamples >= 0, "0 or the number of resamples"),
     ]
 

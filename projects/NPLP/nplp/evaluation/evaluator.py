@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 MAX_RANK = 50
 LONG = 2.0
-"""With features this much longer than 1, the toolbox's form of re-ranking by Euclidean distances does little."""
+"""From this length of features on, the toolbox's form of re-ranking by Euclidean distances does little."""
 
 
 class BoundedReidEvaluator(ReidEvaluator):
@@ -75,12 +75,17 @@ class BoundedReidEvaluator(ReidEvaluator):
     @property
     def needs_matrix(self) -> bool:
         """Whether the toolbox's own way is taken, which holds the whole distance matrix."""
-        others = self.cfg.TEST.RERANK.ENABLED or _option(self.cfg, "BOOTSTRAP") or self._by_camera
+        others = self.cfg.TEST.RERANK.ENABLED or self._resamples or self._by_camera
         return bool(self.cfg.TEST.ROC.ENABLED and not others)
 
+    # A configuration of the toolbox alone has none of this project's keys.
     @property
     def _by_camera(self) -> bool:
-        return bool(_option(self.cfg, "BY_CAMERA"))
+        return "BY_CAMERA" in self.cfg.TEST and bool(self.cfg.TEST.BY_CAMERA)
+
+    @property
+    def _resamples(self) -> int:
+        return int(self.cfg.TEST.BOOTSTRAP) if "BOOTSTRAP" in self.cfg.TEST else 0
 
     def _compile_dependencies(self) -> None:
         # The toolbox's ranking is compiled in the constructor; here only where it will be used.
@@ -149,20 +154,20 @@ class BoundedReidEvaluator(ReidEvaluator):
         length = float(queries.norm(dim=1).median())
         if settings.form == RERANK_TOOLBOX and metric == "euclidean" and length > LONG:
             logger.warning(
-                "  features are %.1f long: re-ranking in the toolbox's form by Euclidean distances then changes "
-                "little; set TEST.RERANK.FORM paper or TEST.METRIC cosine",
+                "  features are %.1f long, so that re-ranking in the toolbox's form changes little with "
+                "TEST.METRIC euclidean: set TEST.RERANK_FORM paper, or TEST.METRIC cosine",
                 length,
             )
         return RerankedDistances(queries, gallery, metric, settings, Progress(shown=True))
 
     def _intervals(self, scores: QueryScores, labels: Labels) -> dict[str, list[float]]:
         """Return the bootstrap intervals in percent, none where they are not asked for or cannot be had."""
-        resamples = _option(self.cfg, "BOOTSTRAP")
+        resamples = self._resamples
         if not resamples:
             return {}
         values = np.stack([scores.first == 0, scores.average_precision], axis=1)
         people = labels.query_ids[scores.queries]
-        found = bootstrap_intervals(values, people, resamples, int(self.cfg.get("SEED", 0)))
+        found = bootstrap_intervals(values, people, resamples, int(self.cfg.SEED))
         if found is None:
             logger.warning("  all queries are of one identity, so that there is no interval over identities")
             return {}
@@ -202,17 +207,13 @@ class BoundedReidEvaluator(ReidEvaluator):
 def reranking_of(cfg: CfgNode) -> Reranking | None:
     """Return the settings of ``TEST.RERANK``, ``None`` where it is off.
 
-    The form is the toolbox's where the configuration has no ``TEST.RERANK.FORM``.
+    The form is the toolbox's where the configuration has no ``TEST.RERANK_FORM``.
     """
     options = cfg.TEST.RERANK
     if not options.ENABLED:
         return None
-    return Reranking(options.K1, options.K2, options.LAMBDA, options.get("FORM", RERANK_TOOLBOX))
-
-
-def _option(cfg: CfgNode, name: str) -> int:
-    """Return one of this project's keys in ``TEST``, 0 in a configuration of the toolbox alone."""
-    return int(cfg.TEST.get(name, 0))
+    form = cfg.TEST.RERANK_FORM if "RERANK_FORM" in cfg.TEST else RERANK_TOOLBOX
+    return Reranking(options.K1, options.K2, options.LAMBDA, form)
 
 
 def _in_percent(ranking: Ranking) -> dict[str, Any]:
