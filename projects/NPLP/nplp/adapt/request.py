@@ -158,6 +158,7 @@ def _data_keys(request: Request) -> dict[str, Any]:
 def look_at_names(cfg: CfgNode) -> CfgNode:
     """Return the configuration for a look at the images' names alone; the run decodes each."""
     cfg = cfg.clone()
+    cfg.defrost()
     cfg.DATASETS.VERIFY = False
     cfg.DATASETS.SKIP_CORRUPT = False
     return cfg
