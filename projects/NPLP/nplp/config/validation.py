@@ -8,7 +8,6 @@ from nplp.config.choices import (
     HEAD_FEATURES,
     HEAD_FUSIONS,
     HEAD_POOLINGS,
-    OWN_IMAGES,
     SAMPLERS,
 )
 from nplp.config.ignored import refuse_ignored
@@ -247,11 +246,8 @@ def _validate_batches(cfg: CfgNode) -> None:
 
 
 def _validate_own_images(cfg: CfgNode) -> None:
+    # A bundle names the data set without its source, which is loaded with the data set alone.
     own = cfg.DATASETS.OWN
-    if OWN_IMAGES in (*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS, *cfg.NPLP.SOURCE.DATASETS) and not own.SOURCE:
-        raise UserError(
-            f"DATASETS.OWN.SOURCE must be a folder of images or a table for the data set {OWN_IMAGES}, got ''"
-        )
     if own.CAMERA_PATTERN:
         compile_camera_pattern(own.CAMERA_PATTERN, "DATASETS.OWN.CAMERA_PATTERN")
     parse_columns(own.COLUMNS, "DATASETS.OWN.COLUMNS")
