@@ -68,6 +68,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "DATALOADER.NUM_WORKERS": (0, 64),
     "TEST.IMS_PER_BATCH": (1, 4096),
     "TEST.AQE.QE_TIME": (0, 16),
+    "TEST.BOOTSTRAP": (0, 100_000),
 }
 """Bounds of numbers, or of each number in a list, where those below are too wide."""
 

@@ -179,8 +179,8 @@ def evaluate_only(cfg: CfgNode) -> dict[str, Any]:
     test_sets = load_test_sets(cfg)
     announce_evaluation(cfg, test_sets)
     model, path = load_trained(cfg)
-    shown: dict[str, Any] = {}
-    metrics = evaluate(cfg, model, test_sets, keep_pairs=shown.__setitem__)
+    pairs: dict[str, Any] = {}  # they are in the log
+    metrics = evaluate(cfg, model, test_sets, keep_pairs=pairs.__setitem__)
     if comm.is_main_process():
         logger.info("%s\n%s", path, format_results({"final": metrics}))
     return metrics
