@@ -98,6 +98,7 @@ BACKBONE_OPTIONS = {
     "build_mobilenetv3_backbone": ("NORM",),
     "build_shufflenetv2_backbone": ("NORM",),
     "build_narrow_resnet_backbone": ("LAST_STRIDE",),
+    "build_timm_backbone": (),
     TRANSFORMER: (),
 }
 """Which options of its layers each backbone follows; those of other backbones are not known here."""
