@@ -38,9 +38,7 @@ def good_data_rows(folder: Path) -> Data:
     for path in sorted(folder.rglob("*.png")):
         split, camera, name = path.relative_to(folder).parts
         person = str(int(name[1:3]))
-        data.add(
-            f"{split}/{camera}/{name}", camera=camera, identity=f"p{person}", split=split, track=person
-        )
+        data.add(f"{split}/{camera}/{name}", camera=camera, identity=f"p{person}", split=split, track=person)
     return data
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "JUNK",
     "NO_IMAGE",
     "NO_NAME",
+    "PERSON_AND_CAMERA",
     "MissingError",
     "image_files",
     "image_suffixes",
