@@ -21,8 +21,8 @@ NEAR = 24
 """Bits of 256 in which hashes of nearly the same picture differ at most. On real crops, copies that were
 compressed to JPEG quality 30, halved in size or made brighter by a fifth differed by 20 bits or fewer; of
 691,456 pairs of different people none were within 48, and of 5.3 million synthetic ones none within 40."""
-PAIRS = 4_000_000
-"""Pairs that a block of the search may return at most, about 100 MB."""
+PAIRS = 2_000_000
+"""Pairs that a block of the search may return at most, about 100 MB with what is made of them."""
 EXAMPLES = 3
 
 

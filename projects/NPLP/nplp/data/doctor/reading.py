@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from fastreid.config import CfgNode
@@ -15,6 +14,7 @@ from nplp.data.datasets import SUBSETS, SYNTHETIC, read_subsets
 from nplp.data.doctor.findings import Finding
 from nplp.data.image_table import ImageTable
 from nplp.data.items import UNKNOWN_IDENTITY, Subset, common_prefix, name_of_camera, with_names
+from nplp.data.own_images import read_image_table
 from nplp.data.pku import PKU_REID
 from nplp.errors import UserError
 
@@ -62,10 +62,9 @@ def read_data(data: str, camera_pattern: str = "", columns: Mapping[str, str] | 
             f"{data!r} is no folder, no file and no registered data set: give a path, or a name such as "
             f"{names}"
         )
-    read_image_table = import_module("nplp.data.own_images").read_image_table
     # What a table names and what is not there is a finding.
-    options = {"camera_pattern": camera_pattern, "columns": dict(columns or {}), "skip_missing": True}
-    return Read(read_image_table(data, **options))
+    table = read_image_table(data, camera_pattern=camera_pattern, columns=columns, skip_missing=True)
+    return Read(table)
 
 
 def is_registered(name: str) -> bool:
