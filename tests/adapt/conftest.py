@@ -11,6 +11,7 @@ from nplp.data.datasets import load_dataset
 from nplp.engine.supervised import SupervisedTrainer
 from tiny import make_tiny_cfg
 
+
 @pytest.fixture(scope="session")
 def weights(synthetic_root, tmp_path_factory):
     """The file of an untrained model, beside its configuration."""

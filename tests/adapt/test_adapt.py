@@ -6,20 +6,20 @@ import logging
 import numpy as np
 import pytest
 
+from adapt_cases import SHORT
 from nplp.adapt.request import Request
 from nplp.adapt.run import Products, adapt, resume
 from nplp.adapt.timing import in_words
 from nplp.errors import UserError
 from nplp.search import Index, load_model
 from nplp_commands import adapt as command
-
-from adapt_cases import SHORT
+from tiny import TINY
 
 WEIGHTS_ALONE = Products(onnx=False, index=False)
 
 
-def request_of(crops, weights, output, **changes):
-    fields = {"images": str(crops), "weights": str(weights), "output": str(output), "options": SHORT}
+def request_of(images, source, output, **changes):
+    fields = {"images": str(images), "weights": str(source), "output": str(output), "options": SHORT}
     return Request(**{**fields, **changes})
 
 
@@ -82,8 +82,6 @@ def test_a_guess_of_the_people_sets_alpha(crops, weights, tmp_path, capsys):
 
 
 def test_a_registered_data_set_with_identities_is_measured(weights, synthetic_root, tmp_path):
-    from tiny import TINY
-
     sizes = [word for key, value in TINY.items() for word in (f"DATASETS.SYNTHETIC.{key}", str(value))]
     root = ("DATASETS.SYNTHETIC.ROOT", str(synthetic_root))
     station = request_of("SynthStation", weights, tmp_path / "run", options=(*SHORT, *sizes, *root))
@@ -131,7 +129,8 @@ def test_one_folder_is_one_camera(crops, weights, tmp_path, caplog):
     for path in crops.rglob("*.*"):
         (flat / path.name).write_bytes(path.read_bytes())
     caplog.set_level(logging.INFO)
-    adapt(request_of(flat, weights, tmp_path / "run", options=(*SHORT, "NPLP.ITERATIONS", "1")), WEIGHTS_ALONE)
+    once = (*SHORT, "NPLP.ITERATIONS", "1")
+    adapt(request_of(flat, weights, tmp_path / "run", options=once), WEIGHTS_ALONE)
     config = (tmp_path / "run" / "config.yaml").read_text()
     assert "CAMERA_CENTERING: false" in config
     assert (tmp_path / "run" / "bundle").is_dir()
@@ -145,7 +144,10 @@ def test_one_folder_is_one_camera(crops, weights, tmp_path, caplog):
         (["--output", "x", "--images", "y"], "--weights is missing"),
         (["--output", "x", "--resume", "--images", "y"], "--resume takes images"),
         (["--output", "x", "--resume", "--overwrite"], "--resume goes on with the run"),
-        (["--output", "x", "--images", "y", "--weights", "z", "--num-gpus", "0"], "--num-gpus must be at least 1"),
+        (
+            ["--output", "x", "--images", "y", "--weights", "z", "--num-gpus", "0"],
+            "--num-gpus must be at least",
+        ),
     ],
 )
 def test_wrong_words_are_one_line(words, reason, capsys, monkeypatch):

@@ -2,11 +2,14 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nplp_commands import require_toolbox
 from nplp_commands.parsing import OneLineParser, run_tool
+
+if TYPE_CHECKING:
+    from nplp.adapt.request import Request
 
 MODULE = "nplp_commands.adapt"
 EPILOG = """\
@@ -99,7 +102,8 @@ def run_process(args: argparse.Namespace) -> None:
             adapt(_request(args), products, overwrite=args.overwrite, dry_run=args.dry_run)
 
 
-def _request(args: argparse.Namespace) -> "Request":  # noqa: F821  imported within
+def _request(args: argparse.Namespace) -> "Request":
+    """Return what the command line asks for."""
     from nplp.adapt.request import Request
 
     options = ["SEED", str(args.seed)]
@@ -159,4 +163,4 @@ def command_line() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command_line())
+    command_line()

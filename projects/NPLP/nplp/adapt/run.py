@@ -4,6 +4,7 @@ import argparse
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from fastreid.config import CfgNode
 from fastreid.utils import comm
@@ -20,6 +21,7 @@ from nplp.engine.setup import configure_logging, load_config
 from nplp.engine.trainer import ReidTrainer
 from nplp.errors import UserError
 from nplp.export.bundle import ExportOptions, export_bundle
+from nplp.modeling import NPLP
 from nplp.report.after_run import write_pages
 from nplp.search import Index, load_model
 from nplp.weights.zoo import SUMS
@@ -92,7 +94,7 @@ def _announce_time(plan: Plan) -> None:
         cfg = plan.cfg.clone()
         cfg.defrost()
         cfg.MODEL.BACKBONE.PRETRAIN = False
-        speed = measure_speed(cfg, ReidTrainer.build_model(cfg).backbone, plan.items)
+        speed = measure_speed(cfg, cast(NPLP, ReidTrainer.build_model(cfg)).backbone, plan.items)
         return expected_seconds(cfg, speed, len(plan.items), plan.tested)
 
     seconds = from_main_process(measured)
