@@ -18,7 +18,7 @@ from tiny import TINY
 WEIGHTS_ALONE = Products(onnx=False, index=False)
 
 
-def request_of(images, source, output, **changes):
+def request_of(images, source, output, /, **changes):
     fields = {"images": str(images), "weights": str(source), "output": str(output), "options": SHORT}
     return Request(**{**fields, **changes})
 
