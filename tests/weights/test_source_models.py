@@ -9,6 +9,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from nplp.config import default_config
 from nplp.errors import UserError
 from nplp.weights.source_models import IMAGENET_ONLY, recognise
+from nplp.weights.zoo import write_sums
 from source_cases import IMAGES, Made, assert_same_embedding, build, fastreid, save, torchreid_osnet
 from weight_forms import embed, make_model
 
@@ -214,6 +215,38 @@ def test_this_projects_checkpoints_are_recognised_by_names_alone(tmp_path):
         assert source.description.endswith("trained with 7 identities")
         again = build(source)
         assert torch.equal(embed(again), embed(model))
+
+
+def test_a_bundle_is_recognised_by_its_own_configuration(tmp_path, monkeypatch):
+    folder = tmp_path / "zoo" / "narrow"
+    folder.mkdir(parents=True)
+    model = make_model(1, MODEL__HEADS__OUTPUT="f_bn", MODEL__HEADS__PAP=1)
+    torch.save({"model": model.state_dict()}, folder / "model.pth")
+    (folder / "config.yaml").write_text(
+        "MODEL: {META_ARCHITECTURE: NPLP, HEADS: {OUTPUT: f_bn, PAP: 1}, BACKBONE: {PRETRAIN_PATH: /etc}}"
+    )
+    write_sums(folder)
+    monkeypatch.setenv("NPLP_ZOO", str(tmp_path / "zoo"))
+    for name in (str(folder), "zoo://narrow"):
+        source = recognise(name)
+        assert source.weights == str(folder / "model.pth")
+        assert source.embedding == "f_bn, 16 values: average pooling, a fully connected layer of 16, BN neck"
+        assert "MODEL.BACKBONE.PRETRAIN_PATH" not in source.options
+    (folder / "model.pth").write_bytes(b"altered")
+    with pytest.raises(UserError, match="was altered"):
+        recognise(str(folder))
+
+
+def test_what_is_no_file_of_weights_is_named(tmp_path):
+    (tmp_path / "page 人😀.pth").write_text("<!doctype html><html>")
+    with pytest.raises(UserError, match="page 人😀.pth' cannot be read as weights: it is a web page"):
+        recognise(str(tmp_path / "page 人😀.pth"))
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(UserError, match="holds a list"):
+        recognise(str(tmp_path / "list.pth"))
+    for missing in (tmp_path / "none.pth", tmp_path):
+        with pytest.raises(UserError, match=r"do not exist|it is a folder"):
+            recognise(str(missing))
 
 
 def test_errors_name_the_option_to_set(tmp_path):
