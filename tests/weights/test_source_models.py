@@ -4,11 +4,14 @@ import pytest
 import timm
 import torch
 import torchvision
+from timm.models.vision_transformer import checkpoint_filter_fn
 
 from nplp.config import default_config
 from nplp.errors import UserError
 from nplp.weights.source_models import IMAGENET_ONLY, recognise
-from source_cases import Made, assert_same_embedding, build, fastreid, save, torchreid_osnet
+from nplp.weights.zoo import write_sums
+from source_cases import IMAGES, Made, assert_same_embedding, build, fastreid, save, torchreid_osnet
+from weight_forms import embed, make_model
 
 GEM, GEM_P = "GeneralizedMeanPooling", "GeneralizedMeanPoolingP"
 R50 = {"BACKBONE__DEPTH": "50x", "BACKBONE__FEAT_DIM": 2048}
@@ -60,9 +63,8 @@ def test_the_embedding_of_fastreid_is_kept(tmp_path, description):
     made = fastreid(**OF_FASTREID[description])
     source = recognise(save(made, tmp_path / "model.pth"))
     assert source.description == f"{description}, trained with 751 identities"
-    assert source.options["MODEL.BACKBONE.FEAT_DIM"] == OF_FASTREID[description].get(
-        "BACKBONE__FEAT_DIM", 512
-    )
+    channels = OF_FASTREID[description].get("BACKBONE__FEAT_DIM", 512)
+    assert source.options["MODEL.BACKBONE.FEAT_DIM"] == channels
     assert_same_embedding(made, build(source))
 
 
@@ -145,3 +147,152 @@ def test_an_unknown_network_is_named(tmp_path):
     torch.save(meta(models.squeezenet1_0), tmp_path / "squeezenet.pth")
     with pytest.raises(UserError, match=r"squeezenet.pth' holds an unknown network \(classifier\.1\.bias"):
         recognise(str(tmp_path / "squeezenet.pth"))
+
+
+def test_branches_ain_and_unusual_transformers_are_refused_by_name(tmp_path):
+    cases = {
+        "fastreid's MGN": {"b1.0.conv1.weight": torch.zeros(1), "b1_head.weight": torch.zeros(1)},
+        "OSNet-AIN": {"conv2.0.conv2.0.layers.0.conv1.weight": torch.zeros(1)},
+        "with a deep stem": meta(timm.create_model, model_name="resnet26d"),
+        "with layer scale": meta(timm.create_model, model_name="deit3_small_patch16_224"),
+    }
+    for name, weights in cases.items():
+        torch.save(weights, tmp_path / "weights.pth")
+        with pytest.raises(UserError, match=f"holds .*{name}.*") as caught:
+            recognise(str(tmp_path / "weights.pth"))
+        assert "\n" not in str(caught.value)
+
+
+def narrow(**options):
+    """Return a toolbox's model on this project's smallest backbone."""
+    name = {"BACKBONE__NAME": "build_narrow_resnet_backbone", "BACKBONE__FEAT_DIM": 64}
+    return fastreid(**{**name, "HEADS__NUM_CLASSES": 9, **options})
+
+
+def test_a_configuration_beside_the_file_says_what_weights_do_not_show(tmp_path):
+    made = narrow(HEADS__POOL_LAYER=GEM)
+    path = save(made, tmp_path / "model.pth")
+    source = recognise(path)
+    assert source.options["MODEL.HEADS.POOLING"] == "average"
+    assert any("MODEL.HEADS.POOLING" in note for note in source.notes)
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "MODEL: {META_ARCHITECTURE: Baseline, HEADS: {POOL_LAYER: GeneralizedMeanPooling}, "
+        "BACKBONE: {LAST_STRIDE: 2}}\nINPUT: {SIZE_TEST: [384, 128]}\n"
+    )
+    source = recognise(path)
+    assert source.options["MODEL.HEADS.POOLING"] == "gem"
+    assert source.options["MODEL.BACKBONE.LAST_STRIDE"] == 2
+    assert source.options["INPUT.SIZE_TEST"] == [384, 128]
+    assert source.description == (
+        "fastreid BoT, narrow ResNet-18 of 64 channels, GeM pooling, BN neck, trained with 9 identities"
+    )
+    assert not any("do not show MODEL.HEADS.POOLING" in note for note in source.notes)
+    config.write_text("MODEL: {BACKBONE: {NAME: build_osnet_backbone, LAST_STRIDE: 2}}")
+    source = recognise(path)
+    assert "is another model's" in source.notes[-1]
+    assert source.options["MODEL.BACKBONE.NAME"] == "build_narrow_resnet_backbone"
+    for wrong, message in (
+        ("MODEL: {HEADS: {POOL_LAYER: AdaptiveAvgMaxPool}}", "pools by 'AdaptiveAvgMaxPool'"),
+        ("MODEL: {BACKBONE: {FEAT_DIM: 99999}}", r"sets MODEL\.BACKBONE\.FEAT_DIM to 99999"),
+        ("MODEL: {BACKBONE: {NAME: '__import__(1)'}}", r"sets MODEL\.BACKBONE\.NAME"),
+        ("MODEL: [", "config.yaml"),
+    ):
+        config.write_text(wrong)
+        with pytest.raises(UserError, match=message):
+            recognise(path)
+
+
+def test_this_projects_checkpoints_are_recognised_by_names_alone(tmp_path):
+    for options in (
+        {"MODEL__HEADS__PAP": 3},
+        {"MODEL__HEADS__FUSION": "concat", "MODEL__HEADS__POOLING": "gem", "MODEL__HEADS__PAP": 1},
+    ):
+        model = make_model(1, **options)
+        torch.save({"model": model.state_dict()}, tmp_path / "model_final.pth")
+        source = recognise(str(tmp_path / "model_final.pth"))
+        assert source.description.startswith("a checkpoint of this project, narrow ResNet-18 of 16 channels")
+        assert source.description.endswith("trained with 7 identities")
+        again = build(source)
+        assert torch.equal(embed(again), embed(model))
+
+
+def test_a_bundle_is_recognised_by_its_own_configuration(tmp_path, monkeypatch):
+    folder = tmp_path / "zoo" / "narrow"
+    folder.mkdir(parents=True)
+    model = make_model(1, MODEL__HEADS__OUTPUT="f_bn", MODEL__HEADS__PAP=1)
+    torch.save({"model": model.state_dict()}, folder / "model.pth")
+    (folder / "config.yaml").write_text(
+        "MODEL: {META_ARCHITECTURE: NPLP, HEADS: {OUTPUT: f_bn, PAP: 1}, BACKBONE: {PRETRAIN_PATH: /etc}}"
+    )
+    write_sums(folder)
+    monkeypatch.setenv("NPLP_ZOO", str(tmp_path / "zoo"))
+    for name in (str(folder), "zoo://narrow"):
+        source = recognise(name)
+        assert source.weights == str(folder / "model.pth")
+        assert source.embedding == "f_bn, 16 values: average pooling, a fully connected layer of 16, BN neck"
+        assert "MODEL.BACKBONE.PRETRAIN_PATH" not in source.options
+    (folder / "model.pth").write_bytes(b"altered")
+    with pytest.raises(UserError, match="was altered"):
+        recognise(str(folder))
+
+
+def test_what_is_no_file_of_weights_is_named(tmp_path):
+    (tmp_path / "page 人😀.pth").write_text("<!doctype html><html>")
+    with pytest.raises(UserError, match="page 人😀.pth' cannot be read as weights: it is a web page"):
+        recognise(str(tmp_path / "page 人😀.pth"))
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(UserError, match="holds a list"):
+        recognise(str(tmp_path / "list.pth"))
+    for missing in (tmp_path / "none.pth", tmp_path):
+        with pytest.raises(UserError, match=r"do not exist|it is a folder"):
+            recognise(str(missing))
+
+
+def test_errors_name_the_option_to_set(tmp_path):
+    agw = {**R50, "BACKBONE__WITH_NL": True, "HEADS__POOL_LAYER": GEM_P}
+    path = save(fastreid(**agw), tmp_path / "agw.pth")
+    source = recognise(path)
+    for key, value, message in (
+        (
+            "MODEL.BACKBONE.WITH_NL",
+            False,
+            r"holds ResNet-50 with non-local.*set MODEL.BACKBONE.WITH_NL True,",
+        ),
+        ("MODEL.HEADS.PAP", 2, r"set MODEL.HEADS.PAP 1, MODEL.HEADS.OUTPUT f_bn, which keeps its own head"),
+    ):
+        with pytest.raises(UserError, match=message):
+            build(source, **{key: value})
+    path = save(torchreid_osnet(), tmp_path / "osnet.pth")
+    with pytest.raises(UserError, match=r"set MODEL.HEADS.EMBEDDING_DIM 512, MODEL.HEADS.OUTPUT f_r"):
+        build(recognise(path), **{"MODEL.HEADS.EMBEDDING_DIM": 64})
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18"])
+def test_timms_networks_give_their_own_features(tmp_path, name):
+    sized = {"img_size": (64, 32)} if "vit" in name else {}
+    network = timm.create_model(name, num_classes=1000, **sized).eval()
+    path = save(Made(network.state_dict(), network), tmp_path / "timm.pth")
+    source = recognise(path)
+    timms = {"MODEL.BACKBONE.NAME": "build_timm_backbone", "MODEL.BACKBONE.DEPTH": name}
+    model = build(source, **timms)
+    images = model.preprocess_image(IMAGES)
+    with torch.no_grad():
+        features = network.forward_features(images)
+        feature_map = model.backbone(images)
+    if "vit" in name:
+        features = features[:, 1:].transpose(1, 2).reshape(2, -1, 4, 2)
+    torch.testing.assert_close(feature_map, features)
+    torch.save({"model": model.state_dict()}, tmp_path / "ours.pth")
+    again = build(recognise(str(tmp_path / "ours.pth")))
+    # PAP and pixels are not in a checkpoint; the network is.
+    assert torch.equal(again.backbone(images), feature_map)
+
+
+def test_position_embeddings_are_interpolated_by_timm(tmp_path):
+    network = timm.create_model("vit_tiny_patch16_224").eval()
+    source = recognise(save(Made(network.state_dict(), network), tmp_path / "vit.pth"))
+    model = build(source)
+    sized = timm.create_model("vit_tiny_patch16_224", img_size=(64, 32))
+    expected = checkpoint_filter_fn(network.state_dict(), sized)["pos_embed"]
+    torch.testing.assert_close(model.backbone.network.pos_embed.data, expected)

@@ -66,7 +66,7 @@ RENAMINGS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 """Names that others give to the same network: in each name the first pattern that begins it is replaced."""
 
 OTHER_HEAD = re.compile(
-    r"(?:backbone\.)?(?:classifier|fc|head|feat|bottleneck|bnneck|embedding|projector|last_linear)\w*\.|"
+    r"(?:backbone\.)?(?:network\.)?(?:classifier|fc|head|feat|bottleneck|bnneck|embedding|projector|last_linear)\w*\.|"
     r"heads\.(?:weight$|(?:classifier|cls_layer|bottleneck|bnneck|pool_layer)\.)|"
     r"(?:backbone\.)?pixel_(?:mean|std)$"
 )
