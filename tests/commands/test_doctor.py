@@ -106,7 +106,7 @@ def keys(value):
     """Return the keys of JSON at any depth."""
     if isinstance(value, dict):
         return {key: keys(inner) for key, inner in value.items() if key != "modes"}
-    return [keys(value[0])] if isinstance(value, list) and value else None
+    return [keys(value[-1])] if isinstance(value, list) and value else None
 
 
 def test_the_keys_of_the_json_are_these(run, tmp_path):
@@ -164,7 +164,7 @@ def test_quick_and_without_duplicates_look_at_less(run, crops):
 
 
 def test_without_faiss_the_command_says_so_before_it_looks(run, crops, monkeypatch):
-    monkeypatch.setattr("nplp.data.doctor.examine.find_spec", lambda name: None)
+    monkeypatch.setattr("nplp.data.doctor.examination.find_spec", lambda name: None)
     code, out, err = run(crops)
     assert (code, out) == (2, "")
     assert "faiss" in err

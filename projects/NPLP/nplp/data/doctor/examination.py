@@ -53,7 +53,7 @@ def examine(
     """
     if decode and duplicates and find_spec("faiss") is None:
         raise UserError(
-            "faiss finds near duplicates and is not installed: install faiss-cpu, or leave them out"
+            "faiss finds near duplicates and is not installed: install faiss-cpu, or give --no-duplicates"
         )
     labels = Labels.of(table)
     folder, shown = _relative(table.paths)
