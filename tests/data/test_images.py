@@ -8,7 +8,7 @@ from fastreid.data.data_utils import read_image
 from PIL import Image, ImageFile
 
 from nplp.data.checks import verify_images
-from nplp.data.images import UnreadableImageError, read_rgb
+from nplp.data.images import UnreadableImageError, decode, read_rgb
 from nplp.data.loaders import build_test_loader
 from nplp.errors import UserError
 from nplp.export import programs
@@ -132,4 +132,37 @@ def test_the_reason_is_told_in_a_few_words(tmp_path, make, reason):
     make(tmp_path / "a.jpg")
     with pytest.raises(UnreadableImageError) as caught:
         read_rgb(str(tmp_path / "a.jpg"))
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "LA", "RGBA", "P", "CMYK", "1"])
+def test_a_checked_image_is_the_one_that_the_model_gets(tmp_path, mode):
+    path = str(tmp_path / f"image.{'tif' if mode == 'CMYK' else 'png'}")
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+    decoded = decode(path)
+    assert decoded.mode == mode
+    np.testing.assert_array_equal(np.asarray(decoded.image), np.asarray(read_rgb(path)))
+
+
+def test_a_checked_image_is_upright(turned):
+    np.testing.assert_array_equal(np.asarray(decode(turned).image), np.asarray(read_rgb(turned)))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: None, "No such file or directory"),
+        (lambda path: path.write_bytes(b""), "empty file"),
+        (lambda path: path.write_text("text"), "not an image"),
+        (
+            lambda path: Image.fromarray(np.full((16, 8), 2000, np.uint16)).save(path),
+            "more than 8 bits a channel, convert it",
+        ),
+    ],
+)
+def test_a_check_tells_the_reason_in_a_few_words(tmp_path, make, reason):
+    make(tmp_path / "a.png")
+    with pytest.raises(UnreadableImageError) as caught:
+        decode(str(tmp_path / "a.png"))
     assert caught.value.reason == reason

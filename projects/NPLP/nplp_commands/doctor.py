@@ -26,8 +26,8 @@ examples:
     nplp doctor crops/ --json | jq '.findings[] | select(.severity == "error")'
 
 A name of a registered data set wins over a folder of that name, which is ./NAME.
-Each image is decoded once: about 1,000 to 2,000 crops of 128 x 64 a second on two cores, so 40,000 take half
-a minute. --quick decodes none.
+Each image is decoded once, about 2,000 crops of 128 x 64 a second on two cores: 40,000 take half a minute
+with the comparison of all pairs for near duplicates. --quick decodes none.
 
 Exit codes: 0 without errors in the data, 1 with errors, 2 for a mistake in the command. Warnings and notes
 do not count. docs/doctor.md says what each code means.

@@ -473,3 +473,18 @@ def test_rotated_photographs_are_measured_upright(data):
     assert findings.findings == ()
     assert findings.sizes is not None
     assert findings.sizes.width == (24, 24, 24, 24, 24)
+
+
+def test_data_to_evaluate_on_alone_have_no_finding(data):
+    data.without("train")
+    assert data.examine().findings == ()
+
+
+def test_people_and_cameras_may_have_any_names(data):
+    names = {f"p{number}": name for number, name in enumerate(["0", "007", "-5", "1e9", "门", "a b"])}
+    for row in data.rows:
+        row["identity"] = names.get(row["identity"], row["identity"])
+        row["camera"] = {"gate": "10", "hall": "9", "yard": "c 🎥"}[row["camera"]]
+    findings = data.examine()
+    assert findings.findings == ()
+    assert [one.camera for one in findings.cameras] == ["10", "9", "c 🎥"]

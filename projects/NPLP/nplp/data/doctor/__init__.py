@@ -5,7 +5,7 @@ reads a folder, a table or a registered data set into one.
 """
 
 from nplp.data.doctor.codes import CODES, ERROR, NOTE, WARNING
-from nplp.data.doctor.examine import examine
+from nplp.data.doctor.examination import examine
 from nplp.data.doctor.findings import Finding, Findings
 
 __all__ = ["CODES", "ERROR", "NOTE", "WARNING", "Finding", "Findings", "examine"]

@@ -22,7 +22,7 @@ NEAR = 24
 compressed to JPEG quality 30, halved in size or made brighter by a fifth differed by 20 bits or fewer; of
 691,456 pairs of different people none were within 48, and of 5.3 million synthetic ones none within 40."""
 PAIRS = 2_000_000
-"""Pairs that a block of the search may return at most, about 100 MB with what is made of them."""
+"""Pairs that a block of the search may return at most, about 200 MB with what is made of them."""
 EXAMPLES = 3
 
 
@@ -96,7 +96,7 @@ def near_pictures(looks: Looks, labels: Labels, distance: int = NEAR, progress: 
     """Return the pairs of images of different pixels whose hashes differ in at most ``distance`` bits.
 
     Blank images take no part: all of them are alike. Time is O(N^2) in comparisons of 32 bytes, some seconds
-    at 40,000 images; memory is O(N) and 100 MB.
+    at 40,000 images; memory is O(N) and 200 MB.
     """
     copies = Copies.none(len(labels.sides))
     chosen = np.flatnonzero(looks.readable & ~looks.blank)

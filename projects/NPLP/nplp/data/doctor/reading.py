@@ -21,6 +21,9 @@ from nplp.errors import UserError
 __all__ = ["Read", "is_registered", "read_data", "read_registered"]
 
 
+MSMT17 = "MSMT17"
+
+
 @dataclass(frozen=True)
 class Read:
     """A data set as it was read.
@@ -106,6 +109,9 @@ def _as_table(name: str, read: Mapping[str, Subset]) -> ImageTable:
     """Return the items of all subsets with one name for a person and for a camera in all of them."""
     training = with_names(read["train"].items, name) if "train" in read else []
     prefix = common_prefix(str(identity) for _, identity, _ in training if identity != UNKNOWN_IDENTITY)
+    if name == MSMT17:
+        # The people of its test set are others, counted anew.
+        prefix += "test_"
     rows: list[tuple[str, str | None, str, str]] = [
         (path, None if identity == UNKNOWN_IDENTITY else str(identity), str(camera), "train")
         for path, identity, camera in training

@@ -37,7 +37,7 @@ def examine(
     """Look at a data set and return what is found.
 
     Each image is decoded once, in threads. Time is linear in the images but for near duplicates, whose search
-    compares 32 bytes of each pair. Memory is some hundred bytes an image beside the table's own, and 100 MB.
+    compares 32 bytes of each pair. Memory is some hundred bytes an image beside the table's own, and 200 MB.
 
     Args:
         table: N images.
@@ -53,7 +53,7 @@ def examine(
     """
     if decode and duplicates and find_spec("faiss") is None:
         raise UserError(
-            "faiss finds near duplicates and is not installed: install faiss-cpu, or leave them out"
+            "faiss finds near duplicates and is not installed: install faiss-cpu, or give --no-duplicates"
         )
     labels = Labels.of(table)
     folder, shown = _relative(table.paths)
