@@ -78,7 +78,7 @@ def make_plan(request: Request) -> Plan:
     cfg = default_config()
     _set(cfg, source.options)
     _set(cfg, _data_keys(request))
-    cfg.NPLP.SOURCE.WEIGHTS = request.weights
+    cfg.NPLP.SOURCE.WEIGHTS = source.weights
     cfg.OUTPUT_DIR = request.output
     items = load_training_items(look_at_names(cfg))
     test_sets = _tests_of(cfg)

@@ -61,6 +61,8 @@ def adapt(
     plan = make_plan(request)
     configure_logging(plan.cfg)
     logger.info("Source model: %s", plan.source.description)
+    for note in plan.source.notes:
+        logger.info("  %s", note)
     logger.info("\n%s\n", describe_choices(plan))
     _announce_time(plan)
     if dry_run:
