@@ -273,7 +273,7 @@ class Index:
         about_path = folder / ABOUT
         if not about_path.is_file():
             state = "holds no index" if folder.is_dir() else "is no folder of an index"
-            raise UserError(f"{str(folder)!r} {state}: nplp search --build writes one")
+            raise UserError(f"{str(folder)!r} {state}: nplp index writes one")
         about = read_json(about_path, REMEDY)
         if about.get("format") != FORMAT or about.get("version") != VERSION:
             seen = f"{about.get('format')!r:.30} version {about.get('version')!r:.10}"
