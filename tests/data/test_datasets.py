@@ -107,7 +107,7 @@ def test_the_harbour_alone_keeps_its_own_style(tiny_cfg, monkeypatch, name):
         specs.append(spec)
         raise UserError("drawn")
 
-    monkeypatch.setattr("nplp.data.datasets._rendered", rendered)
+    monkeypatch.setattr("nplp.data.registered._rendered", rendered)
     cfg = tiny_cfg.clone()
     cfg.defrost()
     cfg.DATASETS.SYNTHETIC.STYLE.CLUTTER = 1.7

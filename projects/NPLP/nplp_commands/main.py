@@ -22,6 +22,7 @@ COMMANDS = {
     "train": ("nplp_commands.train", "pre-train, adapt, resume or evaluate by a configuration"),
     "cluster": ("nplp_commands.cluster", "pseudo-labels of embeddings in a file"),
     "export": ("nplp_commands.export", "write a trained model as a bundle, ONNX and other programs"),
+    "crops": ("nplp_commands.crops", "cut the people of a tracker out of its frames"),
     "zoo": ("nplp_commands.zoo", "list, check and compare bundles"),
     "report": ("nplp_commands.report", "a page to look at a run"),
     "synthetic": ("nplp_commands.synthetic", "draw a camera network of synthetic people"),

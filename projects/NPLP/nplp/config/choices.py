@@ -7,6 +7,7 @@ __all__ = [
     "CAMERA_STANDARDIZE",
     "CAMERA_TREATMENTS",
     "IDENTITIES",
+    "OWN_IMAGES",
     "PKU_REID",
     "SAMPLERS",
     "SHUFFLED",
@@ -23,3 +24,6 @@ CAMERA_NONE, CAMERA_MEAN, CAMERA_STANDARDIZE = CAMERA_TREATMENTS = ("none", "mea
 
 PKU_REID = "PKUReid"
 """The data set that ``DATASETS.PKU`` has options of."""
+
+OWN_IMAGES = "OwnImages"
+"""The data set that ``DATASETS.OWN`` describes."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fastreid.config import CfgNode, get_cfg
 
 from nplp.clustering.settings import CAMERA_JACCARD
-from nplp.config.choices import PKU_REID
+from nplp.config.choices import OWN_IMAGES, PKU_REID
 from nplp.config.dotted import flat, value_at
 from nplp.config.keys import SOURCE_LOSSES, default_config
 from nplp.config.method_sections import METHOD_SECTIONS
@@ -169,6 +169,11 @@ def _warned(cfg: CfgNode) -> Iterator[_Ignored]:
             ("DATASETS.PKU.SPLIT", "DATASETS.PKU.HELD_OUT"),
             PKU_REID not in data_sets,
             f"{PKU_REID} is no data set of the run",
+        ),
+        (
+            ("DATASETS.OWN.SOURCE", "DATASETS.OWN.CAMERA_PATTERN", "DATASETS.OWN.COLUMNS"),
+            OWN_IMAGES not in data_sets,
+            f"{OWN_IMAGES} is no data set of the run",
         ),
         (
             tuple(f"NPLP.{key}" for key in ("K1_INTRA", "K1_INTER", "K2_INTRA", "K2_INTER")),

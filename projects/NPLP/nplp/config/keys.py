@@ -93,6 +93,16 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATASETS.PKU = CfgNode()
     cfg.DATASETS.PKU.SPLIT = 0
     cfg.DATASETS.PKU.HELD_OUT = True
+    # The data set OwnImages, explained in docs/own_images.md: a folder of images, whose sub-folders are the
+    # cameras, or a table (.csv, .tsv, .parquet) with a row an image.
+    cfg.DATASETS.OWN = CfgNode()
+    cfg.DATASETS.OWN.SOURCE = ""
+    # For a folder: a regular expression with the group camera, and if there are such the groups identity,
+    # track and time, searched in each image's path within the folder: "(?P<camera>c[0-9]+)_".
+    cfg.DATASETS.OWN.CAMERA_PATTERN = ""
+    # For a table of other column names: texts such as "camera=cam_id". The columns are path, camera,
+    # identity, split (train, query, gallery), track and time; path alone must be there.
+    cfg.DATASETS.OWN.COLUMNS = ()
     # The built-in synthetic domains (SynthPlaza, SynthStation, SynthCampus, SynthHarbour), rendered once into
     # a cache folder.
     cfg.DATASETS.SYNTHETIC = CfgNode()

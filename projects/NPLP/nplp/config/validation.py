@@ -3,9 +3,10 @@
 import torch
 from fastreid.config import CfgNode
 
-from nplp.config.choices import CAMERA_TREATMENTS, SAMPLERS
+from nplp.config.choices import CAMERA_TREATMENTS, OWN_IMAGES, SAMPLERS
 from nplp.config.ignored import refuse_ignored
 from nplp.config.method_sections import METHOD_SECTIONS
+from nplp.config.own_images import compile_camera_pattern, parse_columns
 from nplp.errors import UserError
 from nplp.losses import LOSSES
 from nplp.losses.registry import WEIGHTS
@@ -129,6 +130,7 @@ def validate_config(cfg: CfgNode) -> None:
             "MODEL.LOSSES.NAME: register it with takes=('weights',), or set the key to False"
         )
     _validate_batches(cfg)
+    _validate_own_images(cfg)
     _validate_device(cfg)
     if cfg.MODEL.BACKBONE.PRETRAIN_PATH.startswith(ZOO_PREFIX):
         raise UserError(
@@ -221,6 +223,17 @@ def _validate_batches(cfg: CfgNode) -> None:
                 f"{batch_key} must be a positive multiple of {instance_key} (P x K images), "
                 f"got {batch} and {instances}"
             )
+
+
+def _validate_own_images(cfg: CfgNode) -> None:
+    own = cfg.DATASETS.OWN
+    if OWN_IMAGES in (*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS, *cfg.NPLP.SOURCE.DATASETS) and not own.SOURCE:
+        raise UserError(
+            f"DATASETS.OWN.SOURCE must be a folder of images or a table for the data set {OWN_IMAGES}, got ''"
+        )
+    if own.CAMERA_PATTERN:
+        compile_camera_pattern(own.CAMERA_PATTERN, "DATASETS.OWN.CAMERA_PATTERN")
+    parse_columns(own.COLUMNS, "DATASETS.OWN.COLUMNS")
 
 
 def _validate_device(cfg: CfgNode) -> None:

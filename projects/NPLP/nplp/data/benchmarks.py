@@ -19,7 +19,9 @@ from nplp.files import read_text
 __all__ = [
     "BENCHMARKS",
     "FOLDERS",
+    "JUNK",
     "NO_NAME",
+    "PERSON_AND_CAMERA",
     "MissingError",
     "image_files",
     "image_suffixes",

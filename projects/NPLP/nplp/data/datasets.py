@@ -1,4 +1,4 @@
-"""Data sets by name: the toolbox's benchmarks and the built-in synthetic domains, checked for people."""
+"""Data sets by name: benchmarks, synthetic domains, own images and the toolbox's, checked for people."""
 
 import logging
 import os
@@ -7,17 +7,16 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
-from fastreid.data.datasets.bases import ImageDataset
 
-from nplp.data.benchmarks import BENCHMARKS, FOLDERS, MissingError, read_benchmark, read_folder
+from nplp.data.benchmarks import BENCHMARKS, MissingError, read_benchmark
 from nplp.data.checks import verify_images
 from nplp.data.items import (
+    SUBSETS,
     UNKNOWN_IDENTITY,
     Item,
     Subset,
@@ -28,11 +27,12 @@ from nplp.data.items import (
     with_names,
     with_numbers,
 )
+from nplp.data.own_dataset import OWN_IMAGES, own_image_table, own_subsets
 from nplp.data.pku import PKU_REID, read_pku_reid
+from nplp.data.registered import SYNTHETIC, SyntheticDomain, synthetic_domain
 from nplp.distributed.collectives import from_main_process
 from nplp.errors import UserError, in_one_line
 from nplp.evaluation.ranking import queries_without_match
-from nplp_synthetic import DomainError, DomainSpec, DomainStyle, default_cache_root, ensure_domain
 
 __all__ = [
     "SUBSETS",
@@ -40,10 +40,6 @@ __all__ = [
     "UNKNOWN_IDENTITY",
     "Item",
     "ReidData",
-    "SynthCampus",
-    "SynthHarbour",
-    "SynthPlaza",
-    "SynthStation",
     "index_cameras",
     "index_identities",
     "load_dataset",
@@ -54,8 +50,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-SUBSETS = ("train", "query", "gallery")
 
 
 @dataclass(frozen=True)
@@ -79,93 +73,13 @@ class ReidData:
         return self.camera_names.get(number) or name_of_camera(number, "", self.name)
 
 
-class _SyntheticDomain(ImageDataset):
-    """A built-in synthetic domain: rendered once into the cache folder, read in Market-1501's layout."""
-
-    domain = ""
-    larger = 1
-    """Times as many people and cameras as ``DATASETS.SYNTHETIC`` says."""
-    own_style = False
-    """Whether it keeps the style that ``nplp_synthetic.DOMAINS`` has for it, whatever
-    ``DATASETS.SYNTHETIC.STYLE`` says."""
-
-    def __init__(
-        self, root: str = "", *, spec: DomainSpec | None = None, cache_root: str = "", **_: Any
-    ) -> None:
-        """Render the domain if the cache does not hold it yet.
-
-        Args:
-            root: the toolbox's data-set root; not used.
-            spec: size, seed and style; the domain's usual ones where None.
-            cache_root: the cache folder; empty: ``default_cache_root()``.
-
-        Raises:
-            UserError: if the domain cannot be kept there.
-        """
-        del root
-        spec = spec or DomainSpec(name=self.domain)
-        from_main_process(partial(_rendered, spec, cache_root, progress=True))
-        self.folder = _rendered(spec, cache_root)
-        self.subsets_read = {
-            subset: read_folder(str(self.folder / FOLDERS[subset]), subset, f"synth{self.domain}")
-            for subset in SUBSETS
-        }
-        super().__init__(*(self.subsets_read[subset].items for subset in SUBSETS))
-
-
-@DATASET_REGISTRY.register()
-class SynthPlaza(_SyntheticDomain):
-    """The outdoor synthetic domain, the source of the built-in tasks."""
-
-    domain = "plaza"
-
-
-@DATASET_REGISTRY.register()
-class SynthStation(_SyntheticDomain):
-    """The indoor synthetic domain, the target of the built-in tasks."""
-
-    domain = "station"
-
-
-@DATASET_REGISTRY.register()
-class SynthCampus(_SyntheticDomain):
-    """The third synthetic domain, outdoors and indoors, with twice the people and cameras of the others."""
-
-    domain = "campus"
-    larger = 2
-
-
-@DATASET_REGISTRY.register()
-class PKUReid(ImageDataset):
-    """PKU-Reid: half of its people to train on, half to evaluate on, as :func:`read_pku_reid` splits them."""
-
-    def __init__(self, root: str = "datasets", *, split: int = 0, held_out: bool = True, **_: Any) -> None:
-        """Read a task: see :func:`read_pku_reid`."""
-        self.subsets_read = {
-            subset: read_pku_reid(subset, root, split=split, held_out=held_out) for subset in SUBSETS
-        }
-        super().__init__(*(self.subsets_read[subset].items for subset in SUBSETS))
-
-
-@DATASET_REGISTRY.register()
-class SynthHarbour(_SyntheticDomain):
-    """The unkind synthetic domain: strong cameras, people whom few of them see, many look-alikes."""
-
-    domain = "harbour"
-    own_style = True
-
-
-SYNTHETIC = (SynthPlaza.__name__, SynthStation.__name__, SynthCampus.__name__, SynthHarbour.__name__)
-"""Names of the built-in domains."""
-
-
 def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> ReidData:
     """Return the data set registered as ``name``, read from ``FASTREID_DATASETS`` (default ``datasets``).
 
     Says in one line a subset what was found and what was left out.
 
     Args:
-        cfg: the configuration; ``DATASETS.SYNTHETIC`` and ``DATASETS.PKU`` are read.
+        cfg: the configuration; ``DATASETS.SYNTHETIC``, ``PKU`` and ``OWN`` are read.
         name: of the toolbox's registry.
         subsets: of :data:`SUBSETS`, those that are used. The others are empty; their files may be missing.
 
@@ -175,15 +89,16 @@ def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> R
     """
     root = os.environ.get("FASTREID_DATASETS", "datasets")
     factory = _find(name)
-    if isinstance(factory, type) and issubclass(factory, _SyntheticDomain):
-        spec = _synthetic_spec(cfg, factory)
-        data = factory(spec=spec, cache_root=cfg.DATASETS.SYNTHETIC.ROOT)
+    if isinstance(factory, type) and issubclass(factory, SyntheticDomain):
+        data = synthetic_domain(cfg, factory)
         subsets_read = {subset: data.subsets_read[subset] for subset in subsets}
     elif name in BENCHMARKS:
         subsets_read = _where_it_should_be(partial(read_benchmark, name), name, subsets, root)
     elif name == PKU_REID:
         task = partial(read_pku_reid, split=cfg.DATASETS.PKU.SPLIT, held_out=cfg.DATASETS.PKU.HELD_OUT)
         subsets_read = _where_it_should_be(task, name, subsets, root)
+    elif name == OWN_IMAGES:
+        subsets_read = own_subsets(own_image_table(cfg), subsets)
     else:
         subsets_read = _read_registered(factory, name, subsets, root)
     for subset, read in subsets_read.items():
@@ -198,7 +113,8 @@ def load_dataset(cfg: CfgNode, name: str, subsets: Sequence[str] = SUBSETS) -> R
     testing = {subset: part for subset, part in items.items() if subset != "train"}
     items.update(with_numbers(testing, name))
     camera_names = {
-        numbered[2]: name_of_camera(read[2], subsets_read[subset].camera_prefix, name)
+        numbered[2]: subsets_read[subset].camera_name
+        or name_of_camera(read[2], subsets_read[subset].camera_prefix, name)
         for subset, part in testing.items()
         for read, numbered in zip(part, items[subset], strict=True)
     }
@@ -362,36 +278,6 @@ def _find(name: str) -> Any:
         raise UserError(
             f"unknown data set {name!r} in DATASETS or NPLP.SOURCE.DATASETS: use {known}"
         ) from error
-
-
-def _rendered(spec: DomainSpec, cache_root: str, progress: bool = False) -> Path:
-    """Return the folder of a synthetic domain, rendered where it was not yet.
-
-    Raises:
-        UserError: if it cannot be kept in ``cache_root``.
-    """
-    try:
-        return ensure_domain(spec, Path(cache_root or default_cache_root()), progress=progress)
-    except DomainError as error:
-        raise UserError(str(error)) from error
-
-
-def _synthetic_spec(cfg: CfgNode, factory: type[_SyntheticDomain]) -> DomainSpec:
-    options, larger = cfg.DATASETS.SYNTHETIC, factory.larger
-    try:
-        style = DomainStyle(**{key.lower(): value for key, value in options.STYLE.items()})
-        return DomainSpec(
-            name=factory.domain,
-            train_identities=larger * options.TRAIN_IDENTITIES,
-            test_identities=larger * options.TEST_IDENTITIES,
-            images_per_identity=options.IMAGES_PER_IDENTITY,
-            cameras=larger * options.CAMERAS,
-            image_size=tuple(options.IMAGE_SIZE),
-            seed=options.SEED,
-            style=None if factory.own_style else style,
-        )
-    except ValueError as error:
-        raise UserError(f"DATASETS.SYNTHETIC: {error}") from error
 
 
 def _missing(name: str, root: str, where: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from nplp.errors import UserError
 
 __all__ = [
+    "SUBSETS",
     "UNKNOWN_IDENTITY",
     "Item",
     "Subset",
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 Item = tuple[str, Any, Any]
+
+SUBSETS = ("train", "query", "gallery")
 
 UNKNOWN_IDENTITY = "unknown"
 """The identity of a training image of which nobody knows who it shows."""
@@ -44,12 +47,15 @@ class Subset:
         left_out: paths of the files that are not among them, by the reason.
         source: the folder, and what else tells where the items came from; for a message.
         camera_prefix: what training sets of this kind have before a camera's number, where cameras are text.
+        camera_name: what all cameras are called in the training set where their numbers are made up, because
+            cameras are unknown and evaluation must leave out no match; empty where they are known.
     """
 
     items: list[Item]
     left_out: dict[str, list[str]] = field(default_factory=dict)
     source: str = ""
     camera_prefix: str = ""
+    camera_name: str = ""
 
     def leave_out(self, reason: str, path: str) -> None:
         """Count a file that is no item."""
