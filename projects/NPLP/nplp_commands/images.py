@@ -24,8 +24,8 @@ __all__ = [
     "say",
 ]
 
-MODEL_HELP = "a run's folder, a checkpoint, a bundle's folder or zoo://NAME, an .onnx program, or weights of others"
-    "a run's folder, a checkpoint, a bundle's folder or zoo://NAME, an .onnx program, or published weights"
+MODEL_HELP = (
+    "a run's folder, a checkpoint, a bundle's folder or zoo://NAME, an .onnx program, or others' weights"
 )
 
 
