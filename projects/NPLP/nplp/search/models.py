@@ -144,7 +144,7 @@ def _of_weights(path: Path, device: str) -> Embedder:
     cfg = default_config()
     for key, value in found.options.items():
         cfg.merge_from_list([key, value])
-    cfg.MODEL.WEIGHTS = str(path)
+    cfg.MODEL.WEIGHTS = found.weights or str(path)
     cfg.MODEL.BACKBONE.PRETRAIN = False
     return _of_config(cfg, device, found.description, str(path))
 
