@@ -57,7 +57,8 @@ def test_all_columns_are_read_and_rows_sorted_by_path(table, tmp_path):
     noon = datetime.datetime(2026, 1, 31, 12, tzinfo=datetime.timezone.utc).timestamp()
     np.testing.assert_array_equal(read.times, [np.nan, 1.5, noon, noon])
     assert read.times.dtype == np.float64
-    assert (read.left_out, read.source) == ({}, f"the table {str(tmp_path / 'table.csv')!r}")
+    assert read.left_out == {}
+    assert read.source == f"the table {str(tmp_path / 'table.csv')!r} (columns not read: 'comment')"
 
 
 def test_a_path_alone_is_enough(table):
@@ -317,6 +318,22 @@ def test_the_page_has_the_schema():
     assert schema_table() in PAGE.read_text(encoding="utf-8")
     for column in IMAGE_COLUMNS:
         assert f"| `{column}` |" in schema_table()
+
+
+def test_the_pages_example_is_read(table, tmp_path):
+    text = PAGE.read_text(encoding="utf-8")
+    example = text[text.index("path,camera,identity") :].partition("```")[0]
+    for line in example.splitlines()[1:]:
+        path = tmp_path / line.split(",")[0]
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    read = read_image_table(table(example))
+    assert (read.cameras, read.splits) == (
+        ["gate", "gate", "hall", "gate"],
+        ["train", "train", "query", "gallery"],
+    )
+    assert read.identities == [None, None, "0012", "0012"]
+    assert read.times[1] - read.times[0] == 1
 
 
 @pytest.mark.parametrize("column", IMAGE_COLUMNS)

@@ -7,10 +7,12 @@ import pytest
 import yaml
 from fastreid.config import get_cfg
 
-from nplp.config import add_nplp_config
+from nplp.config import add_nplp_config, default_config
 from nplp.config.bundles import RefusedKeyError, parse_configuration
 from nplp.engine.setup import load_config
 from nplp.errors import UserError
+from nplp.export.card import card_facts
+from nplp.export.inference import inference_config
 from nplp.weights.zoo import write_sums
 
 OLD = Path(__file__).with_name("config_of_0_1.yaml")
@@ -48,9 +50,22 @@ def test_what_earlier_versions_wrote_is_taken_as_the_toolbox_takes_it():
     assert parse_configuration(OLD.read_text()) == expected
 
 
+def test_own_images_are_named_without_their_place(folder):
+    (folder / "config.yaml").write_text(changed("DATASETS.TESTS", ["OwnImages"]))
+    write_sums(folder)
+    cfg = load(folder / "config.yaml")
+    assert (cfg.DATASETS.TESTS, cfg.DATASETS.OWN.SOURCE) == (("OwnImages",), "")
+    cfg.defrost()
+    cfg.DATASETS.OWN.SOURCE = "/home/someone/crops"
+    assert "someone" not in inference_config(cfg, "own").dump()
+    facts = card_facts(cfg, default_config(), "own", {}, {})
+    assert "someone" not in str(facts)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("DATASETS.OWN.SOURCE", "/home/someone"),
         ("DATASETS.SYNTHETIC.ROOT", "/home/someone"),
         ("DATASETS.SYNTHETIC.TRAIN_IDENTITIES", 99_999),
         ("DATASETS.SYNTHETIC.TEST_IDENTITIES", 2.0),

@@ -30,7 +30,7 @@ Mistakes end with exit code 2 and Ctrl-C with 130; neither leaves crops or rows 
 
 def build_parser() -> OneLineParser:
     """Return the parser."""
-    parser = OneLineParser(prog="crops", description=__doc__, epilog=EPILOG)
+    parser = OneLineParser(prog="nplp crops", description=__doc__, epilog=EPILOG)
     files = parser.add_argument_group("files")
     add = files.add_argument
     add("--tracks", required=True, metavar="FILE.txt", help="what the tracker wrote")

@@ -3,7 +3,7 @@
 import torch
 from fastreid.config import CfgNode
 
-from nplp.config.choices import CAMERA_TREATMENTS, OWN_IMAGES, SAMPLERS
+from nplp.config.choices import CAMERA_TREATMENTS, SAMPLERS
 from nplp.config.ignored import refuse_ignored
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.config.own_images import compile_camera_pattern, parse_columns
@@ -226,11 +226,8 @@ def _validate_batches(cfg: CfgNode) -> None:
 
 
 def _validate_own_images(cfg: CfgNode) -> None:
+    # A bundle names the data set without its source, which is loaded with the data set alone.
     own = cfg.DATASETS.OWN
-    if OWN_IMAGES in (*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS, *cfg.NPLP.SOURCE.DATASETS) and not own.SOURCE:
-        raise UserError(
-            f"DATASETS.OWN.SOURCE must be a folder of images or a table for the data set {OWN_IMAGES}, got ''"
-        )
     if own.CAMERA_PATTERN:
         compile_camera_pattern(own.CAMERA_PATTERN, "DATASETS.OWN.CAMERA_PATTERN")
     parse_columns(own.COLUMNS, "DATASETS.OWN.COLUMNS")

@@ -31,11 +31,13 @@ class Cells:
     Attributes:
         path: the table.
         columns: by our names, [N] texts each; ``None`` for an empty cell.
+        unread: the table's names of its other columns.
         place: says in words where a row is: the line of a text file, or the row from 1 of a Parquet file.
     """
 
     path: str
     columns: Mapping[str, Sequence[str | None]]
+    unread: Sequence[str]
     place: Callable[[int], str]
 
 
@@ -73,7 +75,8 @@ def read_cells(path: str, columns: Mapping[str, str]) -> Cells:
         breaks = frame.head(number).select(pl.all().str.count_matches("\n").sum()).row(0)
         return f"line {number + 2 + sum(count or 0 for count in breaks)}"
 
-    return Cells(path, cells, place)
+    unread = [name for name in frame.columns if name not in found.values()]
+    return Cells(path, cells, unread, place)
 
 
 def read_text_table(path: str) -> pl.DataFrame:

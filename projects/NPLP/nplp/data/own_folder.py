@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from tqdm import tqdm
 
 from nplp.data.benchmarks import FOLDERS, JUNK, NO_NAME, PERSON_AND_CAMERA, image_files
 from nplp.data.image_table import ImageTable
 from nplp.data.items import Subset, describe_left_out
-from nplp.data.own_values import TIME, identity_of, seconds_of, track_of
+from nplp.data.own_values import SECONDS_BEFORE_BAR, TIME, identity_of, seconds_of, track_of
 from nplp.errors import UserError
 
 __all__ = ["read_image_folder"]
@@ -84,7 +85,15 @@ def read_image_folder(folder: str, pattern: re.Pattern[str] | None = None) -> Im
         UserError: if the folder cannot be listed or holds no image, or its cameras cannot be told.
     """
     found = _Found(folder, [])
-    paths = sorted(image_files(folder, found.left_out))
+    listing = tqdm(
+        image_files(folder, found.left_out),
+        desc="Listing images",
+        unit="image",
+        leave=False,
+        disable=None,
+        delay=SECONDS_BEFORE_BAR,
+    )
+    paths = sorted(listing)
     found.rows = [_Row(path, os.path.relpath(path, folder).replace(os.sep, "/")) for path in paths]
     _require_rows(found)
     has_splits = _take_splits(found, pattern is not None)

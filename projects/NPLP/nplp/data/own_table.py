@@ -13,13 +13,12 @@ from tqdm import tqdm
 from nplp.config.own_images import SPLITS
 from nplp.data.image_table import ImageTable
 from nplp.data.own_cells import Cells, read_cells
-from nplp.data.own_values import TIME, identity_of, seconds_of, track_of
+from nplp.data.own_values import SECONDS_BEFORE_BAR, TIME, identity_of, seconds_of, track_of
 from nplp.errors import UserError
 
 __all__ = ["read_table_file"]
 
 MISSING = "that the table names and that do not exist"
-SECONDS_BEFORE_BAR = 2.0
 
 Value = TypeVar("Value")
 
@@ -27,9 +26,9 @@ Value = TypeVar("Value")
 def read_table_file(path: str, columns: Mapping[str, str], *, skip_missing: bool = False) -> ImageTable:
     """Return the images that a table names; :data:`nplp.config.own_images.IMAGE_COLUMNS` is its schema.
 
-    Names of columns may be in small letters or capitals; columns that are not in the schema are not read. Ids
-    are text: ``0012`` stays so. Ids that are whole numbers throughout lose the point that an empty cell makes
-    programs write, as in ``3.0``.
+    Names of columns may be in small letters or capitals; those that are not in the schema are not read,
+    which ``source`` says. Ids are text: ``0012`` stays so. Ids that are whole numbers throughout lose the
+    point that an empty cell makes programs write, as in ``3.0``.
 
     Args:
         path: of a CSV, TSV or Parquet file, see :func:`nplp.data.own_cells.read_cells`.
@@ -52,6 +51,7 @@ def read_table_file(path: str, columns: Mapping[str, str], *, skip_missing: bool
     _refuse_twice(images, cells)
     kept, missing = _existing(images, cells, skip_missing)
     order = sorted(kept, key=images.__getitem__)
+    unread = f" (columns not read: {', '.join(map(repr, cells.unread))})" if cells.unread else ""
     return ImageTable(
         paths=[images[row] for row in order],
         cameras=_chosen(cameras, order),
@@ -60,7 +60,7 @@ def read_table_file(path: str, columns: Mapping[str, str], *, skip_missing: bool
         tracks=_chosen(tracks, order),
         times=None if times is None or np.isnan(times).all() else np.array(times, dtype=np.float64)[order],
         left_out={MISSING: missing} if missing else {},
-        source=f"the table {path!r}",
+        source=f"the table {path!r}{unread}",
     )
 
 

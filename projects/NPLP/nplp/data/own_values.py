@@ -1,4 +1,4 @@
-"""What names and times of own images mean: the rules that tables and patterns share."""
+"""What names and times of own images mean: what tables and folders share."""
 
 import math
 import re
@@ -6,12 +6,15 @@ from datetime import datetime, timezone
 
 from nplp.data.items import UNKNOWN_IDENTITY
 
-__all__ = ["TIME", "identity_of", "seconds_of", "track_of"]
+__all__ = ["SECONDS_BEFORE_BAR", "TIME", "identity_of", "seconds_of", "track_of"]
 
 NOBODY = ("", "-1", UNKNOWN_IDENTITY)
 NO_TRACK = ("", "-1")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 NOT_KNOWN = ("", "nan")
+
+SECONDS_BEFORE_BAR = 2.0
+"""What takes longer shows a progress bar."""
 
 TIME = "it must be a number of seconds, or a date and time as 2026-01-31T12:00:00"
 """What a time should be, for messages."""
