@@ -88,7 +88,10 @@ def test_a_loss_that_takes_no_weights_is_not_weighed_without_a_word(registries, 
     ("pairs", "message"),
     [
         (("NPLP.METHOD", "memory"), r"'memory' needs 'ClusterMemoryLoss' in MODEL\.LOSSES\.NAME"),
-        (("MODEL.HEADS.OUTPUT", "f_bn"), r"'nplp' needs MODEL\.HEADS\.OUTPUT 'f_e', got 'f_bn'"),
+        (
+            ("NPLP.METHOD", "memory", "MODEL.LOSSES.NAME", "('ClusterMemoryLoss',)"),
+            r"'memory' needs MODEL\.HEADS\.OUTPUT 'f_bn', got 'f_e'",
+        ),
         (("MODEL.LOSSES.NAME", "('TripletLoss',)"), r"'nplp' needs 'CenterContrastiveLoss'"),
     ],
 )

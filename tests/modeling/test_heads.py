@@ -55,6 +55,20 @@ def test_concat_is_the_pooled_feature(granularities: int) -> None:
     assert output.f_r.shape == output.f_e.shape == (2, head.embedding_dim)
 
 
+@pytest.mark.parametrize("pooling", ["average", "gem"])
+@pytest.mark.parametrize("output", ["f_e", "f_bn", "f_r"])
+def test_evaluation_gives_the_feature_that_is_asked_for(output: str, pooling: str) -> None:
+    head, feature_map = build(output=output, pooling=pooling, loss_names=()).eval(), torch.randn(2, 3, 4, 2)
+    assert (head.neck is None) == (output == "f_e")
+    feature = head.embed(feature_map)
+    if head.neck is not None:
+        head.neck[0].running_mean.fill_(0.3)
+        feature = (feature - 0.3) / (1 + 1e-5) ** 0.5
+    expected = feature.clamp(min=0) if output == "f_r" else feature
+    torch.testing.assert_close(head(feature_map), expected)
+    assert ("pooling.p" in head.state_dict()) == (pooling == "gem")
+
+
 @pytest.mark.parametrize(
     ("num_classes", "losses", "has_classifier", "trains_neck"),
     [
@@ -110,6 +124,8 @@ def test_builds_from_a_configuration(make_cfg: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"pooling": "max"}, r"MODEL\.HEADS\.POOLING must be one of .* got 'max'"),
+        ({"output": "f_c"}, r"MODEL\.HEADS\.OUTPUT must be one of .* got 'f_c'"),
         ({"fusion": "sum"}, r"MODEL\.HEADS\.FUSION must be one of .* got 'sum'"),
         ({"embedding_dim": 0}, r"MODEL\.HEADS\.EMBEDDING_DIM.* got 0"),
         ({"granularities": 0}, r"MODEL\.HEADS\.PAP must be at least 1, got 0"),

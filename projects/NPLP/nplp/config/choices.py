@@ -2,13 +2,21 @@
 
 __all__ = [
     "ACROSS_CAMERAS",
+    "AVERAGE",
     "CAMERA_MEAN",
     "CAMERA_NONE",
     "CAMERA_STANDARDIZE",
     "CAMERA_TREATMENTS",
+    "EMBEDDING",
+    "GEM",
+    "HEAD_FEATURES",
+    "HEAD_FUSIONS",
+    "HEAD_POOLINGS",
     "IDENTITIES",
+    "NECK_FEATURE",
     "OWN_IMAGES",
     "PKU_REID",
+    "RECTIFIED_FEATURE",
     "SAMPLERS",
     "SHUFFLED",
 ]
@@ -21,6 +29,15 @@ SAMPLERS = (SHUFFLED, IDENTITIES, ACROSS_CAMERAS)
 
 CAMERA_NONE, CAMERA_MEAN, CAMERA_STANDARDIZE = CAMERA_TREATMENTS = ("none", "mean", "standardize")
 """Values of ``TEST.CAMERAS``: what ``nplp.modeling.camera_statistics`` does to features in evaluation."""
+
+EMBEDDING, NECK_FEATURE, RECTIFIED_FEATURE = HEAD_FEATURES = ("f_e", "f_bn", "f_r")
+"""Values of ``MODEL.HEADS.OUTPUT``: what the head returns in evaluation."""
+
+HEAD_FUSIONS = ("hn", "concat")
+"""Values of ``MODEL.HEADS.FUSION``: how the pooled feature becomes f_e."""
+
+AVERAGE, GEM = HEAD_POOLINGS = ("average", "gem")
+"""Values of ``MODEL.HEADS.POOLING``: how a stripe of the feature map is pooled."""
 
 PKU_REID = "PKUReid"
 """The data set that ``DATASETS.PKU`` has options of."""

@@ -50,7 +50,7 @@ WARNED = {
 REFUSED_OF_NPLP = {
     "MODEL.HEADS.CLS_LAYER": "the source classifier is linear (eq. 2)",
     "MODEL.HEADS.NECK_FEAT": "the triplet loss is of f_e, before the neck (eq. 1)",
-    "MODEL.HEADS.POOL_LAYER": "pooling is pyramidal, see MODEL.HEADS.PAP",
+    "MODEL.HEADS.POOL_LAYER": "pooling is that of MODEL.HEADS.PAP and POOLING, average or gem",
     "MODEL.HEADS.WITH_BNNECK": "PAPHead has the paper's neck always",
     "MODEL.LOSSES.CE.EPSILON": "eq. 2 smooths no labels",
     "MODEL.LOSSES.CE.SCALE": "losses are not weighted (eqs. 3 and 12)",
@@ -73,6 +73,7 @@ WARNED_OF_NPLP = {
 WARNED_OF_OTHERS = {
     "MODEL.HEADS.FUSION": "it belongs to NPLP's PAPHead",
     "MODEL.HEADS.PAP": "it belongs to NPLP's PAPHead",
+    "MODEL.HEADS.POOLING": "it belongs to NPLP's PAPHead",
     "MODEL.HEADS.NECK_BIAS": "it belongs to NPLP's PAPHead",
     "MODEL.HEADS.OUTPUT": "it belongs to NPLP's PAPHead",
     "MODEL.NORM_CAMERAS": "only MODEL.META_ARCHITECTURE NPLP knows cameras",
@@ -97,6 +98,7 @@ BACKBONE_OPTIONS = {
     "build_mobilenetv3_backbone": ("NORM",),
     "build_shufflenetv2_backbone": ("NORM",),
     "build_narrow_resnet_backbone": ("LAST_STRIDE",),
+    "build_timm_backbone": (),
     TRANSFORMER: (),
 }
 """Which options of its layers each backbone follows; those of other backbones are not known here."""

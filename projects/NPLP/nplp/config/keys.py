@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from fastreid.config import CfgNode, get_cfg
 
-from nplp.config.choices import CAMERA_NONE
+from nplp.config.choices import AVERAGE, CAMERA_NONE, EMBEDDING
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.losses import LOSSES
 from nplp.losses.registry import CROSS_ENTROPY, TRIPLET
@@ -41,9 +41,13 @@ def add_nplp_config(cfg: CfgNode) -> None:
 
 def _add_model_keys(cfg: CfgNode) -> None:
     # I of PAP-I: granularity i gives i stripes, so f_c has I(I+1)/2 x C values (section III-D a).
+    # PAP 1 pools the whole map, as most published models do.
     cfg.MODEL.HEADS.PAP = 2
-    # How f_c becomes f_e: "hn", one fully connected layer of MODEL.HEADS.EMBEDDING_DIM (the toolbox's
-    # key) outputs, or "concat", f_e = f_c (DC in Table II).
+    # How a stripe is pooled: "average" (the paper's), or "gem", the generalised mean with a trained power p,
+    # an addition that keeps the pooling of models that were trained with it (AGW, SBS).
+    cfg.MODEL.HEADS.POOLING = AVERAGE
+    # How f_c becomes f_e: "hn", one fully connected layer with a bias and MODEL.HEADS.EMBEDDING_DIM (the
+    # toolbox's key) outputs, or "concat", f_e = f_c (DC in Table II).
     cfg.MODEL.HEADS.FUSION = "hn"
 
     # An addition to the paper, off by default: each camera's mean feature and standard deviation over the
@@ -52,8 +56,11 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # "standardize" divides by its deviation then, "none" does neither. See docs/cameras.md.
     cfg.TEST.CAMERAS = CAMERA_NONE
 
-    # What the head returns in evaluation, for clustering and test: "f_e", or "f_bn" = BN(f_e).
-    cfg.MODEL.HEADS.OUTPUT = "f_e"
+    # What the head returns in evaluation, for clustering and test: "f_e" (the paper's), "f_bn" = BN(f_e),
+    # the embedding of models with a BN neck (BoT, AGW, SBS), or "f_r" = ReLU(BN(f_e)), that of torchreid's
+    # OSNet, whose last layer is FUSION hn. With PAP 1 the model gives what the network gave where it was
+    # trained; docs/weights.md has a table. Whatever it is, the losses read what nplp/losses/registry.py says.
+    cfg.MODEL.HEADS.OUTPUT = EMBEDDING
     # Train the bias of the neck's BN; False keeps it at 0, as most peers do.
     cfg.MODEL.HEADS.NECK_BIAS = True
 

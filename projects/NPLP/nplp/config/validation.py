@@ -3,7 +3,13 @@
 import torch
 from fastreid.config import CfgNode
 
-from nplp.config.choices import CAMERA_TREATMENTS, SAMPLERS
+from nplp.config.choices import (
+    CAMERA_TREATMENTS,
+    HEAD_FEATURES,
+    HEAD_FUSIONS,
+    HEAD_POOLINGS,
+    SAMPLERS,
+)
 from nplp.config.ignored import refuse_ignored
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.config.own_images import compile_camera_pattern, parse_columns
@@ -110,8 +116,9 @@ def validate_config(cfg: CfgNode) -> None:
         ("NPLP.EMA_DECAY", nplp.EMA_DECAY, 0 <= nplp.EMA_DECAY < 1, "in [0, 1)"),
         ("NPLP.SOURCE.MAX_EPOCH", nplp.SOURCE.MAX_EPOCH, nplp.SOURCE.MAX_EPOCH >= 1, "at least 1"),
         ("MODEL.HEADS.PAP", heads.PAP, heads.PAP >= 1, "at least 1"),
-        ("MODEL.HEADS.OUTPUT", heads.OUTPUT, heads.OUTPUT in ("f_e", "f_bn"), "'f_e' or 'f_bn'"),
-        ("MODEL.HEADS.FUSION", heads.FUSION, heads.FUSION in ("hn", "concat"), "'hn' or 'concat'"),
+        ("MODEL.HEADS.POOLING", heads.POOLING, heads.POOLING in HEAD_POOLINGS, f"one of {HEAD_POOLINGS}"),
+        ("MODEL.HEADS.OUTPUT", heads.OUTPUT, heads.OUTPUT in HEAD_FEATURES, f"one of {HEAD_FEATURES}"),
+        ("MODEL.HEADS.FUSION", heads.FUSION, heads.FUSION in HEAD_FUSIONS, f"one of {HEAD_FUSIONS}"),
         *_norm_rules(cfg),
         *_general_rules(cfg),
         ("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"),

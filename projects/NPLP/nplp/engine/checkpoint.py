@@ -7,12 +7,15 @@ from typing import Any, cast
 from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
+from nplp.config.choices import EMBEDDING
 from nplp.errors import UserError, in_one_line, printable
 from nplp.files import PART, save_atomically, summed_name, write_atomically
+from nplp.layers import HyperNetwork
 from nplp.modeling import NPLP
 from nplp.modeling.camera_statistics import CAMERA_STATE
 from nplp.weights.files import read_weights_file
 from nplp.weights.fitting import NORMALISATION, fit_weights
+from nplp.weights.own_heads import POWER
 from nplp.weights.zoo import resolve_weights
 
 __all__ = ["AtomicCheckpointer", "load_weights", "read_checkpoint"]
@@ -185,12 +188,18 @@ def load_weights(
     takes_cameras = (
         isinstance(model, NPLP) and model.cameras is not None and not set(CAMERA_STATE) <= set(optional)
     )
+    head = model.heads if isinstance(model, NPLP) else None
     fit = fit_weights(
         read_checkpoint(path),
         model.state_dict(),
         path,
         optional=optional if takes_cameras else (*optional, *CAMERA_STATE),
-        initial=initial,
+        # A pooling whose power was not trained has none in its file.
+        initial=(*initial, POWER),
+        # The paper's own head, f_e of pooled features, has no use for another's neck.
+        own_neck=head is not None
+        and (head.output != EMBEDDING or isinstance(head.hyper_network, HyperNetwork)),
+        reshape=getattr(getattr(model, "backbone", None), "fit_tensor", None),
         measured=CAMERA_STATE if takes_cameras else (),
         normalisation={key: value for key, value in model.named_buffers() if key in NORMALISATION},
     )

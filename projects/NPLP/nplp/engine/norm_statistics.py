@@ -34,13 +34,13 @@ from fastreid.utils import comm
 from torch import nn
 from tqdm import tqdm
 
+from nplp.config.choices import EMBEDDING
 from nplp.data.datasets import Item, index_cameras
 from nplp.data.loaders import build_group_loader
 from nplp.distributed.collectives import all_shares
 from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
 from nplp.modeling import NPLP
-from nplp.modeling.heads import EMBEDDING
 
 __all__ = ["refresh_statistics", "refreshes"]
 

@@ -13,7 +13,7 @@ from fastreid.utils import comm
 from torch import nn
 
 from nplp.config import source_config
-from nplp.config.choices import CAMERA_NONE
+from nplp.config.choices import CAMERA_NONE, EMBEDDING
 from nplp.config.ignored import warn_of_ignored
 from nplp.data.datasets import ReidData, load_test_sets, load_training_items, verify_test_sets
 from nplp.engine.adaptation import AdaptationTrainer
@@ -28,7 +28,6 @@ from nplp.engine.supervised import SupervisedTrainer, means_nothing_to_source, s
 from nplp.errors import UserError
 from nplp.losses import check_losses
 from nplp.modeling.camera_statistics import CAMERA_STATE
-from nplp.modeling.heads import EMBEDDING
 from nplp.weights.zoo import resolve_weights
 
 __all__ = ["CLASSIFIER", "NECK", "evaluate_only", "load_trained", "run"]
@@ -186,7 +185,7 @@ def load_trained(cfg: CfgNode) -> tuple[nn.Module, str]:
     """
     path = cfg.MODEL.WEIGHTS or str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
     model = SupervisedTrainer.build_model(_without_pretraining(cfg))
-    # A model whose feature is f_bn is not whole without its neck.
+    # A model whose feature is f_bn or f_r is not whole without its neck.
     neck = NECK if cfg.MODEL.META_ARCHITECTURE == "NPLP" and cfg.MODEL.HEADS.OUTPUT == EMBEDDING else ()
     load_weights(model, path, optional=CLASSIFIER + neck)
     return model.eval(), path

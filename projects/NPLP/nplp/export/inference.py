@@ -9,9 +9,9 @@ from fastreid.config import CfgNode
 from torch import nn
 
 from nplp.config.bundles import KEPT
+from nplp.config.choices import EMBEDDING
 from nplp.engine.pipeline import CLASSIFIER, NECK
 from nplp.modeling.camera_statistics import CAMERA_STATE
-from nplp.modeling.heads import EMBEDDING, NECK_FEATURE
 from nplp.weights.zoo import ZOO_PREFIX
 
 __all__ = ["UNKNOWN_CAMERA", "EmbeddingModel", "inference_config", "inference_weights"]
@@ -50,7 +50,7 @@ def inference_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
     Left out are the classifier, the neck where the feature is f_e, and whatever the losses hold.
     """
-    left_out = CLASSIFIER if getattr(model.heads, "output", EMBEDDING) == NECK_FEATURE else CLASSIFIER + NECK
+    left_out = CLASSIFIER if getattr(model.heads, "output", EMBEDDING) != EMBEDDING else CLASSIFIER + NECK
     return {
         key: value.detach().cpu().contiguous()
         for key, value in model.state_dict().items()

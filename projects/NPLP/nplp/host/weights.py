@@ -177,7 +177,9 @@ def _load_initial_weights(model: nn.Module, path: str, named_by: str) -> None:
     Raises:
         UserError: if the file cannot be read, holds another network, or nothing of it fits.
     """
-    reshape = functools.partial(_reshape_for_transformer, model) if hasattr(model, "pos_embed") else None
+    reshape = getattr(model, "fit_tensor", None)
+    if hasattr(model, "pos_embed"):
+        reshape = functools.partial(_reshape_for_transformer, model)
     try:
         content = read_weights_file(path)
         if not isinstance(content, dict):

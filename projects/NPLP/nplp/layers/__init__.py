@@ -1,5 +1,6 @@
-"""Layers of section III-D, pyramidal average pooling and the hyper-network, and batch norms over groups."""
+"""Layers of section III-D, pyramidal pooling and the hyper-network, and batch norms over groups."""
 
+from .generalised_mean_pooling import GeneralisedMeanPooling
 from .grouped_norm import (
     GroupedBatchNorm,
     GroupedBatchNorm1d,
@@ -11,6 +12,7 @@ from .hyper_network import HyperNetwork
 from .pyramidal_pooling import PyramidalAveragePooling
 
 __all__ = [
+    "GeneralisedMeanPooling",
     "GroupedBatchNorm",
     "GroupedBatchNorm1d",
     "GroupedBatchNorm2d",

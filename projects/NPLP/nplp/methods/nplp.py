@@ -10,6 +10,7 @@ import torch
 from fastreid.config import CfgNode
 
 from nplp.clustering import estimate_pseudo_labels
+from nplp.config.choices import EMBEDDING
 from nplp.losses import CenterContrastiveLoss, cluster_centroids
 from nplp.losses.registry import CENTER_CONTRASTIVE
 from nplp.methods.camera_proxies import CameraProxies
@@ -77,11 +78,11 @@ class NoisyPseudoLabelProcessing:
         model: without a wrapper.
 
     Raises:
-        UserError: if the model has no center-contrastive loss, or its feature is not f_e.
+        UserError: if the model has no center-contrastive loss.
     """
 
     def __init__(self, cfg: CfgNode, model: NPLP) -> None:
-        require(cfg, CENTER_CONTRASTIVE, "f_e")
+        require(cfg, CENTER_CONTRASTIVE)
         self._cfg = cfg
         self._model = model
         loss = model.criteria[CENTER_CONTRASTIVE]
@@ -146,9 +147,15 @@ class NoisyPseudoLabelProcessing:
 
     @torch.no_grad()
     def _neck_features(self, features: torch.Tensor) -> torch.Tensor:
-        """Return f_bn = BN(f_e) of all images in evaluation mode, ``[N, D]`` float32 on the CPU."""
+        """Return f_bn = BN(f_e) of all images in evaluation mode, ``[N, D]`` float32 on the CPU.
+
+        Where the model's feature is f_bn or f_r already, it is returned as it is: f_r has lost what of f_bn
+        is below 0, so that camera proxies then start without it, and have it from the first steps on.
+        """
         neck = self._model.heads.neck
         assert neck is not None, "a model without losses cannot be trained"
+        if self._model.heads.output != EMBEDDING:
+            return features.cpu()
         was_training = neck.training
         neck.eval()
         device = self._model.device

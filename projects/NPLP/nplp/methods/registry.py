@@ -53,13 +53,13 @@ def build_method(cfg: CfgNode, model: NPLP) -> Method:
     return METHODS[cfg.NPLP.METHOD](cfg, model)
 
 
-def require(cfg: CfgNode, loss: str, output: str) -> None:
+def require(cfg: CfgNode, loss: str, output: str = "") -> None:
     """Check that the model has the loss and the feature that a method needs.
 
     Args:
         cfg: the configuration.
         loss: a name that must be in MODEL.LOSSES.NAME.
-        output: what MODEL.HEADS.OUTPUT must be.
+        output: what MODEL.HEADS.OUTPUT must be; empty: anything.
 
     Raises:
         UserError: naming the key.
@@ -69,7 +69,7 @@ def require(cfg: CfgNode, loss: str, output: str) -> None:
             f"NPLP.METHOD {cfg.NPLP.METHOD!r} needs {loss!r} in MODEL.LOSSES.NAME, "
             f"got {tuple(cfg.MODEL.LOSSES.NAME)}"
         )
-    if output != cfg.MODEL.HEADS.OUTPUT:
+    if output and output != cfg.MODEL.HEADS.OUTPUT:
         raise UserError(
             f"NPLP.METHOD {cfg.NPLP.METHOD!r} needs MODEL.HEADS.OUTPUT {output!r}, "
             f"got {cfg.MODEL.HEADS.OUTPUT!r}"

@@ -1,5 +1,8 @@
 """The head: feature map -> pyramidal pooling -> hyper-network -> f_e -> BN, f_bn -> ReLU, f_r -> classifier.
 
+By its options it is the head of other models too, whose embedding is kept: pooling of the whole map (PAP 1),
+by the average or a generalised mean, with or without a fully connected layer, and f_e, f_bn or f_r.
+
 Shapes: B images in the batch, C x H x W feature map, D values of f_e, f_bn and f_r, P_s identities.
 """
 
@@ -12,16 +15,20 @@ from fastreid.config import CfgNode, configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from torch import nn
 
+from nplp.config.choices import (
+    EMBEDDING,
+    GEM,
+    HEAD_FEATURES,
+    HEAD_FUSIONS,
+    HEAD_POOLINGS,
+    NECK_FEATURE,
+    RECTIFIED_FEATURE,
+)
 from nplp.errors import UserError
-from nplp.layers import HyperNetwork, PyramidalAveragePooling
+from nplp.layers import GeneralisedMeanPooling, HyperNetwork, PyramidalAveragePooling
 from nplp.losses import LOSSES, check_losses
 
-__all__ = ["EMBEDDING", "NECK_FEATURE", "HeadOutput", "PAPHead"]
-
-EMBEDDING, NECK_FEATURE = "f_e", "f_bn"
-FEATURES = (EMBEDDING, NECK_FEATURE)
-"""Values of MODEL.HEADS.OUTPUT: what the head returns in evaluation."""
-FUSIONS = ("hn", "concat")
+__all__ = ["HeadOutput", "PAPHead"]
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,9 @@ class HeadOutput:
 class PAPHead(nn.Module):
     """Pyramidal average pooling, hyper-network, neck and source classifier (sections III-B and III-D).
 
-    In evaluation it returns f_e, or f_bn = BN(f_e) by ``output``; in training a :class:`HeadOutput`. Of the
-    toolbox's options for heads it follows NUM_CLASSES and EMBEDDING_DIM; pooling, neck and classifier are the
-    paper's.
+    In evaluation it returns f_e, or f_bn = BN(f_e) or f_r = ReLU(f_bn) by ``output``; in training a
+    :class:`HeadOutput`. Of the toolbox's options for heads it follows NUM_CLASSES and EMBEDDING_DIM; pooling,
+    neck and classifier are the paper's unless other ones are asked for.
 
     The neck is there wherever there is a loss, as a method's table starts from its features, and frozen
     where no loss reads them: each parameter that requires a gradient gets one in every training step, as
@@ -57,15 +64,16 @@ class PAPHead(nn.Module):
     Args:
         feat_dim: C of the backbone's feature map.
         granularities: I of PAP-I.
+        pooling: how a stripe is pooled: "average", as in the paper, or "gem", the generalised mean.
         fusion: "hn", or "concat" for f_e = f_c (DC in Table II).
         embedding_dim: size of f_e with "hn"; "concat" gives C I(I+1)/2.
         num_classes: P_s; the classifier exists where it is above 0 and a loss reads the logits.
         loss_names: of MODEL.LOSSES.NAME, which say what is read of the output; none: inference alone.
-        output: "f_e" or "f_bn", what is returned in evaluation.
+        output: "f_e", "f_bn" or "f_r", what is returned in evaluation.
         neck_bias: train the bias of BN; False keeps it at 0.
 
     Raises:
-        UserError: for an unknown fusion, output or loss, no granularity, or no embedding size for "hn".
+        UserError: for an unknown pooling, fusion, output or loss, no granularity, or no size of "hn".
     """
 
     @configurable
@@ -74,6 +82,7 @@ class PAPHead(nn.Module):
         *,
         feat_dim: int,
         granularities: int = 2,
+        pooling: str = "average",
         fusion: str = "hn",
         embedding_dim: int = 1024,
         num_classes: int = 0,
@@ -84,10 +93,13 @@ class PAPHead(nn.Module):
         super().__init__()
         if loss_names:
             check_losses(loss_names)
-        if output not in FEATURES:
-            raise UserError(f"MODEL.HEADS.OUTPUT must be one of {FEATURES}, got {output!r}")
-        if fusion not in FUSIONS:
-            raise UserError(f"MODEL.HEADS.FUSION must be one of {FUSIONS}, got {fusion!r}")
+        for key, value, values in (
+            ("OUTPUT", output, HEAD_FEATURES),
+            ("FUSION", fusion, HEAD_FUSIONS),
+            ("POOLING", pooling, HEAD_POOLINGS),
+        ):
+            if value not in values:
+                raise UserError(f"MODEL.HEADS.{key} must be one of {values}, got {value!r}")
         if granularities < 1:
             raise UserError(f"MODEL.HEADS.PAP must be at least 1, got {granularities}")
         if fusion == "hn" and embedding_dim < 1:
@@ -95,7 +107,7 @@ class PAPHead(nn.Module):
                 "MODEL.HEADS.EMBEDDING_DIM, the size of the hyper-network's output, must be at least 1, "
                 f"got {embedding_dim}"
             )
-        self.pooling = PyramidalAveragePooling(granularities)
+        self.pooling = (GeneralisedMeanPooling if pooling == GEM else PyramidalAveragePooling)(granularities)
         pooled_dim = feat_dim * self.pooling.stripes
         self.embedding_dim = embedding_dim if fusion == "hn" else pooled_dim
         self.hyper_network = HyperNetwork(pooled_dim, embedding_dim) if fusion == "hn" else nn.Identity()
@@ -103,7 +115,7 @@ class PAPHead(nn.Module):
         self.output = output
         self.read = {LOSSES[name].reads for name in loss_names}
         self.neck: nn.Sequential | None = None
-        if loss_names or output == NECK_FEATURE:
+        if loss_names or output != EMBEDDING:
             self.neck = nn.Sequential(nn.BatchNorm1d(self.embedding_dim), nn.ReLU())
         self.classifier: nn.Linear | None = None
         if num_classes > 0 and "logits" in self.read:
@@ -121,6 +133,7 @@ class PAPHead(nn.Module):
         return {
             "feat_dim": cfg.MODEL.BACKBONE.FEAT_DIM,
             "granularities": cfg.MODEL.HEADS.PAP,
+            "pooling": cfg.MODEL.HEADS.POOLING,
             "fusion": cfg.MODEL.HEADS.FUSION,
             "embedding_dim": cfg.MODEL.HEADS.EMBEDDING_DIM,
             "num_classes": cfg.MODEL.HEADS.NUM_CLASSES,
@@ -138,10 +151,12 @@ class PAPHead(nn.Module):
         return self.hyper_network(self.pooling(feature_map))
 
     def forward(self, feature_map: torch.Tensor) -> torch.Tensor | HeadOutput:
-        """Return f_e or f_bn [B, D] in evaluation, a :class:`HeadOutput` in training."""
+        """Return f_e, f_bn or f_r [B, D] in evaluation, a :class:`HeadOutput` in training."""
         f_e = self.embed(feature_map)
         if not self.training:
-            return self.neck[0](f_e) if self.neck is not None and self.output == NECK_FEATURE else f_e
+            if self.neck is None or self.output == EMBEDDING:
+                return f_e
+            return self.neck(f_e) if self.output == RECTIFIED_FEATURE else self.neck[0](f_e)
         f_bn = self.neck[0](f_e) if self.needs_f_bn and self.neck is not None else None
         f_r = self.neck[1](f_bn) if self.needs_f_r and self.neck is not None else None
         return HeadOutput(f_e=f_e, f_bn=f_bn, f_r=f_r, logits=self._classify(f_r))

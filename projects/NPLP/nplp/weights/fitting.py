@@ -12,15 +12,18 @@ from typing import Any
 import torch
 
 from nplp.errors import UserError
-from nplp.weights.kinds import network_of
+from nplp.weights.kinds import find_network, network_of, shapes_of
+from nplp.weights.own_heads import BIAS, LINEAR, own_head
+from nplp.weights.remedies import network_options_to_set, remedy_for
 
-__all__ = ["Fit", "fit_weights"]
+__all__ = ["NORMALISATION", "Fit", "find_tensors", "fit_weights", "without_wrappers"]
 
 Tensors = dict[str, torch.Tensor]
 
 BACKBONE = "backbone."
+WRAPPED = ("backbone.network.", "network.")
+"""Where a network lies that this project wraps: in a whole model, and in a backbone."""
 COUNTER = "num_batches_tracked"
-HYPER_NETWORK = "heads.hyper_network."
 NORMALISATION = ("pixel_mean", "pixel_std")
 
 CONTAINERS = (
@@ -63,7 +66,7 @@ RENAMINGS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 """Names that others give to the same network: in each name the first pattern that begins it is replaced."""
 
 OTHER_HEAD = re.compile(
-    r"(?:backbone\.)?(?:classifier|fc|head|feat|bottleneck|bnneck|embedding|projector|last_linear)\w*\.|"
+    r"(?:backbone\.)?(?:network\.)?(?:classifier|fc|head|feat|bottleneck|bnneck|embedding|projector|last_linear)\w*\.|"
     r"heads\.(?:weight$|(?:classifier|cls_layer|bottleneck|bnneck|pool_layer)\.)|"
     r"(?:backbone\.)?pixel_(?:mean|std)$"
 )
@@ -120,6 +123,7 @@ def fit_weights(
     normalisation: Tensors | None = None,
     measured: tuple[str, ...] = (),
     partial: bool = False,
+    own_neck: bool = False,
     reshape: Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> Fit:
     """Return what of a file's content a model takes, or refuse it.
@@ -136,23 +140,31 @@ def fit_weights(
         measured: prefixes of the model's names that are taken under these names and in any shape where the
             file has them, such as those of statistics of a number of cameras.
         partial: initial weights of a backbone: some may be missing or left over, but not all.
+        own_neck: take another project's BN neck, and its fully connected layer, as the model's where they
+            are of its sizes; the power of its pooling is taken wherever the model has one.
         reshape: gives the form in which the model takes a tensor, of its name, the file's and the model's.
 
     Raises:
         UserError: in one line, if the file holds no tensors or those of another network, if the model needs
             more or others than it has, if shapes differ, or if values are no finite numbers.
     """
-    tensors, wrapping = _find_tensors(content, source)
-    stripped = _without_wrappers(tensors, expected, source)
+    tensors, wrapping = find_tensors(content, source)
+    stripped = without_wrappers(tensors, expected, source)
     taken = {key: stripped.pop(key) for key in list(stripped) if key.startswith(measured)}
     wanted = {key: value for key, value in expected.items() if not key.startswith((*optional, *measured))}
     renaming = _best_renaming(stripped, wanted)
     names = renaming.apply(stripped)
+    head = own_head({new: stripped[old] for old, new in names.items()}, wanted, neck=own_neck)
+    stripped.update({old: head[new][1] for old, new in names.items() if new in head})
+    names = {old: head[new][0] if new in head else new for old, new in names.items()}
     renamed = {new: stripped[old] for old, new in names.items() if not new.startswith(optional)}
     used = {key: renamed[key] for key in wanted if key in renamed}
     if reshape is not None:
         used = {key: reshape(key, value, wanted[key]) for key, value in used.items()}
     untrained = tuple(prefix for prefix in initial if not any(key.startswith(prefix) for key in renamed))
+    if any(ours == LINEAR for ours, _ in head.values()):
+        # Other projects' layers may have none: it begins as zeros.
+        untrained += (BIAS,)
     missing = [key for key in wanted if key not in renamed and not key.endswith(COUNTER)]
     needed = [key for key in missing if not key.startswith(untrained)]
     left = [key for key in stripped if names.get(key) not in used and not key.endswith(COUNTER)]
@@ -178,7 +190,8 @@ def fit_weights(
     ]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        remedy = _remedy(needed, partial)
+        shapes = ({n: tuple(stripped[o].shape) for o, n in names.items()}, shapes_of(wanted))
+        remedy = remedy_for([] if partial else needed, *shapes)
         raise UserError(f"{source!r} does not fit this configuration's model: {problems[0]}{more}: {remedy}")
     _check_values(used, wanted, source)
     _check_values(taken, taken, source)
@@ -186,6 +199,7 @@ def fit_weights(
     described = [
         *wrapping,
         *_describe_names({**stripped, **taken}, tensors, renaming),
+        *([f"its own head kept as {_listed([ours for ours, _ in head.values()], {})}"] if head else []),
         *_describe_types(used),
     ]
     summary = (
@@ -198,7 +212,7 @@ def fit_weights(
     return Fit({key: value.detach() for key, value in used.items()}, summary, complete=not missing)
 
 
-def _find_tensors(content: Mapping[str, Any], source: str) -> tuple[Tensors, list[str]]:
+def find_tensors(content: Mapping[str, Any], source: str) -> tuple[Tensors, list[str]]:
     """Return a checkpoint's tensors by name, and under which entry they were.
 
     Raises:
@@ -235,7 +249,7 @@ def _flat(content: Mapping[Any, Any], prefix: str = "") -> Tensors:
     return tensors
 
 
-def _without_wrappers(tensors: Tensors, expected: Tensors, source: str) -> Tensors:
+def without_wrappers(tensors: Tensors, expected: Tensors, source: str) -> Tensors:
     """Return the tensors without the names of wrappers, which the model's own names may contain."""
     if any(WRAPPERS.search(key) for key in expected):
         return tensors
@@ -261,7 +275,7 @@ def _best_renaming(tensors: Tensors, wanted: Tensors) -> _Renaming:
             counts[prefix] = counts.get(prefix, 0) + 1
     enough = len(tensors) / 8
     removed = [prefix for prefix, count in counts.items() if count >= enough or not prefix]
-    added = ["", BACKBONE] if any(key.startswith(BACKBONE) for key in wanted) else [""]
+    added = ["", *(p for p in (BACKBONE, *WRAPPED) if any(key.startswith(p) for key in wanted))]
     best, best_score = _Renaming(), (0, 0)
     for family, _ in RENAMINGS:
         for prefix in removed:
@@ -287,9 +301,10 @@ def _check_names(names: Mapping[str, str], source: str) -> None:
 
 def _check_network(tensors: Tensors, wanted: Tensors, used: Tensors, source: str, partial: bool) -> None:
     """Refuse another network, and a file of which nothing fits, or less than half where part is enough."""
-    held, asked = (network_of({k: tuple(v.shape) for k, v in t.items()}) for t in (tensors, wanted))
-    choose = "set MODEL.BACKBONE.NAME, DEPTH and WITH_IBN to what the file holds, or give another file"
+    there, here = (find_network(shapes_of(them)) for them in (tensors, wanted))
+    held, asked = there.name if there else "", here.name if here else ""
     start = f"{source!r} does not fit this configuration's model"
+    choose = network_options_to_set(there, here)
     if held and asked and held != asked:
         raise UserError(f"{start}: it holds {held}, the configuration asks for {asked}: {choose}")
     fitting, needed = (sum(not key.endswith(COUNTER) for key in names) for names in (used, wanted))
@@ -299,19 +314,6 @@ def _check_network(tensors: Tensors, wanted: Tensors, used: Tensors, source: str
             f"{start}: {fitting or 'none'} of the {needed} tensors of {asked or 'the model'} are in it "
             f"({examples}): {choose}"
         )
-
-
-def _remedy(missing: list[str], partial: bool) -> str:
-    """Return what to do about a file that does not fit."""
-    if partial or not missing or not all(key.startswith("heads.") for key in missing):
-        return "use the configuration it was trained with"
-    concat = (
-        "set MODEL.HEADS.FUSION concat, which needs none, or " if missing[0].startswith(HYPER_NETWORK) else ""
-    )
-    return (
-        f"it is a backbone without this model's head: {concat}train a model that starts from it, with "
-        "MODEL.BACKBONE.PRETRAIN True and MODEL.BACKBONE.PRETRAIN_PATH"
-    )
 
 
 def _check_values(used: Tensors, wanted: Tensors, source: str) -> None:
@@ -358,7 +360,7 @@ def _describe_names(stripped: Tensors, tensors: Tensors, renaming: _Renaming) ->
         notes.append(f"{renaming.removed!r} taken off")
     family = renaming.family
     if not family and renaming.added:
-        network = network_of({key: tuple(value.shape) for key, value in stripped.items()})
+        network = network_of(shapes_of(stripped))
         owner = {"OSNet": "torchreid's ", "ResNet": "torchvision's "}.get(re.split("[- ]", network)[0], "")
         family = f"{owner}{network}" if network else "a backbone alone"
     if family:
