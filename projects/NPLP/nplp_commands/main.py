@@ -103,6 +103,8 @@ def command_line(argv: Sequence[str] | None = None) -> None:
     if not words:
         parser.print_help()
         return
+    if words[0].startswith("-") and words[0] not in ("-h", "--help", "--version"):
+        parser.error(f"there is no option {words[0]!r} before the command: see nplp --help")
     run_tool(parser, start, words[:1], user_errors_alone=True)
 
 
