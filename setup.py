@@ -31,7 +31,7 @@ setup(
     package_dir={"": "projects/NPLP"},
     packages=find_packages("projects/NPLP"),
     package_data={
-        "nplp": ["py.typed", "export/templates/*.j2", "report/templates/*.j2"],
+        "nplp": ["py.typed", "export/templates/*.j2", "report/templates/*.j2", "search/templates/*.j2"],
         "nplp_experiments": ["py.typed", "*.yml"],
         "nplp_commands": ["py.typed"],
         "nplp_synthetic": ["py.typed"],

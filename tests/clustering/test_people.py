@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nplp.clustering import estimate, estimate_pseudo_labels, label_quality
-from nplp.clustering.people import alpha_of, estimate_people
+from nplp.clustering.people import Trial, _search, alpha_of, estimate_people
 
 
 def crowd(people, images, cameras=3, spread=0.25, dim=64, seed=0):
@@ -92,3 +92,46 @@ def test_the_distances_are_made_once(monkeypatch):
     found = estimate_pseudo_labels(features, cameras, alpha=None, correct=False)
     assert len(made) == 1
     assert len(found.alpha_trials) > 3
+
+
+def mixed_people(count, images=12, cameras=3, noise=0.45, seed=0):
+    """Return features, identities and cameras of people who are told apart but for some of their images."""
+    rng = np.random.default_rng(seed)
+    who = np.arange(count * images) % count
+    where = np.arange(count * images) // count % cameras
+    features = rng.normal(size=(count, 24))[who] + noise * rng.normal(size=(len(who), 24))
+    features += rng.normal(size=(cameras, 24))[where]
+    return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32), who, where
+
+
+def test_each_trial_is_the_startup_stage_with_its_alpha():
+    features, _, where = mixed_people(12)
+    for trial in estimate_people(features, where, camera_centering=False).trials:
+        result = estimate_pseudo_labels(features, where, alpha=alpha_of(trial.guess), correct=False)
+        assert (trial.clusters, trial.epsilon) == (result.num_clusters, result.epsilon_e)
+        assert trial.clustered == pytest.approx(1 - result.num_outliers / len(features))
+
+
+def test_the_best_trial_is_taken_and_guesses_end_where_images_are_lost():
+    def attempt(guess):
+        # The best score is at 20; from 45 on it is below half of that.
+        return Trial(guess, 0.5, 100, max(0.0, 1 - abs(guess - 20) / 50))
+
+    trials = _search(attempt, 10_000)
+    guesses = [trial.guess for trial in trials]
+    assert guesses == sorted(guesses)
+    assert max(trials, key=lambda trial: trial.score).guess == pytest.approx(16 * 2**0.5)
+    assert guesses[-1] == 64
+
+
+def test_odd_input(recwarn):
+    one = np.ones((9, 4), np.float32)
+    assert estimate_people(one, None).people == 1
+    features, _, where = mixed_people(6)
+    assert estimate_people(features[:2], where[:2]).people == 1
+    assert estimate_people(features, np.zeros(len(features), int)).people >= 1
+    assert not recwarn.list
+    with pytest.raises(ValueError, match="min_samples must be an integer of at least 1"):
+        estimate_people(features, where, min_samples=0)
+    with pytest.raises(ValueError, match="camera_ids must be of shape"):
+        estimate_people(features, where[:3])

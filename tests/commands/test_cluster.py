@@ -91,7 +91,7 @@ def test_each_option_reaches_the_estimate(
     given: str, name: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     estimate = FakeEstimate()
-    monkeypatch.setattr(cluster_command, "estimate_pseudo_labels", estimate)
+    monkeypatch.setattr("nplp.clustering.estimate_pseudo_labels", estimate)
     assert command("features.npy", "--out", "labels.npz", *given.split()) == 0
     assert estimate.settings[name] == value
     assert type(estimate.settings[name]) is type(value)
@@ -142,7 +142,7 @@ def test_the_summary_says_nothing_of_what_is_not_known(capsys: pytest.CaptureFix
 def test_interrupting_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cluster_command, "estimate_pseudo_labels", FakeEstimate(KeyboardInterrupt()))
+    monkeypatch.setattr("nplp.clustering.estimate_pseudo_labels", FakeEstimate(KeyboardInterrupt()))
     assert command(*USUAL) == 130
     assert capsys.readouterr() == ("", "\npython -m nplp.clustering: stopped\n")
     assert sorted(os.listdir()) == ["cameras.npy", "features.npy", "identities.npy"]

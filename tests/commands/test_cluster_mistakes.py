@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from cluster_command_cases import COUNT, FakeEstimate, command, write_data
-from nplp_commands import cluster as cluster_command
 
 NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that nobody may write to")
 
@@ -157,6 +156,6 @@ def test_what_is_missing_is_one_line(
 
 @pytest.mark.parametrize("out", ["absent/labels.npz", "cameras.npz", "labels.txt"])
 def test_the_file_to_write_is_checked_before_the_work(out: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_command, "estimate_pseudo_labels", FakeEstimate(AssertionError("it ran")))
+    monkeypatch.setattr("nplp.clustering.estimate_pseudo_labels", FakeEstimate(AssertionError("it ran")))
     np.savez("cameras.npz")
     assert command("features.npy", "--out", out) == 2

@@ -25,6 +25,7 @@ from nplp.export.inference import EmbeddingModel
 from nplp.export.programs import target_crops
 from nplp.export.running import LEAST_COSINE, OnnxModel, agreement, check_agreement
 from nplp.export.verification import bundle_config, verify_bundle
+from nplp.search import Index, load_model
 from nplp.weights.zoo import CARD, SAFETENSORS, WEIGHTS, read_bundle
 from tiny import make_tiny_cfg
 
@@ -178,6 +179,18 @@ def test_a_program_is_evaluated_with_the_test_sets_cameras(bundle_of_cameras, me
     assert metrics == pytest.approx(final, abs=0.5)
     unknown = type(data)("Other", [], data.query, data.gallery)
     assert evaluate(measured, OnnxModel(bundle_of_cameras.folder / "model.onnx"), [unknown]) != metrics
+
+
+def test_files_get_the_same_features_by_the_bundle_and_by_its_program(bundle_of_cameras, measured):
+    """Of known cameras, of one that the model does not know, and without cameras."""
+    paths = [path for path, _, _ in load_dataset(measured, "SynthStation").query[:8]]
+    weights = load_model(bundle_of_cameras.folder)
+    program = load_model(bundle_of_cameras.folder / "model.onnx")
+    assert (weights.size, weights.dim) == (program.size, program.dim) == (SIZE, 32)
+    assert weights.known_cameras == program.known_cameras == NAMES
+    for cameras in ([*NAMES, "nowhere"] * 2, None):
+        assert agreement(weights.embed(paths, cameras), program.embed(paths, cameras)) > LEAST_COSINE
+    Index(weights.embed(paths), paths, model=weights).check_model(program)
 
 
 def test_the_toolboxs_predictor_needs_no_camera(bundle_of_cameras, model, crops):

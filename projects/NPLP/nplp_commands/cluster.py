@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import sys
 import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from tqdm import tqdm
+from nplp_commands.parsing import OneLineParser, as_typed, run_tool
 
-from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
-from nplp.clustering.giants import LOWERED
-from nplp.errors import UserError, printable
-from nplp.memory import is_out_of_memory
-from nplp_commands.array_files import check_output, read_features, read_ids, write_npz
-from nplp_commands.parsing import OneLineParser, run_tool
+if TYPE_CHECKING:
+    import numpy as np
 
-__all__ = ["build_parser", "main"]
+    from nplp.clustering import PseudoLabels
+
+__all__ = ["build_parser", "command_line", "main"]
 
 _NAME = "python -m nplp.clustering"
 
@@ -110,10 +105,29 @@ _QUALITY = {
 }
 
 
-def _defaults() -> dict[str, Any]:
-    """Return the settings of the estimate with their defaults, as its signature has them."""
-    parameters = inspect.signature(estimate_pseudo_labels).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "progress"}
+_DEFAULTS: dict[str, Any] = {
+    "alpha": 0.0012,
+    "beta": 0.5,
+    "min_samples": 4,
+    "noisy_fraction": 0.1,
+    "correct": True,
+    "distance": "jaccard",
+    "assessment_distance": None,
+    "k1": 20,
+    "k2": 6,
+    "k1_intra": 5,
+    "k1_inter": 20,
+    "k2_intra": 2,
+    "k2_inter": 4,
+    "camera_centering": False,
+    "camera_scaling": False,
+    "dissolved": "drop",
+    "reclustered_outliers": "drop",
+    "epsilon": None,
+    "giant_share": None,
+    "equal_scores": "order",
+}
+"""Those of `estimate_pseudo_labels`, which the help shows without importing it."""
 
 
 def build_parser() -> OneLineParser:
@@ -145,7 +159,7 @@ def build_parser() -> OneLineParser:
         action="store_true",
         help="divide by each camera's deviations too, and normalise; needs --camera-centering",
     )
-    parser.set_defaults(**_defaults())
+    parser.set_defaults(**_DEFAULTS)
     return parser
 
 
@@ -155,6 +169,13 @@ def _run(args: argparse.Namespace) -> None:
     Raises:
         ValueError: for a mistake in the arguments or in a file, or where memory does not suffice.
     """
+    import numpy as np
+
+    from nplp.clustering import estimate_pseudo_labels
+    from nplp.errors import UserError
+    from nplp.memory import is_out_of_memory
+    from nplp_commands.array_files import check_output, read_features, read_ids, write_npz
+
     out = Path(args.out)
     inputs = [address for address in (args.features, args.cameras, args.identities) if address is not None]
     check_output(out, inputs, args.force)
@@ -162,7 +183,7 @@ def _run(args: argparse.Namespace) -> None:
     count = len(features)
     cameras = None if args.cameras is None else read_ids("--cameras", args.cameras, count)
     people = None if args.identities is None else read_ids("--identities", args.identities, count)
-    settings = {name: getattr(args, name) for name in _defaults()}
+    settings = {name: getattr(args, name) for name in _DEFAULTS}
     start = time.perf_counter()
     try:
         result = estimate_pseudo_labels(features, cameras, **settings, progress=not args.quiet)
@@ -187,6 +208,10 @@ def _run(args: argparse.Namespace) -> None:
 
 def _summary(result: PseudoLabels, seconds: float) -> list[tuple[str, str]]:
     """Return the rows of the summary that describe the result and its cost."""
+    import torch
+
+    from nplp.clustering.giants import LOWERED
+
     averaged = f", the mean of {result.averaged_pairs:,} of {result.pairs:,} pairs" if result.pairs else ""
     share = result.num_outliers / len(result.labels)
     lowered = f", lowered from {result.literal_epsilon:.6g}" if result.giant_clusters == LOWERED else ""
@@ -221,6 +246,10 @@ def _quality_rows(
     labels: np.ndarray, people: np.ndarray, cameras: np.ndarray | None
 ) -> list[tuple[str, str]]:
     """Return the rows that compare labels [N] with identities [N], negative where unknown, in percent."""
+    import numpy as np
+
+    from nplp.clustering import label_quality
+
     known = people >= 0
     if len(np.unique(people[known])) < 2:
         return [("identities", "fewer than two are known: precision and recall are undefined")]
@@ -237,7 +266,11 @@ def _quality_rows(
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Write a warning as one line, clear of the progress bar."""
-    tqdm.write(f"{_NAME}: warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
+    from tqdm import tqdm
+
+    from nplp.errors import printable
+
+    tqdm.write(f"{as_typed(_NAME)}: warning: {printable(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 def _run_with_warnings(args: argparse.Namespace) -> None:
@@ -257,3 +290,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: with code 2 after a mistake, 130 after Ctrl-C.
     """
     run_tool(build_parser(), _run_with_warnings, argv)
+
+
+def command_line() -> None:
+    """Run the command with the arguments of the process."""
+    main()
+
+
+if __name__ == "__main__":
+    command_line()

@@ -7,14 +7,40 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["OneLineParser", "ignore_further_interrupts", "run_tool"]
+__all__ = ["OneLineParser", "as_typed", "ignore_further_interrupts", "run_tool"]
+
+COMMAND = "nplp "
+"""How the first word of the process begins, ``nplp train``, where the command nplp started it."""
+
+TYPED = {
+    "python tools/train_net.py": "nplp train",
+    "python tools/export_model_zoo.py": "nplp export",
+    "python tools/model_zoo.py": "nplp zoo",
+    "python tools/report.py": "nplp report",
+    "python tools/make_synthetic.py": "nplp synthetic",
+    "python tools/reproduce.py": "nplp reproduce",
+    "python -m nplp.clustering": "nplp cluster",
+}
+"""What the examples of a help name, and what is typed in its place where nplp was."""
+
+
+def as_typed(name: str) -> str:
+    """Return the command as the user typed it: ``nplp train``, or else the tool's own name."""
+    return sys.argv[0] if sys.argv[0].startswith(COMMAND) else name
 
 
 class OneLineParser(argparse.ArgumentParser):
     """A parser that reports a mistake in one line and keeps the layout of its texts."""
 
     def __init__(self, **options: Any) -> None:
-        """Take what ``ArgumentParser`` takes."""
+        """Take what ``ArgumentParser`` takes; ``prog`` gives way to what was typed."""
+        typed = as_typed(options.get("prog") or "")
+        # The parser of an action, "nplp zoo list", has the typed words already.
+        if typed.startswith(COMMAND) and not (options.get("prog") or "").startswith(typed):
+            options["prog"] = typed
+        if typed.startswith(COMMAND) and options.get("epilog"):
+            for tool, command in TYPED.items():
+                options["epilog"] = options["epilog"].replace(tool, command)
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
@@ -23,7 +49,8 @@ class OneLineParser(argparse.ArgumentParser):
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """Write what may hold a stranger's text to the standard error, and exit."""
-        if message:
+        # The library is imported for a stranger's text alone: importing it takes seconds.
+        if message and not message.replace("\n", "").isprintable():
             from nplp.errors import printable
 
             message = printable(message)

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from nplp_commands import require_toolbox
-from nplp_commands.parsing import OneLineParser, run_tool
+from nplp_commands.parsing import COMMAND, OneLineParser, as_typed, run_tool
 
+NAME = "train_net"
 MODULE = "nplp_commands.train"
 EPILOG = """\
 examples:
@@ -27,7 +28,7 @@ All keys, with their defaults and meanings: projects/NPLP/nplp/config/keys.py.
 
 def build_parser() -> OneLineParser:
     """Return the parser, with the toolbox's arguments."""
-    parser = OneLineParser(prog="train_net", description=__doc__, epilog=EPILOG)
+    parser = OneLineParser(prog=NAME, description=__doc__, epilog=EPILOG)
     parser.add_argument(
         "--config-file", default="", metavar="FILE", help="configuration, such as those in configs/NPLP"
     )
@@ -82,7 +83,7 @@ def run_process(args: argparse.Namespace) -> None:
     from nplp.report.after_run import write_pages
     from nplp_commands.stopping import stoppable
 
-    with stoppable("train_net", how_to_go_on(args)):
+    with stoppable(as_typed(NAME), how_to_go_on(args)):
         cfg = load_config(args)
         if args.eval_only:
             configure_logging(cfg, to_file=False)
@@ -102,10 +103,15 @@ def how_to_go_on(args: argparse.Namespace) -> str:
     """Return what to type to go on after an interruption; nothing after an evaluation."""
     if args.eval_only:
         return ""
-    program = sys.argv[:1] if Path(sys.argv[0]).resolve() != Path(__file__).resolve() else ["-m", MODULE]
+    if sys.argv[0].startswith(COMMAND):
+        program = sys.argv[0].split()
+    elif Path(sys.argv[0]).resolve() == Path(__file__).resolve():
+        program = ["python", "-m", MODULE]
+    else:
+        program = ["python", sys.argv[0]]
     options = [option for option in sys.argv[1:] if option not in ("--resume", "--overwrite")]
     # Before KEY VALUE, which takes all that follows.
-    command = shlex.join(["python", *program, "--resume", *options])
+    command = shlex.join([*program, "--resume", *options])
     return f"; what was saved is kept, go on with\n  {command}"
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from nplp_commands.parsing import OneLineParser, run_tool
+from nplp_commands.parsing import OneLineParser, as_typed, run_tool
 from nplp_experiments.catalogue import DOMAINS, EXPERIMENTS
 from nplp_experiments.definitions import Domain, Experiment
 
@@ -126,7 +126,7 @@ def _reproduce(args: argparse.Namespace, domain: Domain, chosen: list[Experiment
         text = write_experiment(experiment, domain, cells[experiment.name], records, args.folder, output)
         sys.stdout.write(f"{text}\n" if text else f"{experiment.name}: nothing has been run\n")
     for key in failed:
-        sys.stderr.write(f"reproduce: failed or not begun: {key}\n")
+        sys.stderr.write(f"{as_typed('reproduce')}: failed or not begun: {key}\n")
     return 1 if failed else 0
 
 

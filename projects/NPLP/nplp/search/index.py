@@ -63,6 +63,26 @@ class Hits:
         """Return Q."""
         return len(self.numbers)
 
+    def without(self, queries: Sequence[str | Path], top: int) -> "Hits":
+        """Return the first ``top`` hits of each query that are not the query's own file.
+
+        Args:
+            queries: Q files.
+            top: hits a query.
+        """
+        numbers = np.full((len(self), top), -1, np.int64)
+        similarity = np.full((len(self), top), np.nan, np.float32)
+        paths: list[list[str]] = []
+        cameras: list[list[str | None]] = []
+        for place, query in enumerate(queries):
+            own = os.path.realpath(query)
+            kept = [i for i, path in enumerate(self.paths[place]) if os.path.realpath(path) != own][:top]
+            numbers[place, : len(kept)] = self.numbers[place, kept]
+            similarity[place, : len(kept)] = self.similarity[place, kept]
+            paths.append([self.paths[place][i] for i in kept])
+            cameras.append([self.cameras[place][i] for i in kept])
+        return Hits(numbers, similarity, paths, cameras)
+
 
 class Index:
     """Images by their features, found by cosine similarity with faiss.
@@ -273,7 +293,7 @@ class Index:
         about_path = folder / ABOUT
         if not about_path.is_file():
             state = "holds no index" if folder.is_dir() else "is no folder of an index"
-            raise UserError(f"{str(folder)!r} {state}: nplp search --build writes one")
+            raise UserError(f"{str(folder)!r} {state}: nplp index writes one")
         about = read_json(about_path, REMEDY)
         if about.get("format") != FORMAT or about.get("version") != VERSION:
             seen = f"{about.get('format')!r:.30} version {about.get('version')!r:.10}"

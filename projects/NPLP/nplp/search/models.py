@@ -5,7 +5,6 @@ describes a model is taken, and an ONNX program is looked at before it is loaded
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +139,13 @@ def _config_of_run(path: Path) -> CfgNode:
 
 def _of_weights(path: Path, device: str) -> Embedder:
     """Return the model of published weights without a configuration."""
-    found = import_module("nplp.weights.source_models").recognise(str(path))
+    from nplp.weights.source_models import recognise
+
+    found = recognise(str(path))
     cfg = default_config()
     for key, value in found.options.items():
         cfg.merge_from_list([key, value])
-    cfg.MODEL.WEIGHTS = str(path)
+    cfg.MODEL.WEIGHTS = found.weights or str(path)
     cfg.MODEL.BACKBONE.PRETRAIN = False
     return _of_config(cfg, device, found.description, str(path))
 
