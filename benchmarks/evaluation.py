@@ -3,14 +3,16 @@
 
     python benchmarks/evaluation.py --sizes 1000x5000 3368x15913 --write
 
-Each work is measured in a process of its own: it draws the features, does the work once at a small size, sets
-the peak of memory back, and does it, from features to Rank-1 and mAP with the distances. A round runs every work
-in turn, so that a drift of the machine is in all. Ratios are to the toolbox's Cython ranking in the same round,
-and their medians are shown. Memory is the growth of the peak of resident memory above the features.
+Each work is measured in a process of its own: it draws the features, does the work once at a small size,
+sets the peak of memory back, and does it, from features to Rank-1 and mAP with the distances. A round
+runs every work in turn, so that a drift of the machine is in all. Ratios are to the toolbox's Cython
+ranking in the same round, and their medians are shown. Memory is the growth of the peak of resident
+memory above the features.
 
-The toolbox's Cython is compiled once into a folder of its own. What would not fit into memory is not run, and
-the table says so: the toolbox's ranking takes about 30 bytes for each pair, its re-ranking 12 more for each pair
-of all images. 3368x15913 is the size of Market-1501, 11659x82161 that of MSMT17, where ours alone fits.
+The toolbox's Cython is compiled once into a folder of its own. What would not fit into memory is not run,
+and the table says so: the toolbox's ranking takes about 30 bytes for each pair, its re-ranking 12 more
+for each pair of all images. 3368x15913 is the size of Market-1501, 11659x82161 that of MSMT17, where ours
+alone fits.
 """
 
 from __future__ import annotations

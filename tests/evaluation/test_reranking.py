@@ -62,7 +62,9 @@ def oracle(squared: np.ndarray, queries: int, settings: Reranking) -> np.ndarray
             weights[i, j] = np.exp(-original[i, j])
         if expanded:
             weights[i] /= weights[i].sum()
-    weights = np.array([np.mean([weights[j] for j in order[i][: settings.k2]], axis=0) for i in range(count)])
+    if settings.k2 > 1:  # else no other sample's weights, not even a copy's, which may come before i itself
+        near = [order[i][: settings.k2] for i in range(count)]
+        weights = np.array([np.mean([weights[j] for j in one], axis=0) for one in near])
     final = np.empty((queries, count - queries))
     for q in range(queries):
         for g in range(queries, count):

@@ -91,10 +91,9 @@ class Reranking:
 class RerankedDistances:
     """Re-ranked distances ``[Q, G]`` in blocks of queries.
 
-    Memory: beyond the features some 1.3 kB for each neighbour of the 20 and sample while neighbours are
-    looked for and weights are made, about 70 bytes a weight and 100 to 200 weights a sample; then 12 bytes a
-    weight twice, and the blocks. Cosine takes a normalised copy of the features, and the copy is what the
-    sweep reads.
+    Memory beyond the features: while neighbours are looked for, 64 (k1 + 1) bytes a sample; while weights are
+    made, some 50 bytes a weight, of which a sample has 20 to 100; then 24 bytes a weight, and the blocks.
+    Cosine takes a normalised copy of the features.
     """
 
     def __init__(
@@ -130,7 +129,7 @@ class RerankedDistances:
             self._original: DistanceBlocks = FeatureDistances(samples[:count], samples[count:])
         else:
             self._weights = reciprocal_encoding(rows, settings.k1, settings.k2, progress)
-            self._original = FeatureDistances(samples[:count], samples[count:], metric)
+            self._original = FeatureDistances(samples[:count], samples[count:], metric, unit=True)
         self._scales = settings.share / farthest[:count]
         self._share = settings.share
         weights = self._weights

@@ -102,13 +102,16 @@ class FeatureDistances:
     Memory: none beyond the features; cosine takes normalised copies of them.
     """
 
-    def __init__(self, queries: torch.Tensor, gallery: torch.Tensor, metric: str = "euclidean") -> None:
+    def __init__(
+        self, queries: torch.Tensor, gallery: torch.Tensor, metric: str = "euclidean", unit: bool = False
+    ) -> None:
         """Prepare the features.
 
         Args:
             queries: ``[Q, D]`` floating point, on any device.
             gallery: ``[G, D]``, same dtype and device.
             metric: ``"euclidean"`` or ``"cosine"``.
+            unit: whether the features are of length 1 already, so that cosine copies nothing.
 
         Raises:
             ValueError: for another metric.
@@ -120,7 +123,7 @@ class FeatureDistances:
             # The caller lets torch shorten products of float32, such as by TF32, which would change rankings.
             precision = torch.float64
         queries, gallery = queries.detach().to(precision), gallery.detach().to(precision)
-        if metric == "cosine":
+        if metric == "cosine" and not unit:
             queries, gallery = F.normalize(queries, dim=1), F.normalize(gallery, dim=1)
         self._queries, self._gallery = queries, gallery
         self._squares = gallery.pow(2).sum(dim=1)[None, :] if metric == "euclidean" else None

@@ -37,7 +37,9 @@ def nearest_and_farthest(
 
     Returns:
         [N, min(k, N)] int32, as `nearest_neighbours` gives them, and [N] float64, exact but for the rounding
-        of float64. Memory: that of `nearest_neighbours` and 16 bytes a sample.
+        of float64. Memory: that of `nearest_neighbours` and 16 bytes a sample. Time: that of one sweep, but
+        where most pairs are at the greatest distance, as among samples that are all the same, each of them
+        is settled one by one.
     """
     if half is None:
         half = half_precision_pays(features)
