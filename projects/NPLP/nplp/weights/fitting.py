@@ -303,6 +303,9 @@ def _check_network(tensors: Tensors, wanted: Tensors, used: Tensors, source: str
     """Refuse another network, and a file of which nothing fits, or less than half where part is enough."""
     there, here = (find_network(shapes_of(them)) for them in (tensors, wanted))
     held, asked = there.name if there else "", here.name if here else ""
+    if partial:
+        # Blocks that a network has beside its usual ones keep their initial values.
+        held, asked = (name.partition(" with ")[0] for name in (held, asked))
     start = f"{source!r} does not fit this configuration's model"
     choose = network_options_to_set(there, here)
     if held and asked and held != asked:
