@@ -1,7 +1,7 @@
 """What `nplp adapt` gains on real people, by its defaults alone: PKU-Reid, half of its people a target.
 
-Each split of the people is a task of its own: one half without identities is adapted to, the other half is for
-the figures. With --people the true number is given, in place of alpha from the features.
+Each split of the people is a task of its own: one half without identities is adapted to, and the other half
+gives the figures. With --people the true number is given, in place of alpha from the features.
 
 Usage: python benchmarks/adaptations.py --weights datasets/weights/osnet_x0_25_msmt17.pth --splits 2 3 4 5
        [--people] [--folder logs/adaptations] [--out docs/results/adaptations.json] [KEY VALUE ...]
