@@ -249,7 +249,7 @@ def _experiments() -> dict[str, Experiment]:
             ),
             directions=("unkind",),
             figure="iterations",
-            seeds=1,
+            seeds=3,
             lost=True,
         ),
         Experiment(
