@@ -19,7 +19,7 @@ _BLOCK = 4096
 def split_apart(
     rows: FeatureRows, members: np.ndarray, components: np.ndarray, cannot: np.ndarray
 ) -> np.ndarray:
-    """Return the parts of a cluster's images: agglomerative clustering of its components with average linkage.
+    """Return the parts of a cluster's images: average linkage of its components, under constraints.
 
     Each component begins as a part. Of all two parts that hold no two components which must stay apart, the
     nearest are joined, until there are none. The distance of two parts is the mean squared Euclidean distance

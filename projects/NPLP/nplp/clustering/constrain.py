@@ -74,9 +74,7 @@ def _vote(labels: np.ndarray, constraints: Constraints) -> tuple[np.ndarray, int
     components, several = constraints.components, constraints.sizes > 1
     sizes = np.bincount(labels[labels != OUTLIER], minlength=1)
     voting = np.flatnonzero((labels != OUTLIER) & several[components])
-    ballots, votes = np.unique(
-        np.stack([components[voting], labels[voting]]), axis=1, return_counts=True
-    )
+    ballots, votes = np.unique(np.stack([components[voting], labels[voting]]), axis=1, return_counts=True)
     order = np.lexsort((ballots[1], -sizes[ballots[1]], -votes, ballots[0]))
     winners = np.full(len(several), OUTLIER, dtype=np.int64)
     # Written in reverse, so that a component's first choice stays.
@@ -93,9 +91,7 @@ def _vote(labels: np.ndarray, constraints: Constraints) -> tuple[np.ndarray, int
     return np.where(voted != OUTLIER, target[voted], OUTLIER), int(most.sum())
 
 
-def _own_clusters(
-    labels: np.ndarray, constraints: Constraints, min_samples: int
-) -> tuple[np.ndarray, int]:
+def _own_clusters(labels: np.ndarray, constraints: Constraints, min_samples: int) -> tuple[np.ndarray, int]:
     """Return labels after step 3, and how many clusters are new."""
     sizes = constraints.sizes
     unclustered = np.bincount(constraints.components[labels == OUTLIER], minlength=len(sizes)) == sizes

@@ -156,12 +156,12 @@ def average_by_component(features: torch.Tensor, constraints: Constraints) -> to
     """Return features [N, D] in which each image has the mean of its component's.
 
     This is the usual shortcut with tracks, which `NPLP.TRACKS` offers to compare with. Memory: a copy of the
-    features, and of the means.
+    features, and of the means; they are summed on the CPU, where the order of the sums is always the same.
     """
-    components = torch.from_numpy(constraints.components).to(features.device)
-    sizes = torch.from_numpy(constraints.sizes).to(features)
-    means = features.new_zeros(len(sizes), features.shape[1]).index_add_(0, components, features)
-    return (means / sizes[:, None])[components]
+    values = features.cpu()
+    components, sizes = (torch.from_numpy(array) for array in (constraints.components, constraints.sizes))
+    sums = values.new_zeros(len(sizes), values.shape[1]).index_add_(0, components, values)
+    return (sums / sizes[:, None].to(values.dtype))[components].to(features.device)
 
 
 def _as_pairs(name: str, pairs: Pairs, count: int) -> np.ndarray:
