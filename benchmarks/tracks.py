@@ -116,11 +116,11 @@ def labels_of(
 
 def measured(args: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return what was clustered, and a row of figures for each way of using tracks."""
-    folder = args.run / "source"
-    if not (folder / "config.yaml").is_file():
-        raise UserError(f"--run {str(args.run)!r} holds no source/config.yaml: name a run that pre-trained")
-    options = ["MODEL.WEIGHTS", str(folder / "model_final.pth"), "MODEL.DEVICE", args.device]
-    cfg = load_config(argparse.Namespace(config_file=str(folder / "config.yaml"), opts=options))
+    config, weights = args.run / "config.yaml", args.run / "source" / "model_final.pth"
+    if not (config.is_file() and weights.is_file()):
+        raise UserError(f"--run {str(args.run)!r} has no source/model_final.pth: name a run that pre-trained")
+    options = ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", args.device]
+    cfg = load_config(argparse.Namespace(config_file=str(config), opts=options))
     spec = domain(cfg, args)
     features, identities, cameras = embed(cfg, spec)
     rows = []

@@ -13,7 +13,7 @@ from nplp.data.datasets import load_training_items
 from nplp.data.own_dataset import tracks_of_items
 from nplp.engine.pipeline import run
 from nplp.engine.setup import prepare_output
-from nplp.engine.tracks import target_constraints
+from nplp.engine.tracks import check_method, target_constraints
 from nplp.errors import UserError
 from nplp_commands.synthetic import write_table
 from nplp_synthetic import DomainSpec, ensure_domain, track_images
@@ -81,6 +81,16 @@ def test_without_tracks_the_switch_is_refused_in_one_line(table, own_cfg):
         constraints_of(own_cfg(without(table, "track"), "NPLP.TRACKS", "constrain"))
     with pytest.raises(UserError, match=r"NPLP\.TRACKS must be one of .*, got 'yes'"):
         own_cfg(table, "NPLP.TRACKS", "yes")
+
+
+def test_a_method_that_takes_no_constraints_is_refused_in_one_line(table, own_cfg):
+    class Deaf:
+        def label(self, iteration, features, cameras):
+            raise NotImplementedError
+
+    with pytest.raises(UserError, match="the method 'nplp' takes no constraints"):
+        check_method(own_cfg(table, "NPLP.TRACKS", "constrain"), Deaf())
+    check_method(own_cfg(table, "NPLP.TRACKS", "average"), Deaf())
 
 
 @pytest.mark.parametrize("use", ["constrain", "average"])

@@ -24,8 +24,8 @@ def constrain_labels(
     1. All images of a component, if any of them is clustered, come into the cluster that holds most of them:
        of several such the one with more images, then the lower one.
     2. A cluster of whose images step 1 moved more than half to one other cluster joins that cluster with all
-       that is in it now. (It cannot come back to itself: of what moves from B to A at least as much was in A
-       before, so that from cluster to cluster more images move.)
+       that is in it now. Such moves make no circle: to lose more than half of its images, a cluster that
+       others join must lose more than they did.
     3. A component of which no image is clustered becomes a cluster of its own if it has `min_samples` images
        or more, and two at least.
     4. A cluster that holds two components which must stay apart is split by `split_apart`: the part of most

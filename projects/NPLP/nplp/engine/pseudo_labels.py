@@ -42,7 +42,7 @@ from nplp.engine.rules import (
 from nplp.engine.run_record import RunRecord
 from nplp.engine.stopping import is_last
 from nplp.engine.trace import Trace
-from nplp.engine.tracks import describe_changes, report_changes
+from nplp.engine.tracks import check_method, describe_changes, report_changes
 from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
 from nplp.methods import Labelling, Method
@@ -130,6 +130,7 @@ class PseudoLabelHook(HookBase):
             constraints: of the ``N`` images, which NPLP.TRACKS says how to use.
         """
         check_chunks(cfg, comm.get_world_size())
+        check_method(cfg, method)
         self._cfg = cfg
         self._model = model
         self._method = method

@@ -3,6 +3,7 @@
 Shapes: N target images.
 """
 
+import inspect
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,12 +13,13 @@ import numpy as np
 from fastreid.config import CfgNode
 
 from nplp.clustering import Constraints, PseudoLabels, build_constraints
-from nplp.config.choices import OWN_IMAGES, TRACKS_UNUSED
+from nplp.config.choices import OWN_IMAGES, TRACKS_CONSTRAIN, TRACKS_UNUSED
 from nplp.data.datasets import Item, index_cameras
 from nplp.data.own_dataset import tracks_of_items
 from nplp.errors import UserError
+from nplp.methods import Method
 
-__all__ = ["describe_changes", "report_changes", "target_constraints"]
+__all__ = ["check_method", "describe_changes", "report_changes", "target_constraints"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ def target_constraints(cfg: CfgNode, items: list[Item]) -> Constraints | None:
     if found is None or (found.tracks < 0).all():
         raise UserError(
             f"NPLP.TRACKS is {use!r}, but none of the {len(items)} images of {tuple(cfg.DATASETS.NAMES)} "
-            f"is in a track: give {OWN_IMAGES} a table with a column track, or set NPLP.TRACKS {TRACKS_UNUSED}"
+            f"is in a track: give {OWN_IMAGES} a table with a column track, or set NPLP.TRACKS none"
         )
     constraints = build_constraints(
         len(items), tracks=found.tracks, camera_ids=index_cameras(items), times=found.times
@@ -54,6 +56,20 @@ def target_constraints(cfg: CfgNode, items: list[Item]) -> Constraints | None:
         overlaps if timed else "no times of theirs in a known camera, so none is known to overlap",
     )
     return constraints
+
+
+def check_method(cfg: CfgNode, method: Method) -> None:
+    """Check that a method takes the constraints that NPLP.TRACKS makes.
+
+    Raises:
+        UserError: if it does not.
+    """
+    takes = "constraints" in inspect.signature(method.label).parameters
+    if cfg.NPLP.TRACKS == TRACKS_CONSTRAIN and not takes:
+        raise UserError(
+            f"NPLP.TRACKS is {TRACKS_CONSTRAIN!r}, but the method {cfg.NPLP.METHOD!r} takes no constraints: "
+            f"give its function label the argument constraints, or set NPLP.TRACKS {TRACKS_UNUSED}"
+        )
 
 
 def report_changes(estimate: PseudoLabels, before: Mapping[str, Any]) -> dict[str, Any]:
