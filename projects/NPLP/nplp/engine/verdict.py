@@ -44,8 +44,8 @@ ONE_CAMERA = 0.9
 """Share of clusters with images of one camera alone, from which a run is doubtful."""
 FEWEST_IMAGES = 64
 """Images below which a run has failed: one batch of the paper's."""
-FEW_IMAGES = 400
-"""Images below which a run is doubtful: no record is of fewer that worked."""
+FEW_IMAGES = 200
+"""Images below which a run is doubtful: ten times k1, the neighbours of the Jaccard distance."""
 FEW_CLUSTERS = 8
 """Clusters below which a run is doubtful."""
 RECENT = 3
