@@ -15,12 +15,14 @@ from nplp.adapt.timing import expected_seconds, in_words, measure_speed
 from nplp.config import default_config
 from nplp.data.datasets import load_training_items
 from nplp.distributed.collectives import from_main_process
-from nplp.engine.output_folder import CONFIG
+from nplp.engine.output_folder import CONFIG, RESULTS
 from nplp.engine.pipeline import run
 from nplp.engine.setup import configure_logging, load_config
 from nplp.engine.trainer import ReidTrainer
+from nplp.engine.verdict import Verdict
 from nplp.errors import UserError
 from nplp.export.bundle import ExportOptions, export_bundle
+from nplp.files import read_json
 from nplp.modeling import NPLP
 from nplp.report.after_run import write_pages
 from nplp.search import Index, load_model
@@ -136,6 +138,9 @@ def _finish(cfg: CfgNode, products: Products, results: dict[str, dict[str, float
     logger.info("In %s:\n%s", folder, lines)
     if not results:
         logger.info("No image has a known identity, so how much better the model is was not measured")
+    entry = read_json(folder / RESULTS, "run again").get("verdict")
+    if entry:
+        logger.info("Verdict: %s", Verdict.from_entry(entry))
 
 
 def _export(cfg: CfgNode, bundle: Path, onnx: bool) -> None:

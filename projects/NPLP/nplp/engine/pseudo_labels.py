@@ -43,6 +43,7 @@ from nplp.engine.run_record import RunRecord
 from nplp.engine.stopping import is_last
 from nplp.engine.trace import Trace
 from nplp.engine.tracks import check_method, describe_changes, report_changes
+from nplp.engine.verdict import judge
 from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
 from nplp.methods import Labelling, Method
@@ -234,6 +235,9 @@ class PseudoLabelHook(HookBase):
             if before.iteration:
                 agreement = label_agreement(labels, before.labels.numpy())
             line = self._line(iteration, estimate, labels, remarks, agreement)
+        line["unrelated_distance"] = scale.unrelated
+        verdict = judge([*self._record.history, line])
+        line["verdict"] = verdict.entry()
         state = PseudoLabelState(iteration, torch.from_numpy(labels), scale.first_norm, agreement)
         logger.info("%s", _format_line(line, options.ITERATIONS, len(labels)))
         for finding in remarks:
@@ -241,6 +245,7 @@ class PseudoLabelHook(HookBase):
             if rejected is not None and not still_true(finding):
                 said = f"rejected labels, {said}"
             logger.log(finding.level, "  %s: %s", said, finding.text)
+        logger.info("  Verdict so far: %s", verdict)
         enforce(remarks, iteration)
         log_histograms(labels, estimate.self_assessment, self.trainer.iter)
         if self._trace is not None:
@@ -378,13 +383,17 @@ def _signs(
 ) -> dict[str, float]:
     """Return what labels [N] tell of their own worth, without identities.
 
-    ``camera_entropy``: mean over the clusters, in bits; ``cross_camera_pairs``: share of the pairs within
+    ``images`` and ``cameras``: how many there are; ``camera_entropy``: mean over the clusters, in bits;
+    ``one_camera_clusters``: share of the clusters; ``cross_camera_pairs``: share of the pairs within
     clusters; ``label_agreement``: with the labels before, where there are any; ``self_assessment``: mean
     score of eq. 8 over the startup clusters, where they are assessed.
     """
     entropies = camera_entropies(labels, cameras)
     signs = {
+        "images": len(labels),
+        "cameras": len(np.unique(cameras)),
         "camera_entropy": float(entropies.mean()) if len(entropies) else 0.0,
+        "one_camera_clusters": float((entropies == 0).mean()) if len(entropies) else 0.0,
         "cross_camera_pairs": cross_camera_share(labels, cameras),
     }
     if agreement is not None:
