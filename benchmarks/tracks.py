@@ -8,7 +8,8 @@ images are embedded by the run's source model. They are clustered once without t
 of several lengths, with a share of wrong ones, with times and without, in three ways: "constrain" keeps the
 clusters to what is known (NPLP.TRACKS constrain), "average" gives each image its track's mean feature
 (NPLP.TRACKS average), and "tracks alone" clusters the mean features of the tracks as if they were images,
-with 2 for min_samples and fewer neighbours the longer the tracks are.
+with 2 for min_samples and fewer neighbours the longer the tracks are. All of it is done at three values of
+alpha: that chosen from the features, and 0.9 over the people and over four times as many.
 
 Nothing is trained: the figures are of the first iteration's labels, of the training images.
 """
@@ -52,7 +53,10 @@ from nplp_synthetic import (
 FIGURES = Path(__file__).parents[1] / "docs" / "results" / "tracks.json"
 NONE, CONSTRAIN, AVERAGE, ALONE = "none", "constrain", "average", "tracks alone"
 COLUMNS = ("precision", "recall", "f1", "cross_camera_recall", "clusters", "outliers")
+CHOSEN = "chosen"
 K1, K2 = 20, 6
+PAGE = Path(__file__).parents[1] / "docs" / "tracks.md"
+BEGIN, END = "<!-- benchmarks/tracks.py -->", "<!-- end -->"
 
 
 def domain(cfg: CfgNode, args: argparse.Namespace) -> DomainSpec:
@@ -84,7 +88,12 @@ def embed(cfg: CfgNode, spec: DomainSpec) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def labels_of(
-    use: str, features: np.ndarray, cameras: np.ndarray, known: Constraints | None, people: int, length: int
+    use: str,
+    features: np.ndarray,
+    cameras: np.ndarray,
+    known: Constraints | None,
+    alpha: float | None,
+    length: int,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Return labels [N] and what constraints changed.
 
@@ -93,10 +102,10 @@ def labels_of(
         features: [N, D].
         cameras: [N].
         known: from the tracks; None without.
-        people: alpha is 0.9 / people.
+        alpha: of eq. 4; None chooses it.
         length: images of a track.
     """
-    options: dict[str, Any] = {"alpha": 0.9 / people, "correct": False, "camera_centering": True}
+    options: dict[str, Any] = {"alpha": alpha, "correct": False, "camera_centering": True}
     if use in (AVERAGE, ALONE):
         assert known is not None
         means = average_by_component(torch.from_numpy(features), known)
@@ -123,13 +132,16 @@ def measured(args: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, A
     cfg = load_config(argparse.Namespace(config_file=str(config), opts=options))
     spec = domain(cfg, args)
     features, identities, cameras = embed(cfg, spec)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    alphas = {CHOSEN: None, "0.9 / (4 people)": 0.225 / args.people, "0.9 / people": 0.9 / args.people}
 
     def add(use: str, known: Constraints | None = None, **setting: Any) -> None:
-        labels, changes = labels_of(use, features, cameras, known, args.people, setting.get("length", 1))
-        quality = label_quality(labels, identities, cameras).as_dict()
-        figures = {column: quality[column] for column in COLUMNS}
-        rows.append({"use": use, **setting, **figures, **({"changes": changes} if changes else {})})
+        for name, alpha in alphas.items():
+            labels, changes = labels_of(use, features, cameras, known, alpha, setting.get("length", 1))
+            quality = label_quality(labels, identities, cameras).as_dict()
+            figures = {column: quality[column] for column in COLUMNS}
+            changed = {"changes": changes} if changes else {}
+            rows.append({"alpha": name, "use": use, **setting, **figures, **changed})
 
     add(NONE)
     for length in args.lengths:
@@ -148,22 +160,30 @@ def measured(args: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, A
     what = {
         **{name: getattr(args, name) for name in ("domain", "people", "images", "cameras", "seed")},
         "count": len(features),
-        "alpha": 0.9 / args.people,
     }
     return what, rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the figures in Markdown, ratios in percent."""
-    shown = []
+    """Return F1 in percent in Markdown: a row for a use of tracks, a column for tracks of a kind."""
+    kinds = sorted({(row["wrong"], row["length"]) for row in rows if "length" in row})
+    cells: dict[tuple[str, str], dict[Any, str]] = {}
     for row in rows:
-        ratios = [f"{100 * row[column]:.1f}" for column in COLUMNS[:4]]
-        wrong = f"{100 * row['wrong']:.0f}%" if "wrong" in row else "-"
-        times = {True: "yes", False: "no"}.get(row.get("times"), "-")
-        names = [row["use"], row.get("length", "-"), wrong, times]
-        shown.append([*names, row.get("tracks", "-"), *ratios, row["clusters"], row["outliers"]])
-    headers = ["use", "length", "wrong", "times", "tracks", *(name.replace("_", " ") for name in COLUMNS)]
-    return tabulate(shown, headers, "github", disable_numparse=True)
+        name = row["use"] + (", with times" if row.get("times") else "")
+        value = f"{100 * row['f1']:.1f}"
+        here = kinds if row["use"] == NONE else [(row["wrong"], row["length"])]
+        cells.setdefault((row["alpha"], name), {}).update(dict.fromkeys(here, value))
+    shown = [[*names, *(values[kind] for kind in kinds)] for names, values in sorted(cells.items())]
+    headers = [f"{length}{f', {100 * wrong:.0f}% wrong' if wrong else ''}" for wrong, length in kinds]
+    return tabulate(shown, ["alpha", "tracks", *headers], "github", disable_numparse=True)
+
+
+def write(figures: dict[str, Any], shown: str) -> None:
+    """Write the figures beside the page, and the table into it."""
+    FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{shown}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 def build_parser() -> OneLineParser:
@@ -179,17 +199,17 @@ def build_parser() -> OneLineParser:
     add("--wrong", type=float, nargs="+", default=[0.0, 0.05], help="shares of tracks (default: 0 0.05)")
     add("--seed", type=int, default=0, help="of the domain (default: 0)")
     add("--device", default="cpu", help="of the model (default: cpu)")
-    add("--write", action="store_true", help="write docs/results/tracks.json")
+    add("--write", action="store_true", help="write docs/results/tracks.json and docs/tracks.md")
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
     """Measure, print the table, and write the figures where that is asked for."""
     what, rows = measured(args)
-    sys.stdout.write(f"{table(rows)}\n")
+    shown = table(rows)
+    sys.stdout.write(f"{shown}\n")
     if args.write:
-        figures = {**what, **circumstances(), "commit": commit(), "rows": rows}
-        FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write({**what, **circumstances(), "commit": commit(), "rows": rows}, shown)
 
 
 if __name__ == "__main__":

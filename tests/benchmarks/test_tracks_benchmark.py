@@ -17,7 +17,7 @@ def test_every_use_of_tracks_labels_each_image(use):
     features = np.eye(PEOPLE, 32)[identities] + 0.05 * rng.normal(size=(len(identities), 32))
     features = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
     known = build_constraints(len(features), tracks=np.arange(len(features)) // 4, camera_ids=cameras)
-    labels, changes = tracks.labels_of(use, features, cameras, known, PEOPLE, 4)
+    labels, changes = tracks.labels_of(use, features, cameras, known, 0.9 / PEOPLE, 4)
     assert labels.shape == identities.shape
     assert bool(changes) == (use == tracks.CONSTRAIN)
     clustered = labels >= 0
@@ -25,15 +25,15 @@ def test_every_use_of_tracks_labels_each_image(use):
     assert all(len(set(identities[labels == cluster])) == 1 for cluster in range(labels.max() + 1))
 
 
-def test_the_table_shows_percent():
-    figures = {"precision": 0.5, "recall": 0.25, "f1": 1 / 3, "cross_camera_recall": 0.1}
-    counts = {"clusters": 7, "outliers": 3}
+def test_the_table_has_a_column_for_each_kind_of_tracks():
     rows = [
-        {"use": "none", **figures, **counts},
-        {"use": "constrain", "length": 8, "wrong": 0.05, "times": True, "tracks": 90, **figures, **counts},
+        {"alpha": "chosen", "use": "none", "f1": 1 / 3},
+        {"alpha": "chosen", "use": "constrain", "length": 8, "wrong": 0.05, "times": True, "f1": 0.5},
+        {"alpha": "chosen", "use": "constrain", "length": 4, "wrong": 0.0, "times": True, "f1": 0.625},
     ]
-    plain, constrained = tracks.table(rows).splitlines()[2:]
-    assert "| none" in plain
-    assert [cell.strip() for cell in constrained.split("|")[1:6]] == ["constrain", "8", "5%", "yes", "90"]
-    assert "50.0" in plain
-    assert "33.3" in plain
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tracks.table(rows).splitlines()]
+    assert lines[0] == ["alpha", "tracks", "4", "8, 5% wrong"]
+    assert lines[2:] == [
+        ["chosen", "constrain, with times", "62.5", "50.0"],
+        ["chosen", "none", "33.3", "33.3"],
+    ]
