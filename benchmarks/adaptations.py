@@ -4,9 +4,11 @@ Each split of the people is a task of its own: one half without identities is ad
 gives the figures. With --people the true number is given, in place of alpha from the features.
 
 Usage: python benchmarks/adaptations.py --weights datasets/weights/osnet_x0_25_msmt17.pth --splits 2 3 4 5
-       [--people] [--folder logs/adaptations] [--out docs/results/adaptations.json] [KEY VALUE ...]
+       [--people] [--folder logs/adaptations] [--out docs/results/adaptations.json] [--page docs/adapt.md]
+       [KEY VALUE ...]
 
-What is finished in --folder is not run again, and a run that was stopped goes on.
+The table goes into the page, between its marks. What is finished in --folder is not run again, and a run that
+was stopped goes on.
 """
 
 import argparse
@@ -29,6 +31,8 @@ STAGES = ("direct_transfer", "final", "final_ema")
 METRICS = ("Rank-1", "mAP")
 PEOPLE = 37
 """Of a half."""
+DEFAULTS, TRUE_PEOPLE = "defaults", "alpha by the true number of people"
+BEGIN, END = "<!-- adaptations -->", "<!-- end -->"
 
 
 def run_split(arguments: argparse.Namespace, split: int) -> dict[str, Any]:
@@ -56,6 +60,35 @@ def run_split(arguments: argparse.Namespace, split: int) -> dict[str, Any]:
     return {"split": split, **found, "iterations": len(lines), "labels": labels, "seconds": seconds}
 
 
+def write_page(page: Path, kept: dict[str, Any]) -> None:
+    """Put the table of all that was measured between a page's marks."""
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(f"{BEGIN}\n", 1)
+    after = rest.split(END, 1)[1]
+    page.write_text(f"{before}{BEGIN}\n{page_table(kept)}\n{END}{after}", encoding="utf-8")
+
+
+def page_table(kept: dict[str, Any]) -> str:
+    """Return the table of Rank-1 and mAP as Markdown."""
+    rows = []
+    for name in (DEFAULTS, TRUE_PEOPLE):
+        splits = kept.get(name, {}).get("splits", [])
+        if not splits:
+            continue
+        if not rows:
+            rows.append(
+                ["direct transfer", *(_of(splits, "direct_transfer", key) for key in METRICS), len(splits)]
+            )
+        rows.append(
+            [f"`nplp adapt`, {name}", *(_of(splits, "final_ema", key) for key in METRICS), len(splits)]
+        )
+    return tabulate(rows, headers=["", *METRICS, "splits"], tablefmt="github", disable_numparse=True)
+
+
+def _of(splits: list[dict[str, Any]], stage: str, key: str) -> str:
+    return interval([row[stage][key] for row in splits])
+
+
 def interval(values: list[float]) -> str:
     """Return the mean and the 95% interval of Student's t, over the splits."""
     half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else float("nan")
@@ -70,15 +103,11 @@ def main() -> None:
     parser.add_argument("--people", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path("logs/adaptations"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/adaptations.json"))
+    parser.add_argument("--page", type=Path, default=Path("docs/adapt.md"))
     parser.add_argument("pairs", nargs="*", help="KEY VALUE pairs")
     arguments = parser.parse_args()
     rows = [run_split(arguments, split) for split in arguments.splits]
-    table = [
-        [stage.replace("_", " "), *(interval([row[stage][key] for row in rows]) for key in METRICS)]
-        for stage in STAGES
-    ]
-    sys.stdout.write(f"{tabulate(table, headers=['', *METRICS])}\n")
-    name = "alpha by the true number of people" if arguments.people else "defaults"
+    name = TRUE_PEOPLE if arguments.people else DEFAULTS
     kept = read_json(arguments.out, "remove it") if arguments.out.is_file() else {}
     kept.setdefault("what", "nplp adapt on half of PKU-Reid's people, figures of the other half, percent")
     kept[name] = {
@@ -90,6 +119,8 @@ def main() -> None:
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(arguments.out, json.dumps(kept, indent=1) + "\n")
+    sys.stdout.write(f"{page_table(kept)}\n")
+    write_page(arguments.page, kept)
 
 
 if __name__ == "__main__":

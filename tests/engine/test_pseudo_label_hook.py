@@ -25,6 +25,7 @@ class FakeModel(nn.Module):
         super().__init__()
         self.heads = nn.Module()
         self.heads.neck = nn.Sequential(nn.BatchNorm1d(width), nn.ReLU())
+        self.heads.output = "f_e"
         self.device = torch.device("cpu")
         self.loss = CenterContrastiveLoss()
         self.criteria = {"CenterContrastiveLoss": self.loss}

@@ -13,13 +13,16 @@ from fastreid.utils import comm
 from tabulate import tabulate
 
 from nplp.clustering import (
+    Constraints,
     PseudoLabels,
+    average_by_component,
     camera_entropies,
     camera_entropy_weights,
     cross_camera_share,
     label_agreement,
     label_quality,
 )
+from nplp.config.choices import TRACKS_AVERAGED
 from nplp.data.datasets import Item, index_cameras
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
@@ -39,10 +42,11 @@ from nplp.engine.rules import (
 from nplp.engine.run_record import RunRecord
 from nplp.engine.stopping import is_last
 from nplp.engine.trace import Trace
+from nplp.engine.tracks import check_method, describe_changes, report_changes
 from nplp.engine.verdict import judge
 from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
-from nplp.methods import Method
+from nplp.methods import Labelling, Method
 from nplp.modeling import NPLP
 from nplp.modeling.norms import check_chunks
 
@@ -110,6 +114,7 @@ class PseudoLabelHook(HookBase):
         identities: np.ndarray | None,
         trace: Trace | None = None,
         teacher: WeightAverage | None = None,
+        constraints: Constraints | None = None,
     ) -> None:
         """Prepare for a target set.
 
@@ -123,8 +128,10 @@ class PseudoLabelHook(HookBase):
                 label, no threshold and no choice of a model depends on them. ``None`` where all are unknown.
             trace: takes what the run's page shows.
             teacher: the averaged weights, where labels are made of their features.
+            constraints: of the ``N`` images, which NPLP.TRACKS says how to use.
         """
         check_chunks(cfg, comm.get_world_size())
+        check_method(cfg, method)
         self._cfg = cfg
         self._model = model
         self._method = method
@@ -134,6 +141,7 @@ class PseudoLabelHook(HookBase):
         self._identities = identities
         self._trace = trace
         self._teacher = teacher
+        self._constraints = constraints
         self._installed = False
         self.state = PseudoLabelState()
 
@@ -201,7 +209,7 @@ class PseudoLabelHook(HookBase):
         self._check_finite(iteration, features)
         options, before = self._cfg.NPLP, self.state
         try:
-            labelling = self._method.label(iteration, features, self._cameras)
+            labelling = self._labelling(iteration, features)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -245,6 +253,16 @@ class PseudoLabelHook(HookBase):
             self._trace.iteration(iteration, estimate, labels, features, labelling.distances, rejected, last)
         return state, line, self._method.state_dict()
 
+    def _labelling(self, iteration: int, features: torch.Tensor) -> Labelling:
+        """Return the method's labels, by what is known of tracks."""
+        known = self._constraints
+        if known is None:
+            # A method that knows nothing of constraints serves.
+            return self._method.label(iteration, features, self._cameras)
+        if self._cfg.NPLP.TRACKS == TRACKS_AVERAGED:
+            return self._method.label(iteration, average_by_component(features, known), self._cameras)
+        return self._method.label(iteration, features, self._cameras, known)
+
     def _check_finite(self, iteration: int, features: torch.Tensor) -> None:
         """Look for features that are infinite or not a number.
 
@@ -285,6 +303,7 @@ class PseudoLabelHook(HookBase):
             **_signs(estimate, labels, self._cameras, agreement),
             "rules": [finding.line() for finding in remarks],
             **self._quality(labels),
+            **report_changes(estimate, self._quality(estimate.unconstrained_labels)),
         }
 
     def _kept(
@@ -309,6 +328,8 @@ class PseudoLabelHook(HookBase):
             self_assessment=none.astype(np.float64),
             noisy_clusters=none,
             dissolved_clusters=none,
+            changes=None,
+            unconstrained_labels=none,
         )
         line = self._line(
             iteration, trained_on, kept, [finding for finding in remarks if still_true(finding)]
@@ -320,7 +341,7 @@ class PseudoLabelHook(HookBase):
 
     def _quality(self, labels: np.ndarray) -> dict[str, Any]:
         """Return how good labels ``[N]`` are over the images with known identities; empty without any."""
-        if self._identities is None:
+        if self._identities is None or not len(labels):
             return {}
         known = self._identities >= 0
         people = len(np.unique(self._identities[known]))
@@ -399,6 +420,8 @@ def _format_line(line: dict[str, Any], iterations: int, images: int) -> str:
         tried = ", ".join(f"{trial['guess']:.0f}: {trial['clusters']:.0f}" for trial in line["alpha_trials"])
         chosen = f"alpha {line['alpha']:.4g} chosen"
         table += f"\n  {chosen}; 0.9 / alpha, and clusters, of what was tried: {tried}"
+    if "tracks" in line:
+        table += f"\n  {describe_changes(line['tracks'])}"
     head = f"Iteration {line['iteration']} of {iterations}, {line['stage']} stage"
     if "labels_of_iteration" in line:
         head += f", with the labels of iteration {line['labels_of_iteration']}"
