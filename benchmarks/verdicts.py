@@ -32,6 +32,7 @@ WORTH = 2.0
 FEWEST = 8
 """Runs of a domain from which a correlation is given."""
 DRAWS = 1000
+MADE = "made_to_fail/"
 FAILED_SHARE, FEWEST_ABOVE = 0.8, 3
 GRID = np.round(np.arange(0.5, 1.1, 0.01), 2)
 STOP_AGREEMENT, STOP_LEAST = 0.97, 4
@@ -100,9 +101,10 @@ def fit(cases: list[Case]) -> dict[str, float] | None:
     of both kinds that are on the wrong side). ``failed_fall`` is the least from which on four of five runs or
     more gained less, of three or more.
     Runs whose features exploded, or whose epsilon is held, are left out. So are those of Euclidean distances
-    whose records do not tell the distance of unrelated images: their features grow.
+    whose records do not tell the distance of unrelated images: their features grow. Runs made to fail are a
+    test alone.
     """
-    known = [(read_signs(case.history), case.gain) for case in cases if "+euclidean/" not in case.run]
+    known = [(read_signs(case.history), case.gain) for case in cases if _fits(case)]
     pairs = [(sign.epsilon_fall, gain) for sign, gain in known if sign.epsilon_fall and not sign.exploded]
     if not pairs:
         return None
@@ -115,6 +117,10 @@ def fit(cases: list[Case]) -> dict[str, float] | None:
     healthy = float(np.median(best))
     later = [at for at in GRID if at >= healthy and _fails_from(float(at), falls, worth)]
     return {"healthy_fall": round(healthy, 2), "failed_fall": round(float(min(later, default=GRID[-1])), 2)}
+
+
+def _fits(case: Case) -> bool:
+    return "+euclidean/" not in case.run and not case.run.startswith(MADE)
 
 
 def _fails_from(at: float, falls: np.ndarray, worth: np.ndarray) -> bool:
@@ -228,7 +234,7 @@ def analyse(cases: list[Case]) -> dict[str, Any]:
         raise UserError(
             "the records hold no run that was worth it, or none that was not: nothing can be fitted"
         )
-    made = [case for case in cases if case.run.startswith("made_to_fail/")]
+    made = [case for case in cases if case.run.startswith(MADE)]
     return {
         "worth": WORTH,
         "epsilon_fall": thresholds,
@@ -238,7 +244,7 @@ def analyse(cases: list[Case]) -> dict[str, Any]:
         "stopping": stopping(cases),
         "made_to_fail": [
             {
-                "run": case.run.removeprefix("made_to_fail/"),
+                "run": case.run.removeprefix(MADE),
                 "gain": round(case.gain, 1),
                 "epsilon_fall": round(read_signs(case.history).epsilon_fall or 0, 2),
                 "verdict": str(judge(case.history)),
