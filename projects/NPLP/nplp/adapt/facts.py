@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from nplp.data.items import Item
+from nplp.errors import UserError
 
 __all__ = ["ImageFacts", "MachineFacts", "look_at_images", "look_at_machine"]
 
@@ -45,15 +46,35 @@ class MachineFacts:
 
 
 def look_at_images(items: Sequence[Item], evaluated: bool) -> ImageFacts:
-    """Return the facts of training items; the headers of at most :data:`SAMPLE` files are read."""
+    """Return the facts of training items; the headers of at most :data:`SAMPLE` files are read.
+
+    Files that cannot be read have no size: the run, which decodes all images, tells of them.
+
+    Raises:
+        UserError: if none of the sample can be read.
+    """
     chosen = np.unique(np.linspace(0, len(items) - 1, min(SAMPLE, len(items))).astype(int))
-    sizes = []
-    for number in chosen:
-        with Image.open(items[number][0]) as image:
-            sizes.append(image.size)
+    sizes = [size for number in chosen if (size := _size_of(items[number][0]))]
+    if not sizes:
+        raise UserError(
+            f"none of {len(chosen)} images that were looked at can be read, first {items[0][0]!r}: nplp "
+            "doctor says why"
+        )
     width, height = np.median(np.array(sizes), axis=0)
     cameras = dict(sorted(Counter(str(item[2]) for item in items).items()))
     return ImageFacts(len(items), cameras, int(height), int(width), evaluated)
+
+
+def _size_of(path: str) -> tuple[int, int] | None:
+    """Return width and height by a file's header; None where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except MemoryError:
+        raise
+    # Headers of damaged files raise errors of every kind.
+    except Exception:  # noqa: BLE001
+        return None
 
 
 def look_at_machine(device: str) -> MachineFacts:
