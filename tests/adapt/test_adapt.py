@@ -48,6 +48,15 @@ def test_nothing_is_claimed_of_people_whom_nobody_knows(adapted):
     assert "Not measured" in (adapted / "bundle" / "README.md").read_text()
 
 
+def test_the_last_line_is_the_verdict(adapted):
+    """Two iterations of some twenty images teach nothing, and so it says."""
+    verdict = json.loads((adapted / "results.json").read_text())["verdict"]
+    assert verdict["word"] == "failed"
+    last = (adapted / "log.txt").read_text().splitlines()[-1]
+    assert "Verdict: failed: keep the old model" in last
+    assert verdict["reasons"][0] in last
+
+
 def test_the_log_tells_every_setting_and_its_reason(adapted):
     log = (adapted / "log.txt").read_text()
     for words in ("alpha", "input size", "as you set it", "Expected time", "3 cameras"):

@@ -14,6 +14,7 @@ from nplp.clustering import camera_entropy_weights, label_quality
 from nplp.engine import pseudo_labels as hook_module
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.run_record import RunRecord
+from nplp.engine.verdict import judge
 from nplp.errors import UserError
 from nplp.losses import CenterContrastiveLoss
 from nplp.methods import build_method
@@ -24,6 +25,7 @@ class FakeModel(nn.Module):
         super().__init__()
         self.heads = nn.Module()
         self.heads.neck = nn.Sequential(nn.BatchNorm1d(width), nn.ReLU())
+        self.heads.output = "f_e"
         self.device = torch.device("cpu")
         self.loss = CenterContrastiveLoss()
         self.criteria = {"CenterContrastiveLoss": self.loss}
@@ -149,6 +151,9 @@ def test_a_line_says_what_labels_tell_of_themselves(make):
     assert hook.state.agreement == second["label_agreement"] < 1
     people = [np.where(each < 0, 100 + np.arange(len(ITEMS)), each) for each in (labels, before)]
     assert second["label_agreement"] == pytest.approx(adjusted_rand_score(*people))
+    assert (second["images"], second["cameras"]) == (len(ITEMS), 4)
+    assert first["verdict"]["word"] == "failed"
+    assert second["verdict"] == judge([first, second]).entry()
     entropies, pairs = [], []
     for cluster in range(second["clusters"]):
         inside = cameras[labels == cluster]
@@ -156,6 +161,7 @@ def test_a_line_says_what_labels_tell_of_themselves(make):
         entropies.append(-(shares * np.log2(shares)).sum())
         pairs += [a != b for place, a in enumerate(inside) for b in inside[:place]]
     assert second["camera_entropy"] == pytest.approx(np.mean(entropies))
+    assert second["one_camera_clusters"] == np.mean([entropy == 0 for entropy in entropies])
     assert second["cross_camera_pairs"] == pytest.approx(np.mean(pairs))
     assert -1 <= second["self_assessment"] <= 1
 

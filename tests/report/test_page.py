@@ -80,6 +80,21 @@ def test_results_are_those_of_the_run(copied):
     assert "finished" in page
 
 
+def test_the_verdict_stands_at_the_top_and_may_be_missing(copied):
+    verdict = json.loads((copied / "results.json").read_text())["verdict"]
+    page = written(copied)
+    assert page.index(f"<strong>{verdict['word']}: ") < page.index('id="results"')
+    path = copied / "pseudo_labels.jsonl"
+    lines = [json.loads(line) for line in path.open()]
+    lines[-1]["verdict"] = {"word": "doubtful", "reasons": ["<b> & so"]}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "<strong>doubtful: &lt;b&gt; &amp; so</strong>" in written(copied)
+    for line in lines:
+        del line["verdict"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "Verdict" not in written(copied)
+
+
 def test_it_can_be_read_without_seeing(copied):
     outline = Outline(written(copied))
     assert outline.all("html")[0]["lang"] == "en"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from nplp.data.own_images import read_image_table
 from nplp_commands.synthetic import build_parser
 from nplp_synthetic import DOMAINS
 
@@ -65,3 +66,31 @@ def test_each_domain_has_its_sheet(call, tmp_path):
     code, shown = call(SMALL, "--sheet", tmp_path / "look.png")
     assert code == 0
     assert shown.out.splitlines()[1::2] == [str(tmp_path / f"look-{name}.png") for name in DOMAINS]
+
+
+def test_a_table_of_tracks_is_read_as_own_images(call, tmp_path):
+    path = tmp_path / "gates-🎥.csv"
+    code, shown = call(SMALL, "--domain station --track-length 2", "--table", path)
+    assert code == 0
+    assert shown.out.splitlines()[1] == str(path)
+    table = read_image_table(path)
+    assert len(table) == 4 * 4
+    assert len(set(zip(table.cameras, table.tracks, strict=True))) == 8
+    assert set(table.splits) == {"train", "query", "gallery"}
+    assert table.times is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--track-length 0", "track length must be at least 1, got 0"),
+        ("--wrong-tracks 2", "wrong tracks must be a share in [0, 1], got 2"),
+        ("--sheet-only --sheet s.png", "--table needs the images"),
+    ],
+)
+def test_a_table_that_cannot_be_is_refused_before_anything_is_drawn(call, tmp_path, options, message):
+    code, shown = call(SMALL, "--domain station --table", tmp_path / "table.csv", options)
+    assert code == 2
+    assert message in shown.err
+    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "table.csv").exists()

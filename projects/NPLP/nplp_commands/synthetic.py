@@ -6,7 +6,16 @@ import sys
 from pathlib import Path
 
 from nplp_commands.parsing import OneLineParser, run_tool
-from nplp_synthetic import DOMAINS, DomainSpec, contact_sheet, default_cache_root, ensure_domain
+from nplp_synthetic import (
+    DOMAINS,
+    DomainSpec,
+    TrackedImage,
+    contact_sheet,
+    default_cache_root,
+    ensure_domain,
+    market_name,
+    track_images,
+)
 
 EPILOG = """\
 examples:
@@ -16,6 +25,8 @@ examples:
     python tools/make_synthetic.py --domain station --sheet-only --sheet station.png
   a larger target, 2 x 700 people and 8 cameras, in a folder of your own:
     python tools/make_synthetic.py --domain station --identities 700 --cameras 8 --output data/synthetic
+  a table of the station's people with tracks of 8 images, one in twenty of them of two people:
+    python tools/make_synthetic.py --domain station --table station.csv --track-length 8 --wrong-tracks 0.05
 
 Each domain lies in a folder <domain>-<hash of its settings> in Market-1501's layout, with manifest.json;
 the folder's path is printed. A domain that is there already is not rendered again.
@@ -79,6 +90,27 @@ def build_parser() -> OneLineParser:
         metavar="DIR",
         help="folder for the domains' folders (default: NPLP_CACHE, else ~/.cache/nplp)",
     )
+    add(
+        "--table",
+        type=Path,
+        metavar="FILE.csv",
+        help="also write a table of the images of people with camera, identity, split, track and time, as "
+        "OwnImages reads it; with --domain all the domain's name is added to each file's",
+    )
+    add(
+        "--track-length",
+        type=int,
+        default=8,
+        metavar="L",
+        help="images of a track in the table, at most (default: 8)",
+    )
+    add(
+        "--wrong-tracks",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the tracks in the table that hold images of two people (default: 0)",
+    )
     add("--workers", type=int, metavar="N", help="processes (default: one for each processor)")
     add(
         "--sheet",
@@ -99,6 +131,8 @@ def main(args: argparse.Namespace) -> None:
     """
     if args.sheet_only and args.sheet is None:
         raise ValueError("--sheet-only needs --sheet FILE.png")
+    if args.table is not None and args.sheet_only:
+        raise ValueError("--table needs the images, which --sheet-only leaves out: leave one of them out")
     if args.workers is not None and args.workers < 1:
         raise ValueError(f"--workers must be at least 1, got {args.workers}")
     names = tuple(DOMAINS) if args.domain == "all" else (args.domain,)
@@ -117,16 +151,51 @@ def main(args: argparse.Namespace) -> None:
         )
         for name in names
     ]
-    for spec in specs:
+    tracked = [track_images(spec, args.track_length, args.wrong_tracks) for spec in specs if args.table]
+    for number, spec in enumerate(specs):
         if not args.sheet_only:
             folder = ensure_domain(spec, args.output or default_cache_root(), True, args.workers)
             sys.stdout.write(f"{folder}\n")
+        if args.table is not None:
+            path = _named_for(args.table, spec, specs)
+            write_table(tracked[number], folder, path)
+            sys.stdout.write(f"{path}\n")
         if args.sheet is not None:
-            path = args.sheet
-            if len(specs) > 1:
-                path = path.with_name(f"{path.stem}-{spec.name}{path.suffix}")
+            path = _named_for(args.sheet, spec, specs)
             write_sheet(spec, path)
             sys.stdout.write(f"{path}\n")
+
+
+def _named_for(path: Path, spec: DomainSpec, specs: list[DomainSpec]) -> Path:
+    """Return the path of one domain's file: with its name where there are several."""
+    return path.with_name(f"{path.stem}-{spec.name}{path.suffix}") if len(specs) > 1 else path
+
+
+def write_table(images: list[TrackedImage], folder: Path, path: Path) -> None:
+    """Write the table of a domain's images of people, with absolute paths.
+
+    Raises:
+        ValueError: If the file cannot be written.
+    """
+    import polars as pl
+
+    from nplp.files import write_atomically
+
+    table = pl.DataFrame(
+        {
+            "path": [str((folder / market_name(image.record)).absolute()) for image in images],
+            "camera": [image.record.camera for image in images],
+            "identity": [image.record.identity for image in images],
+            "split": [image.record.split for image in images],
+            "track": [image.track for image in images],
+            "time": [image.time for image in images],
+        }
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, table.write_csv())
+    except OSError as error:
+        raise ValueError(f"cannot write the table {path}: {error.strerror or error}") from error
 
 
 def write_sheet(spec: DomainSpec, path: Path) -> None:

@@ -28,6 +28,7 @@ RECORDS = "runs.jsonl"
 HISTORY = (
     *("iteration", "epsilon_e", "clusters", "outliers", "largest_cluster_share"),
     *("precision", "recall", "cross_camera_recall", "mixed_noise", "fragmented_noise"),
+    *("camera_entropy", "cross_camera_pairs", "label_agreement"),
     *("Rank-1", "mAP", AVERAGED_MAP),
 )
 """What is kept of an iteration."""

@@ -15,6 +15,8 @@ from nplp_synthetic.render import render_image
 from nplp_synthetic.sheet import contact_sheet
 from nplp_synthetic.spec import DOMAINS, GENERATOR_VERSION, DomainSpec, DomainStyle
 from nplp_synthetic.store import DomainError, default_cache_root, ensure_domain, render_domain
+from nplp_synthetic.tracks import TrackedImage, track_images
+from nplp_synthetic.writer import market_name
 
 __all__ = [
     "DOMAINS",
@@ -23,12 +25,15 @@ __all__ = [
     "DomainSpec",
     "DomainStyle",
     "Record",
+    "TrackedImage",
     "contact_sheet",
     "default_cache_root",
     "ensure_domain",
     "iter_images",
+    "market_name",
     "render_domain",
     "render_image",
+    "track_images",
     "write_duke",
     "write_market",
     "write_msmt17",

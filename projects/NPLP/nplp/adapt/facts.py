@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from nplp.data.items import Item
+from nplp.data.own_dataset import TracksAndTimes
 from nplp.errors import UserError
 
 __all__ = ["ImageFacts", "MachineFacts", "look_at_images", "look_at_machine"]
@@ -28,6 +29,8 @@ class ImageFacts:
         height: the median of a sample, in pixels.
         width: the median of a sample, in pixels.
         evaluated: whether there are images with identities to measure on.
+        tracked: how many images are in a track.
+        timed: whether times are known of some of these, in known cameras.
     """
 
     count: int
@@ -35,6 +38,8 @@ class ImageFacts:
     height: int
     width: int
     evaluated: bool
+    tracked: int = 0
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,17 @@ class MachineFacts:
     cores: int
 
 
-def look_at_images(items: Sequence[Item], evaluated: bool) -> ImageFacts:
+def look_at_images(
+    items: Sequence[Item], evaluated: bool, tracks: TracksAndTimes | None = None
+) -> ImageFacts:
     """Return the facts of training items; the headers of at most :data:`SAMPLE` files are read.
 
     Files that cannot be read have no size: the run, which decodes all images, tells of them.
+
+    Args:
+        items: N.
+        evaluated: whether there are images with identities to measure on.
+        tracks: of the N items; ``None`` where there are none.
 
     Raises:
         UserError: if none of the sample can be read.
@@ -62,7 +74,9 @@ def look_at_images(items: Sequence[Item], evaluated: bool) -> ImageFacts:
         )
     width, height = np.median(np.array(sizes), axis=0)
     cameras = dict(sorted(Counter(str(item[2]) for item in items).items()))
-    return ImageFacts(len(items), cameras, int(height), int(width), evaluated)
+    inside = np.zeros(len(items), dtype=bool) if tracks is None else tracks.tracks >= 0
+    timed = tracks is not None and not np.isnan(tracks.times[inside]).all()
+    return ImageFacts(len(items), cameras, int(height), int(width), evaluated, int(inside.sum()), timed)
 
 
 def _size_of(path: str) -> tuple[int, int] | None:

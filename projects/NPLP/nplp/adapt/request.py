@@ -17,7 +17,7 @@ from nplp.config.dotted import value_at
 from nplp.config.validation import validate_config
 from nplp.data.datasets import load_test_sets, load_training_items
 from nplp.data.items import Item
-from nplp.data.own_dataset import own_image_table
+from nplp.data.own_dataset import own_image_table, tracks_of_items
 from nplp.engine.setup import merge_pairs
 from nplp.errors import UserError
 from nplp.weights.source_models import SourceModel, recognise
@@ -93,7 +93,8 @@ def make_plan(request: Request) -> Plan:
     test_sets, unmeasured = _tests_of(cfg)
     cfg.DATASETS.TESTS = tuple(data.name for data in test_sets)
     cfg.NPLP.EVAL_PERIOD = 0
-    facts = look_at_images(items, bool(test_sets))
+    tracks = tracks_of_items(cfg, items) if OWN_IMAGES in cfg.DATASETS.NAMES else None
+    facts = look_at_images(items, bool(test_sets), tracks)
     batch_norms = not any(name in cfg.MODEL.BACKBONE.NAME for name in WITHOUT_BATCH_NORMS)
     choices = choose_settings(facts, look_at_machine(cfg.MODEL.DEVICE), batch_norms=batch_norms)
     choices.append(_alpha(request.people))

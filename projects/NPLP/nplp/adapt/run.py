@@ -17,12 +17,14 @@ from nplp.config import default_config
 from nplp.config.validation import validate_device
 from nplp.data.datasets import Item, load_training_items
 from nplp.distributed.collectives import from_main_process
-from nplp.engine.output_folder import CONFIG
+from nplp.engine.output_folder import CONFIG, RESULTS
 from nplp.engine.pipeline import run
 from nplp.engine.setup import configure_logging, load_config, merge_pairs
 from nplp.engine.trainer import ReidTrainer
+from nplp.engine.verdict import Verdict
 from nplp.errors import UserError
 from nplp.export.bundle import ExportOptions, export_bundle
+from nplp.files import read_json
 from nplp.modeling import NPLP
 from nplp.report.after_run import write_pages
 from nplp.search import Embedder, Index, load_model
@@ -147,6 +149,9 @@ def _finish(
     logger.info("In %s:\n%s", folder, lines)
     if not results:
         logger.info("How much better the model is was not measured: that takes images with identities")
+    entry = read_json(folder / RESULTS, "run again").get("verdict")
+    if entry:
+        logger.info("Verdict: %s", Verdict.from_entry(entry))
 
 
 def _export(cfg: CfgNode, bundle: Path, onnx: bool) -> None:

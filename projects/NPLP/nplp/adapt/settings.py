@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nplp.adapt.facts import ImageFacts, MachineFacts
-from nplp.config.choices import CAMERA_MEAN, IDENTITIES
+from nplp.config.choices import CAMERA_MEAN, IDENTITIES, TRACKS_CONSTRAIN
 from nplp.errors import UserError
 
 __all__ = ["FEWEST_IMAGES", "Choice", "choose_settings"]
@@ -101,6 +101,7 @@ def choose_settings(images: ImageFacts, machine: MachineFacts, *, batch_norms: b
         *_schedule(images, machine),
         _weights(),
         *_cameras(images, batch_norms),
+        *_tracks(images),
         _rules(),
         _workers(machine),
     ]
@@ -190,6 +191,15 @@ def _cameras(images: ImageFacts, batch_norms: bool) -> list[Choice]:
     shown = "of each camera" if by_camera else "of all cameras together"
     choices.append(Choice("batch norms", {"MODEL.NORM_CAMERAS": by_camera}, reason, shown))
     return choices
+
+
+def _tracks(images: ImageFacts) -> list[Choice]:
+    """Return what is made of tracks: docs/tracks.md says what it gains."""
+    if not images.tracked:
+        return []
+    overlaps = "two that overlap in time are two" if images.timed else "no times tell which are two"
+    reason = f"{images.tracked} of {images.count} images are in tracks: each is one person, {overlaps}"
+    return [Choice("tracks", {"NPLP.TRACKS": TRACKS_CONSTRAIN}, reason, "constrain the clusters")]
 
 
 def _rules() -> Choice:

@@ -2,14 +2,20 @@
 
 from nplp.clustering.agreement import label_agreement
 from nplp.clustering.cameras import camera_entropies, camera_entropy_weights, cross_camera_share
+from nplp.clustering.changes import ConstraintChanges
+from nplp.clustering.constraints import Constraints, average_by_component, build_constraints
 from nplp.clustering.estimate import estimate_pseudo_labels
 from nplp.clustering.quality import label_quality
 from nplp.clustering.results import OUTLIER, LabelQuality, PseudoLabels
 
 __all__ = [
     "OUTLIER",
+    "ConstraintChanges",
+    "Constraints",
     "LabelQuality",
     "PseudoLabels",
+    "average_by_component",
+    "build_constraints",
     "camera_entropies",
     "camera_entropy_weights",
     "cross_camera_share",

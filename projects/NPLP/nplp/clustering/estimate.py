@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from nplp.clustering.assessment import all_equal, assess
 from nplp.clustering.camera_reciprocal import camera_reciprocal_encoding
+from nplp.clustering.constrain import constrain_labels
+from nplp.clustering.constraints import Constraints
 from nplp.clustering.correction import correct_labels
 from nplp.clustering.dbscan import cluster
 from nplp.clustering.epsilon import startup_epsilon
@@ -50,6 +53,7 @@ def estimate_pseudo_labels(
     epsilon: float | None = None,
     giant_share: float | None = None,
     equal_scores: str = "order",
+    constraints: Constraints | None = None,
     progress: bool = False,
 ) -> PseudoLabels:
     """Estimate pseudo-labels by the startup stage (eq. 4) and the correcting stage (eqs. 6-9).
@@ -87,6 +91,9 @@ def estimate_pseudo_labels(
             `cluster_without_giants`. None, the paper's way, keeps such a cluster.
         equal_scores: where all scores (eq. 8) are equal and say nothing, "order" takes the first K clusters
             as noisy and "skip" none.
+        constraints: which images are one person and which are two, by `build_constraints`: the labels keep
+            them, after the startup stage and again after the correcting stage (see `constrain_labels`). None,
+            the paper's way, knows nothing of the kind.
         progress: show progress bars on the standard error where that is a terminal.
 
     Returns:
@@ -97,7 +104,8 @@ def estimate_pseudo_labels(
 
     Memory: never N x N. Tiles of fixed size, 24 bytes for each pair that eq. 4 averages, 16 bytes for each
     pair within epsilon_e, up to 256 pairs a sample, and with the Jaccard distances about 100 values a sample.
-    Scaling by camera copies the features once.
+    Scaling by camera copies the features once. Constraints that split a cluster take D float64 for each
+    component in it.
     """
     settings = Settings(
         alpha=alpha,
@@ -123,13 +131,19 @@ def estimate_pseudo_labels(
     )
     values = as_features(features)
     cameras = None if camera_ids is None else as_integer_ids("camera_ids", camera_ids, len(values))
+    if constraints is not None and len(constraints) != len(values):
+        raise ValueError(f"constraints must be of {len(values)} images, got {len(constraints)}")
     on_device = features.detach() if isinstance(features, torch.Tensor) and features.is_cuda else None
     rows = FeatureRows.prepared(values, cameras, camera_centering, camera_scaling, on_device)
-    return _run_stages(settings, rows, cameras, Progress(progress))
+    return _run_stages(settings, rows, cameras, constraints, Progress(progress))
 
 
 def _run_stages(
-    settings: Settings, rows: FeatureRows, cameras: np.ndarray | None, progress: Progress
+    settings: Settings,
+    rows: FeatureRows,
+    cameras: np.ndarray | None,
+    constraints: Constraints | None,
+    progress: Progress,
 ) -> PseudoLabels:
     """Run both stages on checked features of N samples and camera ids [N] int64."""
     distances = _distances_by_name(settings.distance, settings, rows, cameras, progress)
@@ -150,6 +164,10 @@ def _run_stages(
         startup, epsilon, giants = cluster_without_giants(
             distances, epsilon, settings.min_samples, settings.giant_share
         )
+    constrained: dict[str, Any] = {}
+    if constraints is not None:
+        constrained["unconstrained_labels"] = startup
+        startup, constrained["changes"] = constrain_labels(startup, constraints, rows, settings.min_samples)
     epsilon_c = settings.beta * epsilon
     labels, scores = startup.copy(), np.empty(0)
     noisy = dissolved = np.empty(0, dtype=np.int64)
@@ -165,10 +183,15 @@ def _run_stages(
         labels, dissolved = correct_labels(distances, startup, noisy, epsilon_c, settings.min_samples, keep)
         if settings.reclustered_outliers == "rejoin":
             labels = rejoin_outliers(distances, startup, labels, epsilon)
+        if constraints is not None:
+            constrained["unconstrained_labels"] = labels
+            labels, changes = constrain_labels(labels, constraints, rows, settings.min_samples)
+            constrained["changes"] += changes
     return PseudoLabels(
         *(labels, startup, epsilon, epsilon_c, scores, noisy, dissolved, pairs, averaged, literal, giants),
         alpha=alpha,
         alpha_trials=trials,
+        **constrained,
     )
 
 

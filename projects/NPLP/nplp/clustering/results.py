@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from nplp.clustering.changes import ConstraintChanges
+
 __all__ = ["OUTLIER", "LabelQuality", "PseudoLabels"]
 
 OUTLIER = -1
@@ -39,6 +41,10 @@ class PseudoLabels:
             there to be none, "dropped" where they became outliers; empty where there was none, or where
             they were not looked for.
         alpha: of eq. 4, as given or as chosen; 0 where epsilon was given.
+        changes: what constraints changed, after the startup stage and after correction together; None without
+            constraints. With them `startup_labels` and `labels` are what they left.
+        unconstrained_labels: [N] int64, what constraints changed the last time: the clusters of DBSCAN or,
+            where correction was asked for, what it made of them; empty without constraints.
         alpha_trials: [T, 4] float64, where alpha was chosen: of each guess the number of people (alpha is 0.9
             / guess), epsilon, the number of clusters and the share of samples in them.
     """
@@ -56,6 +62,8 @@ class PseudoLabels:
     giant_clusters: str
     alpha: float = 0.0
     alpha_trials: np.ndarray = field(default_factory=lambda: np.empty((0, 4)))
+    changes: ConstraintChanges | None = None
+    unconstrained_labels: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def num_clusters(self) -> int:

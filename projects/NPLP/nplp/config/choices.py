@@ -19,6 +19,10 @@ __all__ = [
     "RECTIFIED_FEATURE",
     "SAMPLERS",
     "SHUFFLED",
+    "TRACKS_AVERAGED",
+    "TRACKS_CONSTRAIN",
+    "TRACKS_UNUSED",
+    "TRACK_USES",
 ]
 
 SHUFFLED = "TrainingSampler"
@@ -44,3 +48,6 @@ PKU_REID = "PKUReid"
 
 OWN_IMAGES = "OwnImages"
 """The data set that ``DATASETS.OWN`` describes."""
+
+TRACKS_UNUSED, TRACKS_CONSTRAIN, TRACKS_AVERAGED = TRACK_USES = ("none", "constrain", "average")
+"""Values of ``NPLP.TRACKS``: what the pseudo-label stage makes of the target's tracks."""

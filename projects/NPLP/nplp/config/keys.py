@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from fastreid.config import CfgNode, get_cfg
 
-from nplp.config.choices import AVERAGE, CAMERA_NONE, EMBEDDING
+from nplp.config.choices import AVERAGE, CAMERA_NONE, EMBEDDING, TRACKS_UNUSED
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.losses import LOSSES
 from nplp.losses.registry import CROSS_ENTROPY, TRIPLET
@@ -183,6 +183,12 @@ def _add_method_keys(cfg: CfgNode) -> None:
     # An addition to the paper, off by default: each image's share of every loss is weighed by the entropy of
     # its cluster's cameras, exp(bits), on average 1 over the clusters (see nplp/clustering/cameras.py).
     cfg.NPLP.CAMERA_ENTROPY_WEIGHT = False
+
+    # An addition to the paper, off by default ("none"): what labels make of the tracks of OwnImages, whose
+    # table names them. "constrain": the images of a track are one person, and two tracks of one camera that
+    # overlap in time are two (nplp/clustering/constrain.py). "average", to compare with: each image has its
+    # track's mean feature when it is clustered. See docs/tracks.md.
+    cfg.NPLP.TRACKS = TRACKS_UNUSED
 
     # An addition to the paper, off by default: keep an exponential moving average of the weights, evaluated
     # and saved beside the last ones.

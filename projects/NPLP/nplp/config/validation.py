@@ -9,6 +9,7 @@ from nplp.config.choices import (
     HEAD_FUSIONS,
     HEAD_POOLINGS,
     SAMPLERS,
+    TRACK_USES,
 )
 from nplp.config.ignored import refuse_ignored
 from nplp.config.method_sections import METHOD_SECTIONS
@@ -105,6 +106,7 @@ def validate_config(cfg: CfgNode) -> None:
             0 < nplp.RULES.GIANT_SHARE <= 1,
             "in (0, 1]",
         ),
+        ("NPLP.TRACKS", nplp.TRACKS, nplp.TRACKS in TRACK_USES, f"one of {TRACK_USES}"),
         ("NPLP.EMA_LABELS", nplp.EMA_LABELS, nplp.EMA or not nplp.EMA_LABELS, "False where NPLP.EMA is"),
         ("NPLP.STOP.AGREEMENT", nplp.STOP.AGREEMENT, 0 <= nplp.STOP.AGREEMENT <= 1, "in [0, 1]"),
         (

@@ -26,6 +26,7 @@ __all__ = [
     "own_image_table",
     "own_subsets",
     "tracks_and_times",
+    "tracks_of_items",
 ]
 
 logger = logging.getLogger(__name__)
@@ -272,3 +273,14 @@ def tracks_and_times(cfg: CfgNode, items: list[Item]) -> TracksAndTimes:
         np.array([-1 if key is None else numbers[key] for key in keys], dtype=np.int64),
         np.array([np.nan if row < 0 else times[row] for row in rows], dtype=np.float64),
     )
+
+
+def tracks_of_items(cfg: CfgNode, items: list[Item]) -> TracksAndTimes:
+    """Return what :func:`tracks_and_times` does, but without times where cameras are unknown.
+
+    Two tracks that overlap in time are two people in one camera alone.
+    """
+    found = tracks_and_times(cfg, items)
+    if own_image_table(cfg).cameras is None:
+        return found._replace(times=np.full(len(items), np.nan))
+    return found

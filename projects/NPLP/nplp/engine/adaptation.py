@@ -24,6 +24,7 @@ from nplp.engine.resuming import LABELLING, TRAINING, Difference, refuse_without
 from nplp.engine.run_record import RunRecord
 from nplp.engine.stopping import is_last
 from nplp.engine.trace import Trace
+from nplp.engine.tracks import target_constraints
 from nplp.engine.trainer import ReidTrainer
 from nplp.errors import UserError
 from nplp.evaluation.ranking import RankLists
@@ -85,8 +86,9 @@ class AdaptationTrainer(ReidTrainer):
         model.objective = method.losses
         self.average = WeightAverage(model, cfg.NPLP.EMA_DECAY, CAMERA_STATE) if cfg.NPLP.EMA else None
         teacher = self.average if cfg.NPLP.EMA_LABELS else None
+        constraints = target_constraints(cfg, self._items)
         self.pseudo_labels = PseudoLabelHook(
-            cfg, model, method, self._items, self.record, identities, self.trace, teacher
+            cfg, model, method, self._items, self.record, identities, self.trace, teacher, constraints
         )
         averaging = [WeightAverageHook(self.average)] if self.average is not None else []
         return [self.pseudo_labels, *averaging, hooks.CallbackHook(after_epoch=AdaptationTrainer._end_epoch)]

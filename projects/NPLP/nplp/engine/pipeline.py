@@ -27,6 +27,7 @@ from nplp.engine.resuming import WITHOUT_A_WORD, differences
 from nplp.engine.run_record import RunRecord, format_results
 from nplp.engine.setup import prepare_output
 from nplp.engine.supervised import SupervisedTrainer, means_nothing_to_source, source_key
+from nplp.engine.verdict import last_verdict
 from nplp.errors import UserError
 from nplp.losses import check_losses
 from nplp.modeling.camera_statistics import CAMERA_STATE
@@ -282,6 +283,9 @@ def _adapt(trainer: AdaptationTrainer, start: _Start) -> dict[str, dict[str, Any
     results = trainer.record.results
     if comm.is_main_process() and results:
         logger.info("%s\n%s", trainer.cfg.OUTPUT_DIR, format_results(results))
+    verdict = last_verdict(trainer.record.history)
+    if comm.is_main_process() and verdict is not None:
+        logger.info("Verdict: %s", verdict)
     return results
 
 

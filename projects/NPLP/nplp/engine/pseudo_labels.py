@@ -13,13 +13,16 @@ from fastreid.utils import comm
 from tabulate import tabulate
 
 from nplp.clustering import (
+    Constraints,
     PseudoLabels,
+    average_by_component,
     camera_entropies,
     camera_entropy_weights,
     cross_camera_share,
     label_agreement,
     label_quality,
 )
+from nplp.config.choices import TRACKS_AVERAGED
 from nplp.data.datasets import Item, index_cameras
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
@@ -39,9 +42,11 @@ from nplp.engine.rules import (
 from nplp.engine.run_record import RunRecord
 from nplp.engine.stopping import is_last
 from nplp.engine.trace import Trace
+from nplp.engine.tracks import check_method, describe_changes, report_changes
+from nplp.engine.verdict import judge
 from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
-from nplp.methods import Method
+from nplp.methods import Labelling, Method
 from nplp.modeling import NPLP
 from nplp.modeling.norms import check_chunks
 
@@ -109,6 +114,7 @@ class PseudoLabelHook(HookBase):
         identities: np.ndarray | None,
         trace: Trace | None = None,
         teacher: WeightAverage | None = None,
+        constraints: Constraints | None = None,
     ) -> None:
         """Prepare for a target set.
 
@@ -122,8 +128,10 @@ class PseudoLabelHook(HookBase):
                 label, no threshold and no choice of a model depends on them. ``None`` where all are unknown.
             trace: takes what the run's page shows.
             teacher: the averaged weights, where labels are made of their features.
+            constraints: of the ``N`` images, which NPLP.TRACKS says how to use.
         """
         check_chunks(cfg, comm.get_world_size())
+        check_method(cfg, method)
         self._cfg = cfg
         self._model = model
         self._method = method
@@ -133,6 +141,7 @@ class PseudoLabelHook(HookBase):
         self._identities = identities
         self._trace = trace
         self._teacher = teacher
+        self._constraints = constraints
         self._installed = False
         self.state = PseudoLabelState()
 
@@ -200,7 +209,7 @@ class PseudoLabelHook(HookBase):
         self._check_finite(iteration, features)
         options, before = self._cfg.NPLP, self.state
         try:
-            labelling = self._method.label(iteration, features, self._cameras)
+            labelling = self._labelling(iteration, features)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -226,6 +235,9 @@ class PseudoLabelHook(HookBase):
             if before.iteration:
                 agreement = label_agreement(labels, before.labels.numpy())
             line = self._line(iteration, estimate, labels, remarks, agreement)
+        line["unrelated_distance"] = scale.unrelated
+        verdict = judge([*self._record.history, line])
+        line["verdict"] = verdict.entry()
         state = PseudoLabelState(iteration, torch.from_numpy(labels), scale.first_norm, agreement)
         logger.info("%s", _format_line(line, options.ITERATIONS, len(labels)))
         for finding in remarks:
@@ -233,12 +245,23 @@ class PseudoLabelHook(HookBase):
             if rejected is not None and not still_true(finding):
                 said = f"rejected labels, {said}"
             logger.log(finding.level, "  %s: %s", said, finding.text)
+        logger.info("  Verdict so far: %s", verdict)
         enforce(remarks, iteration)
         log_histograms(labels, estimate.self_assessment, self.trainer.iter)
         if self._trace is not None:
             last = state.is_last(options)
             self._trace.iteration(iteration, estimate, labels, features, labelling.distances, rejected, last)
         return state, line, self._method.state_dict()
+
+    def _labelling(self, iteration: int, features: torch.Tensor) -> Labelling:
+        """Return the method's labels, by what is known of tracks."""
+        known = self._constraints
+        if known is None:
+            # A method that knows nothing of constraints serves.
+            return self._method.label(iteration, features, self._cameras)
+        if self._cfg.NPLP.TRACKS == TRACKS_AVERAGED:
+            return self._method.label(iteration, average_by_component(features, known), self._cameras)
+        return self._method.label(iteration, features, self._cameras, known)
 
     def _check_finite(self, iteration: int, features: torch.Tensor) -> None:
         """Look for features that are infinite or not a number.
@@ -280,6 +303,7 @@ class PseudoLabelHook(HookBase):
             **_signs(estimate, labels, self._cameras, agreement),
             "rules": [finding.line() for finding in remarks],
             **self._quality(labels),
+            **report_changes(estimate, self._quality(estimate.unconstrained_labels)),
         }
 
     def _kept(
@@ -304,6 +328,8 @@ class PseudoLabelHook(HookBase):
             self_assessment=none.astype(np.float64),
             noisy_clusters=none,
             dissolved_clusters=none,
+            changes=None,
+            unconstrained_labels=none,
         )
         line = self._line(
             iteration, trained_on, kept, [finding for finding in remarks if still_true(finding)]
@@ -315,7 +341,7 @@ class PseudoLabelHook(HookBase):
 
     def _quality(self, labels: np.ndarray) -> dict[str, Any]:
         """Return how good labels ``[N]`` are over the images with known identities; empty without any."""
-        if self._identities is None:
+        if self._identities is None or not len(labels):
             return {}
         known = self._identities >= 0
         people = len(np.unique(self._identities[known]))
@@ -357,13 +383,17 @@ def _signs(
 ) -> dict[str, float]:
     """Return what labels [N] tell of their own worth, without identities.
 
-    ``camera_entropy``: mean over the clusters, in bits; ``cross_camera_pairs``: share of the pairs within
+    ``images`` and ``cameras``: how many there are; ``camera_entropy``: mean over the clusters, in bits;
+    ``one_camera_clusters``: share of the clusters; ``cross_camera_pairs``: share of the pairs within
     clusters; ``label_agreement``: with the labels before, where there are any; ``self_assessment``: mean
     score of eq. 8 over the startup clusters, where they are assessed.
     """
     entropies = camera_entropies(labels, cameras)
     signs = {
+        "images": len(labels),
+        "cameras": len(np.unique(cameras)),
         "camera_entropy": float(entropies.mean()) if len(entropies) else 0.0,
+        "one_camera_clusters": float((entropies == 0).mean()) if len(entropies) else 0.0,
         "cross_camera_pairs": cross_camera_share(labels, cameras),
     }
     if agreement is not None:
@@ -390,6 +420,8 @@ def _format_line(line: dict[str, Any], iterations: int, images: int) -> str:
         tried = ", ".join(f"{trial['guess']:.0f}: {trial['clusters']:.0f}" for trial in line["alpha_trials"])
         chosen = f"alpha {line['alpha']:.4g} chosen"
         table += f"\n  {chosen}; 0.9 / alpha, and clusters, of what was tried: {tried}"
+    if "tracks" in line:
+        table += f"\n  {describe_changes(line['tracks'])}"
     head = f"Iteration {line['iteration']} of {iterations}, {line['stage']} stage"
     if "labels_of_iteration" in line:
         head += f", with the labels of iteration {line['labels_of_iteration']}"

@@ -108,6 +108,7 @@ LABELLING = (
     "NPLP.RULES.NO_CLUSTER",
     "NPLP.RULES.SIZE_CHANGE",
     "NPLP.RULES.SMALL_CLUSTERS",
+    "NPLP.TRACKS",
 )
 """Keys that are applied from the next iteration on, if there is one."""
 

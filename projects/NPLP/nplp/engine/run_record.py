@@ -16,6 +16,7 @@ import nplp
 from nplp.circumstances import package_versions
 from nplp.config.dotted import flat
 from nplp.engine.output_folder import CAMERA_PAIRS, HISTORY, RESULTS
+from nplp.engine.verdict import last_verdict
 from nplp.evaluation.evaluator import reranking_of
 from nplp.files import write_atomically
 from nplp.metric_names import METRICS, STAGES
@@ -92,6 +93,7 @@ class RunRecord:
         reranking = reranking_of(cfg)
         content = {
             **self.results,
+            **({"verdict": verdict.entry()} if (verdict := last_verdict(self.history)) else {}),
             **({"re-ranked": asdict(reranking)} if reranking else {}),
             **({"stopped": self.stopped} if self.stopped else {}),
             "queries": self.queries,

@@ -17,7 +17,7 @@ import torch
 from fastreid.config import CfgNode
 from torch.nn import functional as F
 
-from nplp.clustering import estimate_pseudo_labels
+from nplp.clustering import Constraints, estimate_pseudo_labels
 from nplp.errors import UserError
 from nplp.losses import ClusterMemoryLoss, cluster_centroids
 from nplp.losses.registry import CLUSTER_MEMORY
@@ -91,7 +91,13 @@ class ClusterMemory:
         self._loss = loss
         self._proxies = CameraProxies(model)
 
-    def label(self, iteration: int, features: torch.Tensor, cameras: np.ndarray) -> Labelling:
+    def label(
+        self,
+        iteration: int,
+        features: torch.Tensor,
+        cameras: np.ndarray,
+        constraints: Constraints | None = None,
+    ) -> Labelling:
         """Cluster the L2-normalised features."""
         del iteration
         options = self._options
@@ -102,6 +108,7 @@ class ClusterMemory:
             epsilon=options.EPSILON,
             min_samples=options.MIN_SAMPLES,
             correct=False,
+            constraints=constraints,
             **distances.keywords(),
         )
         return Labelling(estimate, distances, "NPLP.MEMORY.EPSILON", "NPLP.MEMORY.MIN_SAMPLES")

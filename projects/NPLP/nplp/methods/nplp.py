@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from fastreid.config import CfgNode
 
-from nplp.clustering import estimate_pseudo_labels
+from nplp.clustering import Constraints, estimate_pseudo_labels
 from nplp.config.choices import EMBEDDING
 from nplp.losses import CenterContrastiveLoss, cluster_centroids
 from nplp.losses.registry import CENTER_CONTRASTIVE
@@ -93,7 +93,13 @@ class NoisyPseudoLabelProcessing:
         self._proxies = CameraProxies(model)
         self._first_epsilon = 0.0
 
-    def label(self, iteration: int, features: torch.Tensor, cameras: np.ndarray) -> Labelling:
+    def label(
+        self,
+        iteration: int,
+        features: torch.Tensor,
+        cameras: np.ndarray,
+        constraints: Constraints | None = None,
+    ) -> Labelling:
         """Estimate pseudo-labels by eq. 4 and, after the startup stage, correct them by eqs. 6-9."""
         options = self._cfg.NPLP
         distances = DistanceSettings.of(options, options.NORMALIZE)
@@ -112,6 +118,7 @@ class NoisyPseudoLabelProcessing:
             epsilon=self._first_epsilon if frozen else None,
             giant_share=options.RULES.GIANT_SHARE if options.RULES.GIANT_CLUSTER == "lower" else None,
             equal_scores=options.RULES.EQUAL_SCORES,
+            constraints=constraints,
             **distances.keywords(),
         )
         self._first_epsilon = self._first_epsilon or estimate.epsilon_e

@@ -11,7 +11,7 @@ import torch
 from fastreid.config import CfgNode
 from torch.nn import functional as F
 
-from nplp.clustering import PseudoLabels
+from nplp.clustering import Constraints, PseudoLabels
 from nplp.modeling import HeadOutput
 
 __all__ = ["DistanceSettings", "Labelling", "Method"]
@@ -99,13 +99,20 @@ class Method(Protocol):
     its :meth:`state_dict`. All call :meth:`losses`, which may communicate.
     """
 
-    def label(self, iteration: int, features: torch.Tensor, cameras: np.ndarray) -> Labelling:
+    def label(
+        self,
+        iteration: int,
+        features: torch.Tensor,
+        cameras: np.ndarray,
+        constraints: Constraints | None = None,
+    ) -> Labelling:
         """Return the pseudo-labels of an iteration, from 1.
 
         Args:
             iteration: its number.
             features: [N, D] float32, finite, of the model in evaluation mode, on any device.
             cameras: [N] int64.
+            constraints: of the N images, which the labels should keep; not given but with NPLP.TRACKS.
         """
 
     def begin_iteration(self, features: torch.Tensor, labels: np.ndarray, cameras: np.ndarray) -> float:

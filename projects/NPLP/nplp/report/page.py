@@ -9,6 +9,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
 
+from nplp.engine.verdict import last_verdict
 from nplp.files import write_atomically, write_bytes_atomically
 from nplp.metric_names import METRICS, STAGES
 from nplp.report.crops import SPRITE_CELL, sprite, thumbnail
@@ -131,6 +132,7 @@ def _headline(run: RunFolder) -> dict[str, Any]:
         "seed": run.results.get("seed", ""),
         "versions": run.results.get("versions", {}),
         "settings": run.results.get("config", {}),
+        "verdict": _verdict(run),
         "rules": [
             (line["iteration"], about + str(rule.get("rule", "")).replace("_", " "), _rule_text(rule))
             for line in run.history
@@ -147,6 +149,12 @@ def _headline(run: RunFolder) -> dict[str, Any]:
         "images": len(run.images.get("paths", ())),
         "stages": TRACED,
     }
+
+
+def _verdict(run: RunFolder) -> str:
+    """Return what is to be thought of the run so far; empty for one of an earlier version."""
+    verdict = last_verdict(run.history)
+    return "" if verdict is None else str(verdict)
 
 
 def _rule_text(rule: dict[str, Any]) -> str:

@@ -17,9 +17,9 @@ import torch
 
 from nplp.clustering.sweep.compiling import compiled
 from nplp.clustering.sweep.features import FeatureRows, squared_distance
-from nplp.clustering.sweep.neighbours import Candidates, segments
+from nplp.clustering.sweep.neighbours import Candidates, segments, sweep_for_both
 from nplp.clustering.sweep.parallel import Progress
-from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_precision_pays, sweep
+from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_precision_pays
 
 __all__ = ["nearest_and_farthest"]
 
@@ -45,18 +45,7 @@ def nearest_and_farthest(
         half = half_precision_pays(features)
     source = TileSource(features, half)
     candidates, records = Candidates(source, min(k, len(features))), _Records(source)
-
-    def offer(tile: Tile, product: Product) -> Callable[[], None]:
-        offers = candidates.offer(tile, product), records.offer(tile, product)
-
-        def offer_both() -> None:
-            for keep in offers:
-                keep()
-
-        return offer_both
-
-    everything = np.arange(len(features))
-    sweep(source, everything, None, lambda: offer, progress or Progress(), "nearest and farthest")
+    sweep_for_both(source, (candidates, records), progress or Progress(), "nearest and farthest")
     return candidates.nearest(), records.farthest
 
 

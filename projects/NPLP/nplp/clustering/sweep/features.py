@@ -256,6 +256,10 @@ class FeatureRows:
         """What the compiled kernels take: values, offsets and groups."""
         return self.values, self.offsets, self.groups
 
+    def rows(self, members: np.ndarray) -> np.ndarray:
+        """Return the rows of samples [M], offsets subtracted: [M, D] float64."""
+        return self.values[members] - self.offsets[self.groups[members]]
+
     def mean(self) -> np.ndarray:
         """Return the float64 mean [D] of all rows, offsets subtracted."""
         means, sizes = _group_means(self.values, self.groups, len(self.offsets))

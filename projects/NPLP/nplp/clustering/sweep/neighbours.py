@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from threading import Lock
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from nplp.clustering.sweep.features import FeatureRows, squared_distance
 from nplp.clustering.sweep.parallel import Progress, row_blocks, run_blocks
 from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_precision_pays, sweep
 
-__all__ = ["Candidates", "nearest_by_camera", "nearest_neighbours", "segments"]
+__all__ = ["Candidates", "nearest_by_camera", "nearest_neighbours", "segments", "sweep_for_both"]
 
 _CANDIDATES = 4
 _MIN_CANDIDATES = 48
@@ -87,9 +88,31 @@ def nearest_by_camera(
     cameras = np.unique(camera_ids, return_inverse=True)[1].reshape(-1).astype(np.int32)
     kinds = ((k_same, _SAME), (k_other, _OTHER))
     same, other = (Candidates(source, min(k, len(features)), cameras, pairs) for k, pairs in kinds)
+    sweep_for_both(source, (same, other), progress or Progress(), "neighbours by camera")
+    return same.nearest(), other.nearest()
+
+
+class TakesTiles(Protocol):
+    """What looks at every tile of a sweep."""
+
+    def offer(self, tile: Tile, product: Product) -> Callable[[], None]:
+        """Return what offers the pairs of a tile."""
+
+
+def sweep_for_both(
+    source: TileSource, takers: tuple[TakesTiles, TakesTiles], progress: Progress, what: str
+) -> None:
+    """Show each tile of all pairs to two takers, so that its product is made once.
+
+    Args:
+        source: of the products of N samples.
+        takers: of the tiles.
+        progress: shows a bar.
+        what: the bar's text.
+    """
 
     def offer(tile: Tile, product: Product) -> Callable[[], None]:
-        offers = same.offer(tile, product), other.offer(tile, product)
+        offers = [taker.offer(tile, product) for taker in takers]
 
         def offer_both() -> None:
             for keep in offers:
@@ -97,9 +120,7 @@ def nearest_by_camera(
 
         return offer_both
 
-    everything = np.arange(len(features))
-    sweep(source, everything, None, lambda: offer, progress or Progress(), "neighbours by camera")
-    return same.nearest(), other.nearest()
+    sweep(source, np.arange(len(source)), None, lambda: offer, progress, what)
 
 
 class Candidates:
