@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from adapt_cases import SHORT
+from nplp.adapt.request import Request
+from nplp.adapt.run import Products, adapt
 from nplp.config import source_config
 from nplp.data.datasets import load_dataset
 from nplp.engine.supervised import SupervisedTrainer
@@ -31,4 +34,12 @@ def crops(synthetic_root, tmp_path_factory):
         place = folder / f"gate {camera[-1]}"
         place.mkdir(exist_ok=True)
         shutil.copy(path, place / f"{number:04d}{Path(path).suffix}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapted(crops, weights, tmp_path_factory):
+    """The folder of a finished adaptation."""
+    folder = tmp_path_factory.mktemp("adapted") / "run"
+    assert adapt(Request(str(crops), str(weights), str(folder), options=SHORT), Products()) == {}
     return folder

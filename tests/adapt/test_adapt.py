@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adapt_cases import SHORT
-from nplp.adapt.request import Request
+from nplp.adapt.request import Request, describe_choices, make_plan
 from nplp.adapt.run import Products, adapt, resume
 from nplp.adapt.timing import in_words
 from nplp.errors import UserError
@@ -21,14 +21,6 @@ WEIGHTS_ALONE = Products(onnx=False, index=False)
 def request_of(images, source, output, /, **changes):
     fields = {"images": str(images), "weights": str(source), "output": str(output), "options": SHORT}
     return Request(**{**fields, **changes})
-
-
-@pytest.fixture(scope="module")
-def adapted(crops, weights, tmp_path_factory):
-    """The folder of a finished adaptation."""
-    folder = tmp_path_factory.mktemp("adapted") / "run"
-    assert adapt(request_of(crops, weights, folder), Products()) == {}
-    return folder
 
 
 def test_it_leaves_a_model_an_index_and_a_page(adapted, crops):
@@ -90,6 +82,28 @@ def test_a_guess_of_the_people_sets_alpha(crops, weights, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_source_models_size_is_that_of_training_and_of_testing(crops, weights, tmp_path):
+    request = request_of(crops, weights, tmp_path / "run", options=("MODEL.DEVICE", "cpu"))
+    plan = make_plan(request)
+    assert plan.cfg.INPUT.SIZE_TRAIN == plan.cfg.INPUT.SIZE_TEST == [32, 16]
+    row = next(line for line in describe_choices(plan).splitlines() if line.startswith("input size"))
+    assert "32 x 16" in row
+    assert "the source model's" in row
+
+
+def test_more_iterations_do_not_begin_the_correcting_stage(crops, weights, tmp_path):
+    plan = make_plan(request_of(crops, weights, tmp_path / "run", options=("NPLP.ITERATIONS", "40")))
+    assert plan.cfg.NPLP.STARTUP_ITERATIONS >= plan.cfg.NPLP.ITERATIONS == 40
+
+
+def test_what_says_which_images_holds_before_they_are_counted(weights, synthetic_root, tmp_path):
+    sizes = [word for key, value in TINY.items() for word in (f"DATASETS.SYNTHETIC.{key}", str(value))]
+    root = ("DATASETS.SYNTHETIC.ROOT", str(synthetic_root))
+    plan = make_plan(request_of("SynthStation", weights, tmp_path / "run", options=(*sizes, *root)))
+    assert len(plan.items) == TINY["TRAIN_IDENTITIES"] * TINY["IMAGES_PER_IDENTITY"]
+    assert plan.tested > 0
+
+
 def test_a_registered_data_set_with_identities_is_measured(weights, synthetic_root, tmp_path):
     sizes = [word for key, value in TINY.items() for word in (f"DATASETS.SYNTHETIC.{key}", str(value))]
     root = ("DATASETS.SYNTHETIC.ROOT", str(synthetic_root))
@@ -107,6 +121,7 @@ def test_a_registered_data_set_with_identities_is_measured(weights, synthetic_ro
         ({"weights": "no such file"}, "no such file"),
         ({"options": ("NPLP.ITERATION", "3")}, "NPLP.ITERATION"),
         ({"options": (*SHORT, "NPLP.ITERATIONS", "-1")}, "NPLP.ITERATIONS must be at least 0, got -1"),
+        ({"options": ("MODEL.DEVICE", "gpu")}, "MODEL.DEVICE must be 'cpu' or 'cuda', got 'gpu'"),
         ({"camera_pattern": "(?P<door>x)"}, "camera"),
         ({"images": "SynthStation", "camera_pattern": "(?P<camera>x)"}, "--camera-pattern and --columns"),
     ],
@@ -151,7 +166,12 @@ def test_one_folder_is_one_camera(crops, weights, tmp_path, caplog):
         ([], "--output"),
         (["--output", "x"], "--images is missing"),
         (["--output", "x", "--images", "y"], "--weights is missing"),
-        (["--output", "x", "--resume", "--images", "y"], "--resume takes images"),
+        (
+            ["--output", "x", "--resume", "--images", "y"],
+            "--resume takes images and model from the run itself, got --images",
+        ),
+        (["--output", "x", "--resume", "--columns", "camera=c"], "got --columns: leave it out"),
+        (["--output", "x", "--resume", "--skip-unreadable"], "got --skip-unreadable: leave it out"),
         (["--output", "x", "--resume", "--overwrite"], "--resume goes on with the run"),
         (
             ["--output", "x", "--images", "y", "--weights", "z", "--num-gpus", "0"],

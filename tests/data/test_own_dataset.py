@@ -221,7 +221,7 @@ def test_a_table_that_changed_is_read_again(cfg, write):
 def test_rows_without_a_file_follow_skip_corrupt(cfg, write, tmp_path, said):
     write("path,camera", "a.jpg,1", "b.jpg,2")
     (tmp_path / "b.jpg").unlink()
-    with pytest.raises(UserError, match="or set DATASETS.SKIP_CORRUPT True"):
+    with pytest.raises(UserError, match="else DATASETS.SKIP_CORRUPT True"):
         load_dataset(cfg, "OwnImages", ("train",))
     cfg.DATASETS.SKIP_CORRUPT = True
     assert brief(load_dataset(cfg, "OwnImages", ("train",)).train) == [("a.jpg", UNKNOWN_IDENTITY, "1")]

@@ -1,6 +1,7 @@
 """One run at a time in a folder, and an earlier one kept whole, whenever the move is cut short."""
 
 import errno
+import logging
 import multiprocessing
 import os
 from pathlib import Path
@@ -21,6 +22,8 @@ FILES = (
     "source/model_final.pth",
     "trace/images.npz",
     "events.out.tfevents.1",
+    "bundle/SHA256SUMS",
+    "index/index.json",
 )
 
 
@@ -71,6 +74,12 @@ def test_a_removed_run_leaves_only_what_is_somebodys_own(folder):
     begin(folder, overwrite=True)
     assert contents(folder) == {"notes.txt": "mine"}
     assert not (folder / "earlier_runs").exists()
+
+
+def test_a_folder_of_others_stays_whatever_its_name(folder):
+    (folder / "bundle" / "SHA256SUMS").rename(folder / "bundle" / "mine.txt")
+    begin(folder, overwrite=True)
+    assert contents(folder) == {"notes.txt": "mine", "bundle/mine.txt": "bundle/SHA256SUMS"}
 
 
 def test_a_link_goes_on_pointing_to_what_it_pointed_to(folder, tmp_path):
@@ -178,7 +187,7 @@ def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch, caplog):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.lockf", refuse)
-    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
+    monkeypatch.setattr(logging.getLogger("nplp"), "propagate", True)
     with caplog.at_level("WARNING"):
         begin(tmp_path)
     assert "cannot be locked (No locks available): begin no second run in it" in caplog.text

@@ -136,6 +136,16 @@ def test_wrong_questions_are_one_line():
         index.add(FEATURES[:2], PATHS[:2], ["a"])
 
 
+def test_what_a_cut_off_save_has_left_is_no_obstacle(tmp_path):
+    folder = tmp_path / "gallery"
+    folder.mkdir()
+    (folder / "vectors-new.faiss").write_bytes(b"half")
+    (folder / "index.json.part").write_text("{")
+    Index(FEATURES, PATHS).save(folder)
+    assert len(Index.load(folder)) == len(PATHS)
+    assert not (folder / "vectors-new.faiss").exists()
+
+
 def test_nothing_is_replaced_unasked(tmp_path):
     index = Index(FEATURES, PATHS)
     index.save(tmp_path / "gallery")

@@ -52,6 +52,11 @@ def build_parser() -> OneLineParser:
         help="how the table calls path, camera, identity, split, track or time",
     )
     data.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        help="leave out images that cannot be read, and say which (default: stop)",
+    )
+    data.add_argument(
         "--people", type=int, default=0, metavar="N", help="how many people there are, where you have a guess"
     )
     model = parser.add_argument_group("model")
@@ -61,7 +66,7 @@ def build_parser() -> OneLineParser:
     run = parser.add_argument_group("run")
     run.add_argument("--output", required=True, metavar="DIR", help="the folder of the run")
     run.add_argument("--iterations", type=int, default=None, metavar="N", help="iterations at most")
-    run.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is drawn (default: 0)")
+    run.add_argument("--seed", type=int, default=None, metavar="N", help="of all that is drawn (default: 0)")
     run.add_argument("--dry-run", action="store_true", help="show settings and expected time, and end")
     run.add_argument("--resume", action="store_true", help="go on with the run in --output")
     run.add_argument(
@@ -97,7 +102,7 @@ def run_process(args: argparse.Namespace) -> None:
     products = Products(onnx=not args.no_onnx, index=not args.no_index)
     with stoppable("nplp adapt", how_to_go_on(args)):
         if args.resume:
-            resume(args.output, args.opts, products)
+            resume(args.output, _options(args), products)
         else:
             adapt(_request(args), products, overwrite=args.overwrite, dry_run=args.dry_run)
 
@@ -106,9 +111,6 @@ def _request(args: argparse.Namespace) -> "Request":
     """Return what the command line asks for."""
     from nplp.adapt.request import Request
 
-    options = ["SEED", str(args.seed)]
-    if args.iterations is not None:
-        options += ["NPLP.ITERATIONS", str(args.iterations)]
     return Request(
         images=args.images,
         weights=args.weights,
@@ -116,8 +118,16 @@ def _request(args: argparse.Namespace) -> "Request":
         camera_pattern=args.camera_pattern,
         columns=tuple(args.columns),
         people=args.people,
-        options=(*options, *args.opts),
+        skip_unreadable=args.skip_unreadable,
+        options=_options(args),
     )
+
+
+def _options(args: argparse.Namespace) -> list[str]:
+    """Return the keys and values that options and pairs name; where both do, the pairs hold."""
+    given = {"SEED": args.seed, "NPLP.ITERATIONS": args.iterations}
+    pairs = [word for key, value in given.items() if value is not None for word in (key, str(value))]
+    return [*pairs, *args.opts]
 
 
 def how_to_go_on(args: argparse.Namespace) -> str:
@@ -139,8 +149,10 @@ def main(args: argparse.Namespace) -> None:
     if args.resume and (args.overwrite or args.dry_run):
         other = "--overwrite" if args.overwrite else "--dry-run"
         raise UserError(f"--resume goes on with the run in --output, {other} begins one: leave one out")
-    if args.resume and (args.images or args.weights or args.people):
-        raise UserError("--resume takes images, weights and people from the run itself: leave them out")
+    begun_with = ("images", "camera_pattern", "columns", "skip_unreadable", "people", "weights")
+    if args.resume and (given := [name for name in begun_with if getattr(args, name)]):
+        option = "--" + given[0].replace("_", "-")
+        raise UserError(f"--resume takes images and model from the run itself, got {option}: leave it out")
     for option, given in (("--images", args.images), ("--weights", args.weights)):
         if not given and not args.resume:
             raise UserError(f"{option} is missing: name one, or go on with a run by --resume")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from nplp.data.items import Item
 from nplp.data.own_dataset import TracksAndTimes
+from nplp.errors import UserError
 
 __all__ = ["ImageFacts", "MachineFacts", "look_at_images", "look_at_machine"]
 
@@ -54,21 +55,40 @@ def look_at_images(
 ) -> ImageFacts:
     """Return the facts of training items; the headers of at most :data:`SAMPLE` files are read.
 
+    Files that cannot be read have no size: the run, which decodes all images, tells of them.
+
     Args:
         items: N.
         evaluated: whether there are images with identities to measure on.
         tracks: of the N items; ``None`` where there are none.
+
+    Raises:
+        UserError: if none of the sample can be read.
     """
     chosen = np.unique(np.linspace(0, len(items) - 1, min(SAMPLE, len(items))).astype(int))
-    sizes = []
-    for number in chosen:
-        with Image.open(items[number][0]) as image:
-            sizes.append(image.size)
+    sizes = [size for number in chosen if (size := _size_of(items[number][0]))]
+    if not sizes:
+        raise UserError(
+            f"none of {len(chosen)} images that were looked at can be read, first {items[0][0]!r}: nplp "
+            "doctor says why"
+        )
     width, height = np.median(np.array(sizes), axis=0)
     cameras = dict(sorted(Counter(str(item[2]) for item in items).items()))
     inside = np.zeros(len(items), dtype=bool) if tracks is None else tracks.tracks >= 0
     timed = tracks is not None and not np.isnan(tracks.times[inside]).all()
     return ImageFacts(len(items), cameras, int(height), int(width), evaluated, int(inside.sum()), timed)
+
+
+def _size_of(path: str) -> tuple[int, int] | None:
+    """Return width and height by a file's header; None where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except MemoryError:
+        raise
+    # Headers of damaged files raise errors of every kind.
+    except Exception:  # noqa: BLE001
+        return None
 
 
 def look_at_machine(device: str) -> MachineFacts:

@@ -17,13 +17,14 @@ from nplp.config.dotted import value_at
 from nplp.config.validation import validate_config
 from nplp.data.datasets import load_test_sets, load_training_items
 from nplp.data.items import Item
-from nplp.data.own_dataset import tracks_of_items
+from nplp.data.own_dataset import own_image_table, tracks_of_items
 from nplp.engine.setup import merge_pairs
 from nplp.errors import UserError
 from nplp.weights.source_models import SourceModel, recognise
 
-__all__ = ["Plan", "Request", "describe_choices", "look_at_names", "make_plan"]
+__all__ = ["Plan", "Request", "describe_choices", "make_plan"]
 
+SIZES = ("INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST")
 WITHOUT_BATCH_NORMS = ("vit", "timm_vit", "vision_transformer")
 
 
@@ -38,6 +39,7 @@ class Request:
         camera_pattern: as :func:`nplp.data.own_images.read_image_table` takes it.
         columns: "camera=cam_id" and the like, of a table.
         people: how many there are, by the user's guess; 0: unknown.
+        skip_unreadable: leave out images that cannot be read, and say which, in place of an error.
         options: keys and values, in turn, that the user sets on top.
     """
 
@@ -47,6 +49,7 @@ class Request:
     camera_pattern: str = ""
     columns: Sequence[str] = ()
     people: int = 0
+    skip_unreadable: bool = False
     options: Sequence[str] = ()
 
 
@@ -60,6 +63,7 @@ class Plan:
         source: the source model.
         items: the target's training images.
         tested: images that evaluations embed.
+        unmeasured: why nothing is evaluated; empty where something is.
     """
 
     cfg: CfgNode
@@ -67,6 +71,7 @@ class Plan:
     source: SourceModel
     items: list[Item] = field(repr=False)
     tested: int
+    unmeasured: str = ""
 
 
 def make_plan(request: Request) -> Plan:
@@ -77,12 +82,15 @@ def make_plan(request: Request) -> Plan:
     """
     source = recognise(request.weights)
     cfg = default_config()
-    _set(cfg, source.options)
+    known = _of_source(source)
+    _set(cfg, known)
     _set(cfg, _data_keys(request))
     cfg.NPLP.SOURCE.WEIGHTS = source.weights
     cfg.OUTPUT_DIR = request.output
-    items = load_training_items(look_at_names(cfg))
-    test_sets = _tests_of(cfg)
+    # Before the images are looked at, as some say which they are, and after the choices, which they change.
+    merge_pairs(cfg, list(request.options))
+    items = load_training_items(cfg, decoded=False)
+    test_sets, unmeasured = _tests_of(cfg)
     cfg.DATASETS.TESTS = tuple(data.name for data in test_sets)
     cfg.NPLP.EVAL_PERIOD = 0
     tracks = tracks_of_items(cfg, items) if OWN_IMAGES in cfg.DATASETS.NAMES else None
@@ -90,14 +98,13 @@ def make_plan(request: Request) -> Plan:
     batch_norms = not any(name in cfg.MODEL.BACKBONE.NAME for name in WITHOUT_BATCH_NORMS)
     choices = choose_settings(facts, look_at_machine(cfg.MODEL.DEVICE), batch_norms=batch_norms)
     choices.append(_alpha(request.people))
-    fixed = {key for key in source.options if key.startswith("INPUT.")}
     for choice in choices:
-        _set(cfg, {key: value for key, value in choice.keys.items() if key not in fixed})
+        _set(cfg, {key: value for key, value in choice.keys.items() if key not in known})
     merge_pairs(cfg, list(request.options))
     validate_config(cfg)
     cfg.freeze()
     tested = sum(len(data.query) + len(data.gallery) for data in test_sets)
-    return Plan(cfg, choices, source, items, tested)
+    return Plan(cfg, choices, source, items, tested, unmeasured)
 
 
 def describe_choices(plan: Plan) -> str:
@@ -108,18 +115,34 @@ def describe_choices(plan: Plan) -> str:
         shown = choice.shown or str(next(iter(choice.keys.values())))
         reason = choice.reason
         if own:
-            shown = ", ".join(f"{key} {value_at(plan.cfg, key)}" for key in own)
+            shown = _values_of(plan, own)
             reason = "as you set it" if not _fixed_by_source(plan, own) else "the source model's"
         rows.append([choice.name, shown, reason])
-    return tabulate(rows, headers=["setting", "value", "why"])
+    return tabulate(rows, headers=["setting", "value", "why"], maxcolwidths=[None, 40, 50])
 
 
 def _same(first: Any, second: Any) -> bool:
     return list(first) == list(second) if isinstance(first, list | tuple) else first == second
 
 
+def _values_of(plan: Plan, keys: list[str]) -> str:
+    """Return keys with their values; sizes alone where they are one and the same."""
+    values = [value_at(plan.cfg, key) for key in keys]
+    if set(keys) == set(SIZES) and values[0] == values[1]:
+        return " x ".join(map(str, values[0]))
+    return ", ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True))
+
+
 def _fixed_by_source(plan: Plan, keys: list[str]) -> bool:
-    return all(key in plan.source.options for key in keys)
+    known = _of_source(plan.source)
+    return all(key in known and _same(value_at(plan.cfg, key), known[key]) for key in keys)
+
+
+def _of_source(source: SourceModel) -> dict[str, Any]:
+    """Return the keys that the source model brings along; it is trained at the size at which it is tested."""
+    known = dict(source.options)
+    tested_at = known.get("INPUT.SIZE_TEST")
+    return {**known, "INPUT.SIZE_TRAIN": tested_at} if tested_at else known
 
 
 def _alpha(people: int) -> Choice:
@@ -139,8 +162,10 @@ def _data_keys(request: Request) -> dict[str, Any]:
     Raises:
         UserError: if there is neither such a path nor such a data set.
     """
+    common = {"DATASETS.SKIP_CORRUPT": True} if request.skip_unreadable else {}
     if os.path.exists(request.images):
         return {
+            **common,
             "DATASETS.NAMES": (OWN_IMAGES,),
             "DATASETS.OWN.SOURCE": request.images,
             "DATASETS.OWN.CAMERA_PATTERN": request.camera_pattern,
@@ -154,26 +179,19 @@ def _data_keys(request: Request) -> dict[str, Any]:
         ) from error
     if request.camera_pattern or request.columns:
         raise UserError("--camera-pattern and --columns are for a folder or a table: leave them out")
-    return {"DATASETS.NAMES": (request.images,)}
+    return {**common, "DATASETS.NAMES": (request.images,)}
 
 
-def look_at_names(cfg: CfgNode) -> CfgNode:
-    """Return the configuration for a look at the images' names alone; the run decodes each."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.DATASETS.VERIFY = False
-    cfg.DATASETS.SKIP_CORRUPT = False
-    return cfg
-
-
-def _tests_of(cfg: CfgNode) -> list[Any]:
-    """Return the target's own query and gallery, where it has both."""
+def _tests_of(cfg: CfgNode) -> tuple[list[Any], str]:
+    """Return the target's own query and gallery where it has both, or none and why."""
     cfg = cfg.clone()
     cfg.DATASETS.TESTS = cfg.DATASETS.NAMES
+    if cfg.DATASETS.NAMES == (OWN_IMAGES,) and own_image_table(cfg).identities is None:
+        return [], "no image has a known identity"
     try:
-        return load_test_sets(cfg)
-    except UserError:
-        return []
+        return load_test_sets(cfg), ""
+    except UserError as error:
+        return [], str(error)
 
 
 def _set(cfg: CfgNode, values: dict[str, Any]) -> None:

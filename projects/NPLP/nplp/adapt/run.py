@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -10,14 +11,15 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 
 from nplp.adapt.progress import WholeRun
-from nplp.adapt.request import Plan, Request, describe_choices, look_at_names, make_plan
+from nplp.adapt.request import Plan, Request, describe_choices, make_plan
 from nplp.adapt.timing import expected_seconds, in_words, measure_speed
 from nplp.config import default_config
-from nplp.data.datasets import load_training_items
+from nplp.config.validation import validate_device
+from nplp.data.datasets import Item, load_training_items
 from nplp.distributed.collectives import from_main_process
 from nplp.engine.output_folder import CONFIG, RESULTS
 from nplp.engine.pipeline import run
-from nplp.engine.setup import configure_logging, load_config
+from nplp.engine.setup import configure_logging, load_config, merge_pairs
 from nplp.engine.trainer import ReidTrainer
 from nplp.engine.verdict import Verdict
 from nplp.errors import UserError
@@ -25,7 +27,7 @@ from nplp.export.bundle import ExportOptions, export_bundle
 from nplp.files import read_json
 from nplp.modeling import NPLP
 from nplp.report.after_run import write_pages
-from nplp.search import Index, load_model
+from nplp.search import Embedder, Index, load_model
 from nplp.weights.zoo import SUMS
 
 __all__ = ["BUNDLE", "INDEX", "Products", "adapt", "resume"]
@@ -60,16 +62,21 @@ def adapt(
     Raises:
         UserError: for whatever a user can set right.
     """
+    begun = default_config()
+    merge_pairs(begun, list(request.options))
+    validate_device(begun)
+    configure_logging(begun)
     plan = make_plan(request)
-    configure_logging(plan.cfg)
     logger.info("Source model: %s", plan.source.description)
     for note in plan.source.notes:
         logger.info("  %s", note)
     logger.info("\n%s\n", describe_choices(plan))
+    if plan.unmeasured:
+        logger.info("How much better the model gets will not be measured: %s", plan.unmeasured)
     _announce_time(plan)
     if dry_run:
         return {}
-    return _run(plan.cfg, products, resumed=False, overwrite=overwrite)
+    return _run(plan.cfg, products, plan.items, resumed=False, overwrite=overwrite)
 
 
 def resume(output: str, options: list[str], products: Products) -> dict[str, dict[str, float]]:
@@ -88,7 +95,8 @@ def resume(output: str, options: list[str], products: Products) -> dict[str, dic
         raise UserError(f"--resume: there is no run in {output!r}: leave --resume out to begin one")
     cfg = load_config(argparse.Namespace(config_file=str(path), opts=options))
     configure_logging(cfg)
-    return _run(cfg, products, resumed=True)
+    # In every process: reading some data sets takes all of them.
+    return _run(cfg, products, load_training_items(cfg, decoded=False), resumed=True)
 
 
 def _announce_time(plan: Plan) -> None:
@@ -106,7 +114,7 @@ def _announce_time(plan: Plan) -> None:
 
 
 def _run(
-    cfg: CfgNode, products: Products, *, resumed: bool, overwrite: bool = False
+    cfg: CfgNode, products: Products, items: list[Item], *, resumed: bool, overwrite: bool = False
 ) -> dict[str, dict[str, float]]:
     options = cfg.NPLP
     steps = options.ITERATIONS * options.EPOCHS_PER_ITERATION * options.STEPS_PER_EPOCH
@@ -119,25 +127,28 @@ def _run(
         watchers=[WholeRun(steps)],
     )
     if comm.is_main_process():
-        _finish(cfg, products, results)
+        _finish(cfg, products, items, results)
     return results
 
 
-def _finish(cfg: CfgNode, products: Products, results: dict[str, dict[str, float]]) -> None:
-    """Make the products and say what there is."""
+def _finish(
+    cfg: CfgNode, products: Products, items: list[Item], results: dict[str, dict[str, float]]
+) -> None:
+    """Make the products, an index of the items among them, and say what there is."""
     folder = Path(cfg.OUTPUT_DIR)
     bundle = folder / BUNDLE
     made = [("report.html", "a page to look at the run")] if (folder / "report.html").is_file() else []
     _export(cfg, bundle, products.onnx)
     made.append((f"{BUNDLE}/", "the adapted model" + (", with model.onnx" if products.onnx else "")))
     if products.index:
-        _index(cfg, bundle, folder / INDEX)
-        made.append((f"{INDEX}/", f"its images to search in: nplp search QUERY.jpg --index {folder / INDEX}"))
+        _index(items, load_model(bundle, cfg.MODEL.DEVICE), folder / INDEX)
+        command = shlex.join(["nplp", "search", "QUERY.jpg", "--index", str(folder / INDEX)])
+        made.append((f"{INDEX}/", f"its images to search in: {command}"))
     width = max(len(name) for name, _ in made)
     lines = "\n".join(f"  {name:{width}}  {text}" for name, text in made)
     logger.info("In %s:\n%s", folder, lines)
     if not results:
-        logger.info("No image has a known identity, so how much better the model is was not measured")
+        logger.info("How much better the model is was not measured: that takes images with identities")
     entry = read_json(folder / RESULTS, "run again").get("verdict")
     if entry:
         logger.info("Verdict: %s", Verdict.from_entry(entry))
@@ -159,11 +170,9 @@ def _export(cfg: CfgNode, bundle: Path, onnx: bool) -> None:
     export_bundle(cfg, bundle, options)
 
 
-def _index(cfg: CfgNode, bundle: Path, folder: Path) -> None:
+def _index(items: list[Item], embedder: Embedder, folder: Path) -> None:
     """Embed the target's images by the adapted model and write an index of them."""
-    items = load_training_items(look_at_names(cfg))
     paths, cameras = [item[0] for item in items], [str(item[2]) for item in items]
-    embedder = load_model(bundle, cfg.MODEL.DEVICE)
     # Before training, images that cannot be read were refused, or left out as the user wished.
     features, left_out = embedder.embed(paths, cameras, skip_unreadable=True)
     kept = [number for number in range(len(paths)) if number not in left_out]

@@ -25,6 +25,8 @@ LOW_CROPS = 160
 
 EPOCHS = 3
 ITERATIONS = 12
+WITHOUT_CORRECTION = 1_000_000
+"""Iterations of the startup stage, more than anybody asks for: the correcting stage never begins."""
 AGREEMENT = 0.97
 LEAST_ITERATIONS = 4
 FEWEST_STEPS = 8
@@ -146,7 +148,7 @@ def _schedule(images: ImageFacts, machine: MachineFacts) -> list[Choice]:
         ),
         Choice(
             "correcting stage",
-            {"NPLP.STARTUP_ITERATIONS": ITERATIONS},
+            {"NPLP.STARTUP_ITERATIONS": WITHOUT_CORRECTION},
             "off: it costs links across cameras and gained nothing in any measurement",
             "none",
         ),

@@ -9,8 +9,10 @@ from fastreid.config import CfgNode
 from fastreid.data.transforms import build_transforms
 from torch import nn
 
+from nplp.data.images import UnreadableImageError, decode
 from nplp.data.items import Item
 from nplp.data.loaders import ImageSet
+from nplp.errors import UserError
 
 __all__ = ["Speed", "expected_seconds", "in_words", "measure_speed"]
 
@@ -36,11 +38,20 @@ def measure_speed(cfg: CfgNode, backbone: nn.Module, items: Sequence[Item]) -> S
         cfg: the configuration; sizes, batch and device are read.
         backbone: [B, 3, H, W] to a feature map.
         items: training items, of which one batch is decoded.
+
+    Raises:
+        UserError: if no image of that batch can be read.
     """
     batch = min(cfg.SOLVER.IMS_PER_BATCH, len(items))
-    images = ImageSet(
-        list(items[:: max(1, len(items) // batch)])[:batch], build_transforms(cfg, is_train=True)
-    )
+    chosen = list(items[:: max(1, len(items) // batch)])[:batch]
+    readable = [item for item in chosen if _is_readable(item[0])]
+    if not readable:
+        raise UserError(
+            f"none of {batch} images that were looked at can be read, first {chosen[0][0]!r}: nplp doctor "
+            "says why"
+        )
+    batch = len(readable)
+    images = ImageSet(readable, build_transforms(cfg, is_train=True))
     decoded = _seconds(lambda: [images[number] for number in range(len(images))], cfg, repeats=1)
     noise = torch.rand(batch, 3, *cfg.INPUT.SIZE_TRAIN, device=cfg.MODEL.DEVICE)
     backbone.to(cfg.MODEL.DEVICE)
@@ -54,6 +65,14 @@ def measure_speed(cfg: CfgNode, backbone: nn.Module, items: Sequence[Item]) -> S
     backbone.train()
     step = _seconds(lambda: backbone(noise).square().mean().backward(), cfg)
     return Speed(decoded / batch, embedded / batch, step * cfg.SOLVER.IMS_PER_BATCH / batch)
+
+
+def _is_readable(path: str) -> bool:
+    try:
+        decode(path)
+    except UnreadableImageError:
+        return False
+    return True
 
 
 def _seconds(work: Callable[[], object], cfg: CfgNode, repeats: int = TIMED) -> float:

@@ -20,7 +20,7 @@ from nplp.losses.registry import WEIGHTS
 from nplp.metric_names import RERANKINGS, TEST_DISTANCES
 from nplp.weights.zoo import ZOO_PREFIX
 
-__all__ = ["validate_config"]
+__all__ = ["validate_config", "validate_device"]
 
 DISTANCES = ("jaccard", "camera_jaccard", "euclidean")
 SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
@@ -141,7 +141,7 @@ def validate_config(cfg: CfgNode) -> None:
         )
     _validate_batches(cfg)
     _validate_own_images(cfg)
-    _validate_device(cfg)
+    validate_device(cfg)
     if cfg.MODEL.BACKBONE.PRETRAIN_PATH.startswith(ZOO_PREFIX):
         raise UserError(
             f"MODEL.BACKBONE.PRETRAIN_PATH takes the weights of a backbone alone, got the whole model "
@@ -255,7 +255,12 @@ def _validate_own_images(cfg: CfgNode) -> None:
     parse_columns(own.COLUMNS, "DATASETS.OWN.COLUMNS")
 
 
-def _validate_device(cfg: CfgNode) -> None:
+def validate_device(cfg: CfgNode) -> None:
+    """Check that ``MODEL.DEVICE`` is one that there is.
+
+    Raises:
+        UserError: if not.
+    """
     device = str(cfg.MODEL.DEVICE)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(

@@ -3,7 +3,6 @@
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -48,17 +47,19 @@ def verify_images(
         )
     bad = {path: fault for path, fault in zip(paths, faults, strict=True) if fault}
     if bad:
-        named = [f"{Path(path).name} ({fault})" for path, fault in bad.items()]
+        # The same name may be there in several folders.
+        folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+        named = [f"{os.path.relpath(path, folder)} ({fault})" for path, fault in bad.items()]
         rest = f" and {len(bad) - NAMED_AT_MOST} more" if len(bad) > NAMED_AT_MOST else ""
         message = (
-            f"{len(bad)} of {len(paths)} images of {what} cannot be read, in {Path(paths[0]).parent}: "
+            f"{len(bad)} of {len(paths)} images of {what} cannot be read, in {folder}: "
             f"{', '.join(named[:NAMED_AT_MOST])}{rest}"
         )
         # Names that are not of the system's encoding cannot be written as they are.
         message = message.encode("utf-8", "backslashreplace").decode("utf-8")
         if not skip or len(bad) == len(paths):
-            or_skip = ", or set DATASETS.SKIP_CORRUPT True" if skippable else ""
-            raise UserError(f"{message}: replace or remove them{or_skip}")
+            skipping = ", or leave them out: nplp adapt --skip-unreadable, else DATASETS.SKIP_CORRUPT True"
+            raise UserError(f"{message}: replace or remove them{skipping if skippable else ''}")
         logger.warning("%s: left out", message)
         for line in named[NAMED_AT_MOST:]:
             logger.info("  left out: %s", line)

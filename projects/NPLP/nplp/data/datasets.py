@@ -214,7 +214,7 @@ def queries_alone(data: ReidData) -> np.ndarray:
     return queries_without_match(query_ids, gallery_ids, query_cameras, gallery_cameras)
 
 
-def load_training_items(cfg: CfgNode, labelled: bool = False) -> list[Item]:
+def load_training_items(cfg: CfgNode, labelled: bool = False, *, decoded: bool = True) -> list[Item]:
     """Return the training items of ``DATASETS.NAMES``, each image decoded once where ``VERIFY`` asks for it.
 
     Images that cannot be read are left out with ``SKIP_CORRUPT``.
@@ -223,6 +223,7 @@ def load_training_items(cfg: CfgNode, labelled: bool = False) -> list[Item]:
         cfg: the configuration.
         labelled: whether each image must show a known person, as for training with identities. If not, a set
             whose images all have the same one, as those who have none fill the field, has unknown ones.
+        decoded: if not, no image is opened, whatever ``VERIFY`` and ``SKIP_CORRUPT`` say.
 
     Raises:
         UserError: as :func:`load_dataset`, or if an image cannot be read, or none can, or if people are
@@ -235,7 +236,7 @@ def load_training_items(cfg: CfgNode, labelled: bool = False) -> list[Item]:
         train = load_dataset(cfg, name, ("train",)).train
         if labelled:
             _check_known(name, train)
-        if cfg.DATASETS.VERIFY or cfg.DATASETS.SKIP_CORRUPT:
+        if decoded and (cfg.DATASETS.VERIFY or cfg.DATASETS.SKIP_CORRUPT):
             paths, skip = [item[0] for item in train], cfg.DATASETS.SKIP_CORRUPT
             bad = from_main_process(partial(verify_images, paths, f"{name}'s training set", skip=skip))
             train = [item for item in train if item[0] not in bad]

@@ -149,10 +149,10 @@ def _existing(images: list[str], cells: Cells, skip_missing: bool) -> tuple[list
     if missing and (not skip_missing or not kept):
         relative = not os.path.isabs(cells.columns["path"][missing[0]] or "")
         hint = "paths are relative to the table's folder; " if relative else ""
-        or_skip = ", or set DATASETS.SKIP_CORRUPT True" if kept else ""
+        skipping = ", or leave them out: nplp adapt --skip-unreadable, else DATASETS.SKIP_CORRUPT True"
         raise UserError(
             f"{len(missing):,} of the {len(images):,} images that {cells.path!r} names do not exist, first "
             f"{images[missing[0]]!r} in {cells.place(missing[0])}: {hint}put them there, or remove their rows"
-            f"{or_skip}"
+            f"{skipping if kept else ''}"
         )
     return kept, [images[row] for row in missing]

@@ -25,6 +25,7 @@ __all__ = [
     "HISTORY",
     "LOCK",
     "LOG",
+    "PRODUCTS",
     "RESULTS",
     "OutputFolder",
     "held",
@@ -63,6 +64,10 @@ OWN = (
     "source",
 )
 """What a run leaves in its folder; whatever else lies there is somebody's own and is not touched."""
+
+
+PRODUCTS = {"bundle": "SHA256SUMS", "index": "index.json"}
+"""Folders of what is made of the adapted model, and the file that tells each from others' folders."""
 
 
 class OutputFolder:
@@ -223,6 +228,7 @@ def _keep_aside(folder: Path, overwrite: bool, staying: str) -> None:
     They go through ``earlier_runs/NNNN.part``: by that name a move that was cut short is recognised.
     """
     files = [path for pattern in OWN for path in sorted(folder.glob(pattern)) if path.name != staying]
+    files += [folder / name for name, mark in PRODUCTS.items() if (folder / name / mark).is_file()]
     if all(path.name in (CONFIG, LOG) for path in files):
         return
     earlier = folder / EARLIER

@@ -22,7 +22,7 @@ from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.checkpoint import load_weights
 from nplp.engine.evaluating import announce_evaluation, count_queries, evaluate
 from nplp.engine.norm_statistics import refreshes
-from nplp.engine.output_folder import CONFIG, OWN, OutputFolder, held
+from nplp.engine.output_folder import CONFIG, OWN, PRODUCTS, OutputFolder, held
 from nplp.engine.resuming import WITHOUT_A_WORD, differences
 from nplp.engine.run_record import RunRecord, format_results
 from nplp.engine.setup import prepare_output
@@ -116,7 +116,7 @@ class _Start:
             inside = os.path.relpath(os.path.realpath(resolve_weights(weights)), os.path.realpath(place))
             if inside.startswith(f"source{os.sep}"):
                 staying = "source"
-            elif any(fnmatch(inside, pattern) for pattern in OWN):
+            elif any(fnmatch(inside, pattern) for pattern in (*OWN, *(f"{name}/*" for name in PRODUCTS))):
                 raise UserError(
                     f"the weights {weights!r} are of the run in {str(place)!r}, whose place this one would "
                     "take: set another OUTPUT_DIR, or copy them elsewhere"

@@ -195,17 +195,21 @@ def _unfinished(output: Path) -> Iterator[Path]:
 
 
 def _move(folder: Path, output: Path) -> None:
-    """Put a finished bundle in its place; an earlier one's files go, files of others stay."""
+    """Put a finished bundle in its place; an earlier one's files go, files of others stay.
+
+    The list of sums comes last. Where this is cut short, the folder is a bundle some of whose files have
+    other sums: these are not loaded, and an export with ``force`` replaces all.
+    """
     if not output.exists():
         folder.replace(output)
         return
     old = read_bundle(output).sums if (output / SUMS).is_file() else {}
-    (output / SUMS).unlink(missing_ok=True)
-    for name in old:
+    new = {path.name for path in folder.iterdir()}
+    for name in sorted(new - {SUMS}):
+        (folder / name).replace(output / name)
+    for name in old.keys() - new:
         (output / name).unlink(missing_ok=True)
-    # The list comes last: without it the folder is no bundle.
-    for path in sorted(folder.iterdir(), key=lambda path: (path.name == SUMS, path.name)):
-        path.replace(output / path.name)
+    (folder / SUMS).replace(output / SUMS)
 
 
 def _record_beside(weights: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from nplp.data.images import UnreadableImageError, read_rgb
+from nplp.data.images import UnreadableImageError, decode
 from nplp.errors import UserError, printable
 from nplp.memory import ShrinkingBlocks
 
@@ -207,13 +207,9 @@ class Embedder:
 def _read(path: str, size: tuple[int, int]) -> np.ndarray | UnreadableImageError:
     """Return an image [H, W, 3] uint8 as the test-time transformation makes it, or why it cannot be read."""
     try:
-        if not os.path.getsize(path):
-            return UnreadableImageError(path, "empty file")
-        return np.asarray(read_rgb(path).resize(size[::-1], Image.Resampling.BICUBIC))
+        return np.asarray(decode(path).image.resize(size[::-1], Image.Resampling.BICUBIC))
     except UnreadableImageError as error:
         return error
-    except OSError as error:
-        return UnreadableImageError(path, error.strerror or type(error).__name__)
 
 
 def _read_all(

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import faiss
 import numpy as np
 
 from nplp.errors import UserError, in_one_line, printable
-from nplp.files import SUM_DIGITS, read_json, sha256_of, write_atomically
+from nplp.files import PART, SUM_DIGITS, read_json, sha256_of, write_atomically
 from nplp.search.embedder import Embedder
 
 __all__ = ["KINDS", "Hits", "Index", "checked_features", "normalised"]
@@ -332,7 +333,10 @@ def check_place(folder: Path, overwrite: bool) -> None:
         UserError: if it holds an index and is not to be overwritten, or holds something else.
     """
     if folder.is_dir():
-        held = sorted(entry.name for entry in folder.iterdir())
+        # Vectors without what names them are left of a save that was cut off.
+        rest = (VECTORS.format("*"), ABOUT + PART)
+        names = sorted(entry.name for entry in folder.iterdir())
+        held = [name for name in names if not any(fnmatch(name, pattern) for pattern in rest)]
         if ABOUT in held and not overwrite:
             raise UserError(f"{str(folder)!r} holds an index: add --overwrite (overwrite=True) to replace it")
         if held and ABOUT not in held:

@@ -35,13 +35,14 @@ CODES = {
         ERROR,
         "Files cannot be decoded: missing, empty, damaged, of no image format, or with more than 8 bits a "
         "channel. A run stops at them.",
-        "replace or remove them; DATASETS.SKIP_CORRUPT True leaves them out of a training set",
+        "replace or remove them; nplp adapt --skip-unreadable (DATASETS.SKIP_CORRUPT True) leaves them out "
+        "of a training set",
     ),
     "missing-files": Code(
         ERROR,
         "Files that the data name do not exist. A run stops at them.",
-        "put them where the data say, or remove their rows; DATASETS.SKIP_CORRUPT True leaves them out of a "
-        "training set",
+        "put them where the data say, or remove their rows; nplp adapt --skip-unreadable "
+        "(DATASETS.SKIP_CORRUPT True) leaves them out of a training set",
     ),
     "split-unreadable": Code(
         ERROR,
