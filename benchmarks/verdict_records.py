@@ -12,7 +12,7 @@ from nplp.files import read_json, read_json_lines, write_atomically
 
 RESULTS_FOLDER = Path(__file__).parents[1] / "docs/results"
 RECORDS = RESULTS_FOLDER / "verdict_runs.jsonl"
-LEFT_OUT = ("alpha_trials", "verdict")
+TRIED = ("guess", "epsilon")
 DOMAINS = {
     "d2m": ("plaza to station", 1536),
     "m2d": ("station to plaza", 1536),
@@ -132,9 +132,15 @@ def _plain(line: dict[str, Any]) -> dict[str, Any]:
     plain = {
         key: round(value, 4) if isinstance(value, float) else value
         for key, value in line.items()
-        if key not in LEFT_OUT and not isinstance(value, (dict, list))
+        if not isinstance(value, (dict, list))
     }
-    return {**plain, "rules": [{"rule": rule["rule"], "action": rule["action"]} for rule in line["rules"]]}
+    trials = [
+        {key: round(trial[key], 4) for key in TRIED}
+        for trial in line.get("alpha_trials", ())
+        if TRIED[1] in trial
+    ]
+    rules = [{"rule": rule["rule"], "action": rule["action"]} for rule in line["rules"]]
+    return {**plain, **({"alpha_trials": trials} if trials else {}), "rules": rules}
 
 
 def keep(records: list[dict[str, Any]], path: Path = RECORDS) -> None:

@@ -125,6 +125,20 @@ def test_epsilon_is_measured_by_the_distance_of_unrelated_images():
     assert judge(lines).word == HEALTHY
 
 
+def test_an_alpha_that_changes_is_no_fall_of_epsilon():
+    """A larger alpha averages farther pairs: the radii at the alpha of the first iteration are compared."""
+    lines = history(0.44, 0.53)
+    lines[0].update(alpha=0.02, alpha_trials=[{"guess": 45, "epsilon": 0.44}, {"guess": 16, "epsilon": 0.62}])
+    lines[1].update(
+        alpha=0.056, alpha_trials=[{"guess": 45, "epsilon": 0.33}, {"guess": 16, "epsilon": 0.53}]
+    )
+    assert read_signs(lines).epsilon_fall == pytest.approx(0.75)
+    lines[1]["alpha_trials"].pop(0)
+    assert read_signs(lines).epsilon_fall == pytest.approx(0.53 / 0.62)
+    lines[1]["alpha_trials"] = []
+    assert read_signs(lines).epsilon_fall == pytest.approx(0.53 / 0.44)
+
+
 def test_lines_of_earlier_versions_are_read():
     lines = [{"iteration": n, "epsilon_e": e, "clusters": 40, "outliers": 9} for n, e in ((1, 0.6), (2, 0.3))]
     signs = read_signs(lines)

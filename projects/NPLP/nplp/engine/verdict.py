@@ -48,6 +48,8 @@ FEW_IMAGES = 200
 """Images below which a run is doubtful: ten times k1, the neighbours of the Jaccard distance."""
 FEW_CLUSTERS = 8
 """Clusters below which a run is doubtful."""
+PAIRS_PER_GUESS = 0.9
+"""Alpha of a guess of the number of people is this over the guess, see ``nplp.clustering.people``."""
 RECENT = 3
 """Lines in which an explosion of the features counts."""
 
@@ -214,14 +216,35 @@ def _epsilon_fall(history: Sequence[Line]) -> float | None:
     """Return the last epsilon over the first; nothing where all are one, or the first is 0.
 
     Each is a share of the distance of unrelated images where the lines tell it, since features that grow
-    raise Euclidean distances.
+    raise Euclidean distances. Where alpha is chosen anew each iteration, a larger one alone raises epsilon:
+    there the radii that both iterations tried with one alpha are compared.
     """
-    values = [float(line["epsilon_e"]) / (line.get("unrelated_distance") or 1.0) for line in history]
-    first = history[0]["epsilon_e"]
-    held = all(math.isclose(line["epsilon_e"], first, rel_tol=1e-6) for line in history)
-    if len(values) < 2 or held or not values[0] > 0:
+    first, last = history[0], history[-1]
+    scale = (first.get("unrelated_distance") or 1.0) / (last.get("unrelated_distance") or 1.0)
+    fall = _fall_at_same_alpha(first, last)
+    if len(history) > 1 and fall is not None:
+        return fall * scale
+    held = all(math.isclose(line["epsilon_e"], first["epsilon_e"], rel_tol=1e-6) for line in history)
+    if len(history) < 2 or held or not first["epsilon_e"] > 0:
         return None
-    return values[-1] / values[0]
+    return float(last["epsilon_e"] / first["epsilon_e"]) * scale
+
+
+def _fall_at_same_alpha(first: Line, last: Line) -> float | None:
+    """Return last over first epsilon at one alpha that both lines tried; nothing where there is none.
+
+    Of these it is the one nearest to the alpha that the first iteration chose.
+    """
+    before, after = (
+        {round(trial["guess"], 2): float(trial["epsilon"]) for trial in line.get("alpha_trials", ())}
+        for line in (first, last)
+    )
+    common = [guess for guess in before.keys() & after.keys() if before[guess] > 0]
+    if not common or not first.get("alpha"):
+        return None
+    chosen = PAIRS_PER_GUESS / first["alpha"]
+    guess = min(sorted(common), key=lambda guess: abs(math.log(guess / chosen)))
+    return after[guess] / before[guess]
 
 
 def _has_rule(line: Line, name: str) -> bool:
