@@ -117,5 +117,7 @@ def test_reproducing_outside_a_checkout_says_that_it_needs_one(nplp, tmp_path, m
 
 def test_the_defaults_in_the_help_of_cluster_are_those_of_the_function():
     assert {
-        name: default for name, default in estimate_pseudo_labels.__kwdefaults__.items() if name != "progress"
+        name: default
+        for name, default in estimate_pseudo_labels.__kwdefaults__.items()
+        if name not in ("progress", "constraints")
     } == cluster._DEFAULTS

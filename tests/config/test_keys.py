@@ -183,8 +183,8 @@ def test_the_base_of_a_leaf_is_the_root_of_its_chain():
 @pytest.mark.parametrize(
     ("key", "value", "rule"),
     [
-        ("NPLP.ALPHA", 1.2, r"must be in \(0, 1\], got 1.2"),
-        ("NPLP.ALPHA", 0.0, "must be in"),
+        ("NPLP.ALPHA", 1.2, r"must be in \(0, 1\], or auto, got 1.2"),
+        ("NPLP.ALPHA", -0.1, "must be in"),
         ("NPLP.BETA", -0.5, "must be in"),
         ("NPLP.NOISY_FRACTION", 2.0, "must be in"),
         ("NPLP.MIN_SAMPLES", 0, "at least 1"),

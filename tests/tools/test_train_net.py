@@ -113,7 +113,7 @@ def test_a_mistake_is_found_before_there_are_processes(call, monkeypatch):
     monkeypatch.setattr("nplp.distributed.processes.launch", lambda *args: pytest.fail("launched"))
     code, shown = call("--config-file", CONFIG, "--num-gpus", "2", "NPLP.ALPHA", "1.2")
     assert code == 2
-    assert "NPLP.ALPHA must be in (0, 1], got 1.2" in shown.err
+    assert "NPLP.ALPHA must be in (0, 1], or auto, got 1.2" in shown.err
 
 
 @pytest.mark.gpu

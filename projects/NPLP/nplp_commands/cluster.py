@@ -105,6 +105,9 @@ _QUALITY = {
 }
 
 
+_OF_CONSTRAINTS = ("changes", "unconstrained_labels")
+"""What a result holds only where there are constraints, for which there is no option here."""
+
 _DEFAULTS: dict[str, Any] = {
     "alpha": 0.0012,
     "beta": 0.5,
@@ -195,7 +198,7 @@ def _run(args: argparse.Namespace) -> None:
             "OMP_NUM_THREADS, or use a machine with more"
         ) from error
     seconds = time.perf_counter() - start
-    fields = {name: np.asarray(value) for name, value in vars(result).items()}
+    fields = {name: np.asarray(value) for name, value in vars(result).items() if name not in _OF_CONSTRAINTS}
     write_npz(out, {**fields, "settings": np.asarray(json.dumps(settings))})
     if not args.quiet:
         images = f"{count:,} of {features.shape[1]:,} dimensions"

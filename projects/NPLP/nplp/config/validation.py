@@ -60,7 +60,7 @@ def validate_config(cfg: CfgNode) -> None:
         ),
         ("NPLP.STEPS_PER_EPOCH", nplp.STEPS_PER_EPOCH, nplp.STEPS_PER_EPOCH >= 0, "at least 0"),
         ("NPLP.EVAL_PERIOD", nplp.EVAL_PERIOD, nplp.EVAL_PERIOD >= 0, "at least 0"),
-        ("NPLP.ALPHA", nplp.ALPHA, 0 <= nplp.ALPHA <= 1, "in (0, 1], or 0 to choose it from the features"),
+        ("NPLP.ALPHA", nplp.ALPHA, 0 <= nplp.ALPHA <= 1, "in (0, 1], or auto"),
         ("NPLP.BETA", nplp.BETA, 0 < nplp.BETA <= 1, "in (0, 1]"),
         ("NPLP.NOISY_FRACTION", nplp.NOISY_FRACTION, 0 < nplp.NOISY_FRACTION <= 1, "in (0, 1]"),
         ("NPLP.MIN_SAMPLES", nplp.MIN_SAMPLES, nplp.MIN_SAMPLES >= 1, "at least 1"),
