@@ -49,3 +49,7 @@ def test_a_network_is_known_under_any_prefix(name, prefix):
 
 def test_nothing_is_known_of_nothing():
     assert network_of({}) == ""
+
+
+def test_stages_without_our_stem_are_another_network():
+    assert "not known" in network_of({"stages.0.0.conv1.weight": (64, 3, 3, 3)})

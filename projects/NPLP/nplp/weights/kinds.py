@@ -152,6 +152,8 @@ def _mobilenet(shapes: Shapes) -> _Found:
 
 
 def _narrow_resnet(shapes: Shapes) -> _Found:
+    if "stem.0.weight" not in shapes:
+        return "a network in stages that is not known", {}
     channels = 8 * shapes["stem.0.weight"][0]
     name = f"narrow ResNet-18 of {channels} channels"
     return name, {"NAME": "build_narrow_resnet_backbone", "FEAT_DIM": channels}
