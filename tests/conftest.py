@@ -1,5 +1,6 @@
 """Shared by all tests: quiet threads, and small synthetic domains drawn once for the whole run."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -20,6 +21,14 @@ def synthetic_root(tmp_path_factory):
     shared = tmp_path_factory.getbasetemp()
     shared = shared.parent if os.environ.get("PYTEST_XDIST_WORKER") else shared
     return shared / "synthetic"
+
+
+@pytest.fixture(autouse=True)
+def _messages_reach_the_tests():
+    """After a run has sent the project's messages to its own handlers, let the next test hear them."""
+    yield
+    for name in ("nplp", "fastreid"):
+        logging.getLogger(name).propagate = True
 
 
 @pytest.fixture

@@ -188,6 +188,7 @@ def test_an_iteration_that_does_not_fit_is_one_line(tiny_cfg):
     hook = PseudoLabelHook.__new__(PseudoLabelHook)
     hook._cfg, hook._items = tiny_cfg, []
     hook._cameras, hook._method = None, SimpleNamespace(label=refuse)
+    hook._constraints = None
     hook.state = SimpleNamespace()
     with pytest.raises(UserError, match="iteration 3: the clustering of 4 images does not fit into memory"):
         hook._label(3, torch.zeros(4, 2))

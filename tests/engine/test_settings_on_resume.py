@@ -189,7 +189,8 @@ def test_the_next_iteration_is_labelled_with_the_new_settings(resumed, monkeypat
     assert {name: seen[name] for _, name in LABELS.values()} == {
         name: value for value, name in LABELS.values()
     }
-    elsewhere = {"NPLP.EMA_LABELS"}  # the hook chooses the weights; tests/engine/test_recommended.py
+    # The hook chooses the weights (tests/engine/test_recommended.py) and the constraints (test_tracks.py).
+    elsewhere = {"NPLP.EMA_LABELS", "NPLP.TRACKS"}
     assert {key for key in LABELLING if not key.startswith("NPLP.RULES.")} - elsewhere <= LABELS.keys()
     assert trainer.pseudo_labels._cfg.NPLP.RULES.SMALL_CLUSTERS == "drop"
 

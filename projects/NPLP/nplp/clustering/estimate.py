@@ -135,15 +135,15 @@ def estimate_pseudo_labels(
         raise ValueError(f"constraints must be of {len(values)} images, got {len(constraints)}")
     on_device = features.detach() if isinstance(features, torch.Tensor) and features.is_cuda else None
     rows = FeatureRows.prepared(values, cameras, camera_centering, camera_scaling, on_device)
-    return _run_stages(settings, rows, cameras, constraints, Progress(progress))
+    return _run_stages(settings, rows, cameras, Progress(progress), constraints)
 
 
 def _run_stages(
     settings: Settings,
     rows: FeatureRows,
     cameras: np.ndarray | None,
-    constraints: Constraints | None,
     progress: Progress,
+    constraints: Constraints | None = None,
 ) -> PseudoLabels:
     """Run both stages on checked features of N samples and camera ids [N] int64."""
     distances = _distances_by_name(settings.distance, settings, rows, cameras, progress)

@@ -7,7 +7,6 @@ import importlib
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_curve
 
 from nplp.evaluation.host_ranking import install_rankings
 from nplp.evaluation.protocol import Labels
@@ -48,5 +47,8 @@ def rates_at(matrix: np.ndarray, labels: Labels) -> dict[str, float]:
     install_rankings()
     roc: Any = importlib.import_module("fastreid.evaluation.roc")
     scores, kinds = roc.evaluate_roc(matrix, *labels)
+    # Here, as it takes long to import, and few runs draw the curve.
+    from sklearn.metrics import roc_curve
+
     false, true, _ = roc_curve(kinds, scores)
     return {f"TPR@FPR={rate:.0e}": float(true[np.argmin(np.abs(false - rate))]) for rate in FALSE_POSITIVES}
