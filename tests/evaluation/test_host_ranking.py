@@ -28,7 +28,7 @@ def untouched(monkeypatch):
 @pytest.mark.usefixtures("untouched")
 def test_the_loop_is_vectorised_once(monkeypatch):
     # The toolbox's own, whatever was installed in this process before.
-    spec = importlib.util.spec_from_file_location("fresh_rank", rank.__file__)
+    spec = importlib.util.spec_from_file_location(rank.__name__, rank.__file__)
     fresh = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fresh)
     monkeypatch.setattr(rank, "evaluate_py", fresh.evaluate_py)
