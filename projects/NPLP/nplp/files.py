@@ -1,13 +1,15 @@
 """Files that are written whole or not at all, and files that are checked as they are read."""
 
 import hashlib
+import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 import yaml
 
@@ -25,6 +27,7 @@ __all__ = [
     "summed_name",
     "write_atomically",
     "write_bytes_atomically",
+    "write_npz_atomically",
 ]
 
 PART = ".part"
@@ -58,6 +61,22 @@ def write_bytes_atomically(path: Path, content: bytes, remedy: str = _REMEDY) ->
     """
     with _part_of(path, lambda file: file.write(content), remedy) as part:
         os.replace(part, path)
+
+
+def write_npz_atomically(path: Path, arrays: Mapping[str, Any], remedy: str = _REMEDY) -> None:
+    """Write arrays so that a ``.npz`` file holds either its old content or all of the new one.
+
+    Args:
+        path: where to.
+        arrays: numbers and text by name, none of it Python objects.
+        remedy: what the error tells the user to do.
+
+    Raises:
+        UserError: if it cannot be written, such as on a full disk.
+    """
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write_bytes_atomically(path, content.getvalue(), remedy)
 
 
 def save_atomically(data: dict[str, Any], path: Path, summed: bool = False) -> Path:

@@ -5,7 +5,6 @@ An address is a path (.npy, .npz, .pt or .pth), with ``:KEY`` behind it where th
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import re
@@ -15,17 +14,15 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from nplp.errors import UserError
-from nplp.files import write_bytes_atomically
 
-__all__ = ["check_output", "read_array", "read_features", "read_ids", "write_npz"]
+__all__ = ["check_output", "read_array", "read_features", "read_ids"]
 
 _ADDRESS = re.compile(r"(?P<path>.+?\.(?:npy|npz|pt|pth)):(?P<key>.+)", re.IGNORECASE | re.DOTALL)
 
@@ -211,18 +208,3 @@ def check_output(path: Path, inputs: Iterable[str], force: bool) -> None:
             pass
     except OSError as error:
         raise UserError(f"--out {path}: cannot write into {path.parent}: {error.strerror}") from error
-
-
-def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays so that `path` holds either its old content or all of the new one.
-
-    Args:
-        path: of a .npz file.
-        arrays: numbers and text by name, none of it Python objects.
-
-    Raises:
-        UserError: if they cannot be written, such as on a full disk.
-    """
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    write_bytes_atomically(path, content.getvalue(), "make room, or name another file by --out")

@@ -176,8 +176,9 @@ def _run(args: argparse.Namespace) -> None:
 
     from nplp.clustering import estimate_pseudo_labels
     from nplp.errors import UserError
+    from nplp.files import write_npz_atomically
     from nplp.memory import is_out_of_memory
-    from nplp_commands.array_files import check_output, read_features, read_ids, write_npz
+    from nplp_commands.array_files import check_output, read_features, read_ids
 
     out = Path(args.out)
     inputs = [address for address in (args.features, args.cameras, args.identities) if address is not None]
@@ -199,7 +200,8 @@ def _run(args: argparse.Namespace) -> None:
         ) from error
     seconds = time.perf_counter() - start
     fields = {name: np.asarray(value) for name, value in vars(result).items() if name not in _OF_CONSTRAINTS}
-    write_npz(out, {**fields, "settings": np.asarray(json.dumps(settings))})
+    arrays = {**fields, "settings": np.asarray(json.dumps(settings))}
+    write_npz_atomically(out, arrays, "make room, or name another file by --out")
     if not args.quiet:
         images = f"{count:,} of {features.shape[1]:,} dimensions"
         seen = "unknown" if cameras is None else f"{len(np.unique(cameras)):,}"

@@ -13,7 +13,7 @@ from nplp.data.items import Item
 from nplp.data.own_dataset import TracksAndTimes
 from nplp.errors import UserError
 
-__all__ = ["ImageFacts", "MachineFacts", "look_at_images", "look_at_machine"]
+__all__ = ["ImageFacts", "MachineFacts", "look_at_images", "look_at_machine", "none_readable"]
 
 SAMPLE = 200
 """Images whose sizes are looked at, spread evenly over all."""
@@ -65,18 +65,24 @@ def look_at_images(
     Raises:
         UserError: if none of the sample can be read.
     """
-    chosen = np.unique(np.linspace(0, len(items) - 1, min(SAMPLE, len(items))).astype(int))
-    sizes = [size for number in chosen if (size := _size_of(items[number][0]))]
+    numbers = np.unique(np.linspace(0, len(items) - 1, min(SAMPLE, len(items))).astype(int))
+    chosen = [items[number] for number in numbers]
+    sizes = [size for item in chosen if (size := _size_of(item[0]))]
     if not sizes:
-        raise UserError(
-            f"none of {len(chosen)} images that were looked at can be read, first {items[0][0]!r}: nplp "
-            "doctor says why"
-        )
+        raise none_readable(chosen)
     width, height = np.median(np.array(sizes), axis=0)
     cameras = dict(sorted(Counter(str(item[2]) for item in items).items()))
     inside = np.zeros(len(items), dtype=bool) if tracks is None else tracks.tracks >= 0
     timed = tracks is not None and not np.isnan(tracks.times[inside]).all()
     return ImageFacts(len(items), cameras, int(height), int(width), evaluated, int(inside.sum()), timed)
+
+
+def none_readable(chosen: Sequence[Item]) -> UserError:
+    """Return the error of images that were looked at, none of which can be read."""
+    return UserError(
+        f"none of {len(chosen)} images that were looked at can be read, first {chosen[0][0]!r}: nplp doctor "
+        "says why"
+    )
 
 
 def _size_of(path: str) -> tuple[int, int] | None:

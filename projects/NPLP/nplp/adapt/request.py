@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastreid.config import CfgNode
-from fastreid.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
 
 from nplp.adapt.facts import look_at_images, look_at_machine
 from nplp.adapt.settings import Choice, choose_settings
+from nplp.clustering.people import alpha_of
 from nplp.config import default_config
 from nplp.config.choices import OWN_IMAGES
 from nplp.config.dotted import value_at
 from nplp.config.validation import validate_config
-from nplp.data.datasets import load_test_sets, load_training_items
+from nplp.data.datasets import is_registered, load_test_sets, load_training_items
 from nplp.data.items import Item
 from nplp.data.own_dataset import own_image_table, tracks_of_items
 from nplp.engine.setup import merge_pairs
@@ -150,7 +150,7 @@ def _alpha(people: int) -> Choice:
         raise UserError(f"--people must be 2 or more, got {people}: leave it out where you have no guess")
     if people:
         return Choice(
-            "alpha", {"NPLP.ALPHA": round(0.9 / people, 6)}, f"0.9 / {people} people, by your guess"
+            "alpha", {"NPLP.ALPHA": round(alpha_of(people), 6)}, f"0.9 / {people} people, by your guess"
         )
     reason = "nobody said how many people there are: from the clusters of each iteration"
     return Choice("alpha", {"NPLP.ALPHA": 0.0}, reason, "estimated")
@@ -171,12 +171,10 @@ def _data_keys(request: Request) -> dict[str, Any]:
             "DATASETS.OWN.CAMERA_PATTERN": request.camera_pattern,
             "DATASETS.OWN.COLUMNS": tuple(request.columns),
         }
-    try:
-        DATASET_REGISTRY.get(request.images)
-    except KeyError as error:
+    if not is_registered(request.images):
         raise UserError(
             f"--images {request.images!r} is no folder, no table and no registered data set: name one of them"
-        ) from error
+        )
     if request.camera_pattern or request.columns:
         raise UserError("--camera-pattern and --columns are for a folder or a table: leave them out")
     return {**common, "DATASETS.NAMES": (request.images,)}

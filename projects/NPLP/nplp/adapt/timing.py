@@ -9,10 +9,12 @@ from fastreid.config import CfgNode
 from fastreid.data.transforms import build_transforms
 from torch import nn
 
+from nplp.adapt.facts import none_readable
+from nplp.config.choices import CAMERA_NONE
 from nplp.data.images import UnreadableImageError, decode
 from nplp.data.items import Item
 from nplp.data.loaders import ImageSet
-from nplp.errors import UserError
+from nplp.engine.norm_statistics import refreshes
 
 __all__ = ["Speed", "expected_seconds", "in_words", "measure_speed"]
 
@@ -46,10 +48,7 @@ def measure_speed(cfg: CfgNode, backbone: nn.Module, items: Sequence[Item]) -> S
     chosen = list(items[:: max(1, len(items) // batch)])[:batch]
     readable = [item for item in chosen if _is_readable(item[0])]
     if not readable:
-        raise UserError(
-            f"none of {batch} images that were looked at can be read, first {chosen[0][0]!r}: nplp doctor "
-            "says why"
-        )
+        raise none_readable(chosen)
     batch = len(readable)
     images = ImageSet(readable, build_transforms(cfg, is_train=True))
     decoded = _seconds(lambda: [images[number] for number in range(len(images))], cfg, repeats=1)
@@ -101,21 +100,21 @@ def expected_seconds(cfg: CfgNode, speed: Speed, images: int, tested: int) -> fl
         tested: images that evaluation embeds; 0: none.
     """
     options = cfg.NPLP
-    workers = max(1, cfg.DATALOADER.NUM_WORKERS)
+    workers = cfg.DATALOADER.NUM_WORKERS
     steps = options.ITERATIONS * options.EPOCHS_PER_ITERATION * options.STEPS_PER_EPOCH
-    refreshed = options.NORM.REFRESH or cfg.MODEL.NORM_CAMERAS
+    refreshed = refreshes(cfg)
     # An iteration embeds the target once for labels; batch norms of each camera take a pass before it.
     passes = options.ITERATIONS * (1 + refreshed)
-    measured = refreshed + (cfg.TEST.CAMERAS != "none")
+    measured = refreshed + (cfg.TEST.CAMERAS != CAMERA_NONE)
     evaluations = 1 + (1 + options.EMA) * (
         options.ITERATIONS // options.EVAL_PERIOD if options.EVAL_PERIOD else 1
     )
     embedded = passes * images + evaluations * (tested + measured * images)
-    loaded = speed.decoded / workers
-    trained = steps * max(speed.step, cfg.SOLVER.IMS_PER_BATCH * loaded)
-    if cfg.DATALOADER.NUM_WORKERS == 0:
-        trained = steps * (speed.step + cfg.SOLVER.IMS_PER_BATCH * loaded)
-    return trained + embedded * (speed.embedded + loaded)
+    loaded = speed.decoded / max(1, workers)
+    loaded_batch = cfg.SOLVER.IMS_PER_BATCH * loaded
+    # Workers load while the model trains.
+    step = max(speed.step, loaded_batch) if workers else speed.step + loaded_batch
+    return steps * step + embedded * (speed.embedded + loaded)
 
 
 def in_words(seconds: float) -> str:

@@ -151,7 +151,7 @@ def _run_stages(
     alpha, trials = settings.alpha or 0.0, np.empty((0, 4))
     if settings.epsilon is None:
         if settings.alpha is None:
-            chosen = choose_alpha(distances, cameras, settings.min_samples)
+            chosen = choose_alpha(distances, cameras, settings.min_samples, progress.shown)
             alpha, trials = chosen.alpha, np.array([astuple(trial) for trial in chosen.trials])
         literal, pairs, averaged = startup_epsilon(distances, cameras, alpha)
     else:

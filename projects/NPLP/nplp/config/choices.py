@@ -1,5 +1,7 @@
 """Values of keys that are names of parts which other packages hold."""
 
+from nplp.weights.own_heads import EMBEDDING, NECK_FEATURE, RECTIFIED_FEATURE
+
 __all__ = [
     "ACROSS_CAMERAS",
     "AVERAGE",
@@ -34,7 +36,7 @@ SAMPLERS = (SHUFFLED, IDENTITIES, ACROSS_CAMERAS)
 CAMERA_NONE, CAMERA_MEAN, CAMERA_STANDARDIZE = CAMERA_TREATMENTS = ("none", "mean", "standardize")
 """Values of ``TEST.CAMERAS``: what ``nplp.modeling.camera_statistics`` does to features in evaluation."""
 
-EMBEDDING, NECK_FEATURE, RECTIFIED_FEATURE = HEAD_FEATURES = ("f_e", "f_bn", "f_r")
+HEAD_FEATURES = (EMBEDDING, NECK_FEATURE, RECTIFIED_FEATURE)
 """Values of ``MODEL.HEADS.OUTPUT``: what the head returns in evaluation."""
 
 HEAD_FUSIONS = ("hn", "concat")

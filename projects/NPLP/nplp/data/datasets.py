@@ -42,6 +42,7 @@ __all__ = [
     "ReidData",
     "index_cameras",
     "index_identities",
+    "is_registered",
     "load_dataset",
     "load_test_sets",
     "load_training_items",
@@ -283,6 +284,15 @@ def verify_test_sets(cfg: CfgNode, test_sets: list[ReidData]) -> None:
         paths = [item[0] for item in data.query + data.gallery]
         what = f"{data.name}'s query and gallery"
         from_main_process(partial(verify_images, paths, what, skippable=False))
+
+
+def is_registered(name: str) -> bool:
+    """Return whether the toolbox's registry has a data set of that name."""
+    try:
+        DATASET_REGISTRY.get(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _find(name: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nplp.clustering import OUTLIER, estimate_pseudo_labels
-from nplp.clustering.people import alpha_of, estimate_people
+from nplp.clustering.people import alpha_of
 from nplp.errors import UserError
 from nplp.search.index import checked_features, normalised
 
@@ -45,7 +45,7 @@ def group(
         features: [N, D], as :meth:`nplp.search.Embedder.embed` gives them.
         cameras: the N names of the cameras, ``None`` for one that is not known.
         people: how many there are, for alpha = 0.9 / people. By default alpha is estimated
-            (:func:`nplp.clustering.people.estimate_people`), which did better than the true number on
+            (:func:`nplp.clustering.people.choose_alpha`), which did better than the true number on
             features that tell people badly apart.
         min_samples: images within the radius that make a group, at least 1; people with fewer images than
             this are in no group.
@@ -70,24 +70,18 @@ def group(
     numbers = camera_numbers(cameras)
     if numbers is not None and (numbers == numbers[0]).all():
         numbers = None
-    if people is None:
-        estimate = estimate_people(
-            values, numbers, min_samples=min_samples, camera_centering=camera_centering, progress=progress
-        )
-        alpha = estimate.alpha
-        logger.info("About %d people (alpha %.3g)", estimate.people, alpha)
-    else:
-        alpha = alpha_of(people)
     result = estimate_pseudo_labels(
         values,
         # Without cameras, or with one, all pairs take the place of those across cameras.
         np.arange(len(values)) if numbers is None else numbers,
-        alpha=alpha,
+        alpha=None if people is None else alpha_of(people),
         min_samples=min_samples,
         correct=correct,
         camera_centering=camera_centering and numbers is not None,
         progress=progress,
     )
+    if people is None:
+        logger.info("About %d people (alpha %.3g)", max(1, result.num_startup_clusters), result.alpha)
     return _by_first_image(result.labels)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from nplp.clustering import OUTLIER
 from nplp.errors import UserError
-from nplp.files import PART, write_bytes_atomically
+from nplp.files import PART, write_bytes_atomically, write_npz_atomically
 
 __all__ = ["check_output", "check_output_folder", "write_embeddings", "write_group_folders", "write_groups"]
 
@@ -63,9 +63,7 @@ def write_embeddings(
     arrays = {"paths": np.array(paths, dtype=str), "features": features, "model": np.array(model)}
     if cameras is not None:
         arrays["cameras"] = np.array(["" if name is None else name for name in cameras], dtype=str)
-    content = io.BytesIO()
-    np.savez(content, **arrays)  # type: ignore[arg-type]
-    write_bytes_atomically(path, content.getvalue(), REMEDY)
+    write_npz_atomically(path, arrays, REMEDY)
 
 
 def write_groups(

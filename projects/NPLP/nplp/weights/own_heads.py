@@ -16,9 +16,12 @@ from nplp.weights.kinds import Shapes
 
 __all__ = [
     "BIAS",
+    "EMBEDDING",
     "LINEAR",
+    "NECK_FEATURE",
     "NECK_NORM",
     "POWER",
+    "RECTIFIED_FEATURE",
     "head_names",
     "head_options",
     "in_our_names",

@@ -9,7 +9,6 @@ Shapes: N samples, k neighbours, R x C pairs of a tile.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from threading import Lock
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 
 from nplp.clustering.sweep.compiling import compiled
 from nplp.clustering.sweep.features import FeatureRows, squared_distance
-from nplp.clustering.sweep.neighbours import Candidates, segments, sweep_for_both
+from nplp.clustering.sweep.neighbours import Candidates, segments, segments_held, sweep_for_both
 from nplp.clustering.sweep.parallel import Progress
 from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_precision_pays
 
@@ -73,9 +72,7 @@ class _Records:
         source = self._source
 
         def offer() -> None:
-            with ExitStack() as held:
-                for segment in sorted(segments(rows) | segments(columns)):
-                    held.enter_context(self._locks[segment])
+            with segments_held(self._locks, rows, columns):
                 _offer_far(
                     cells, tile.row, tile.column, tile.on_diagonal, self._upper_norms, self._reach,
                     self.farthest, source.features.arrays, source.scale**2,

@@ -8,8 +8,8 @@ Shapes: N samples, k neighbours, C candidates, R x C pairs of a tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from threading import Lock
 from typing import Protocol
 
@@ -22,7 +22,14 @@ from nplp.clustering.sweep.features import FeatureRows, squared_distance
 from nplp.clustering.sweep.parallel import Progress, row_blocks, run_blocks
 from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_precision_pays, sweep
 
-__all__ = ["Candidates", "nearest_by_camera", "nearest_neighbours", "segments", "sweep_for_both"]
+__all__ = [
+    "Candidates",
+    "nearest_by_camera",
+    "nearest_neighbours",
+    "segments",
+    "segments_held",
+    "sweep_for_both",
+]
 
 _CANDIDATES = 4
 _MIN_CANDIDATES = 48
@@ -173,10 +180,7 @@ class Candidates:
         hits = self._hits(tile, product) if isinstance(product, torch.Tensor) else None
 
         def offer() -> None:
-            with ExitStack() as held:
-                # In one order for all threads, so that none waits for another in a circle.
-                for segment in sorted(segments(rows) | segments(columns)):
-                    held.enter_context(self._locks[segment])
+            with segments_held(self._locks, rows, columns):
                 if hits is not None:
                     _offer_pairs(*hits, self._k, self._state, self._truth)
                 else:
@@ -245,6 +249,16 @@ def _offer_tile(  # type: ignore[no-untyped-def]
 def segments(samples: slice) -> set[int]:
     """Return the locks that a range of samples needs."""
     return set(range(samples.start // _SEGMENT, (samples.stop - 1) // _SEGMENT + 1))
+
+
+@contextmanager
+def segments_held(locks: list[Lock], rows: slice, columns: slice) -> Iterator[None]:
+    """Hold the locks of both ranges of a tile's samples, of `locks`, one a segment, within the block."""
+    with ExitStack() as held:
+        # In one order for all threads, so that none waits for another in a circle.
+        for segment in sorted(segments(rows) | segments(columns)):
+            held.enter_context(locks[segment])
+        yield
 
 
 @compiled(error_model="numpy")

@@ -26,14 +26,14 @@ class Progress:
     """Progress bars on the standard error for the steps of one call; silent where it is no terminal."""
 
     def __init__(self, shown: bool = False) -> None:
-        self._shown = shown
+        self.shown = shown
 
     @contextmanager
     def step(self, name: str, total: int) -> Iterator[Callable[[int], object]]:
         """Show a bar of `total` units while the block runs; it gives a function that moves the bar on."""
         # tqdm reads None as: only where the standard error is a terminal.
         with tqdm(
-            total=total, desc=name, leave=False, disable=None if self._shown else True, unit_scale=True
+            total=total, desc=name, leave=False, disable=None if self.shown else True, unit_scale=True
         ) as bar:
             yield bar.update
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastreid.config import CfgNode
-from fastreid.data.datasets import DATASET_REGISTRY
 
 from nplp.config import default_config
 from nplp.data.benchmarks import BENCHMARKS, MissingError
-from nplp.data.datasets import SUBSETS, SYNTHETIC, read_subsets
+from nplp.data.datasets import SUBSETS, SYNTHETIC, is_registered, read_subsets
 from nplp.data.doctor.findings import Finding
 from nplp.data.image_table import ImageTable
 from nplp.data.items import UNKNOWN_IDENTITY, Subset, common_prefix, name_of_camera, with_names
@@ -18,7 +17,7 @@ from nplp.data.own_images import read_image_table
 from nplp.data.pku import PKU_REID
 from nplp.errors import UserError
 
-__all__ = ["Read", "is_registered", "read_data", "read_registered"]
+__all__ = ["Read", "read_data", "read_registered"]
 
 
 MSMT17 = "MSMT17"
@@ -68,15 +67,6 @@ def read_data(data: str, camera_pattern: str = "", columns: Mapping[str, str] | 
     # What a table names and what is not there is a finding.
     table = read_image_table(data, camera_pattern=camera_pattern, columns=columns, skip_missing=True)
     return Read(table)
-
-
-def is_registered(name: str) -> bool:
-    """Return whether the toolbox's registry has a data set of that name."""
-    try:
-        DATASET_REGISTRY.get(name)
-    except KeyError:
-        return False
-    return True
 
 
 def read_registered(name: str) -> Read:
