@@ -14,7 +14,9 @@ from nplp.engine.setup import prepare_output
 from nplp.report.after_run import write_pages
 from tiny import make_tiny_cfg
 
-QUALITY = re.compile("precision|recall|nmi|ari|mixed|fragmented|people there are|identities", re.IGNORECASE)
+QUALITY = re.compile(
+    r"precision|recall|\b(nmi|ari)\b|mixed|fragmented|people there are|identities", re.IGNORECASE
+)
 
 
 @pytest.fixture
