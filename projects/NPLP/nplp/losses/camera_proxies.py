@@ -214,14 +214,14 @@ class CameraProxyLoss(UpdatedTable):
             )
         return rows
 
-    @torch.no_grad()
     def _shares(self, camids: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Return each image's share [B] of the sum of the cameras' means.
 
         The gradients of several processes are averaged, so that each has as many times the share.
         """
-        trained = torch.is_grad_enabled() and values.requires_grad
-        together = self._gathered(camids) if trained else camids
+        together = camids
+        if torch.is_grad_enabled() and values.requires_grad:
+            together = self._gathered(camids)
         count = (camids.unsqueeze(1) == together).sum(dim=1)
         return (len(together) / len(camids)) / count.to(values)
 

@@ -6,9 +6,9 @@ cross-entropy over the proxies of an image's own camera and, from the sixth epoc
 all proxies of its cluster with the 50 hardest others. The losses are those of
 :class:`nplp.losses.CameraProxyLoss`, and ``configs/methods/overlays/cap.yml`` sets them and the sampler.
 
-Where it differs from its authors' code: k1 and k2 count neighbours exactly, theirs take one fewer (they cut a
-search of k1 columns at k1 + 1); the backbone has the ReLU after its first batch norm, theirs has none; an
-iteration contrasts cameras as a whole or not at all.
+Where it differs from its authors' code: the backbone has the ReLU after its first batch norm, theirs has
+none; the rate rises by the step in the first epochs, theirs by the epoch; an iteration contrasts cameras as a
+whole or not at all. As in theirs in effect, k1 counts the image itself.
 
 Shapes: N target images, D values of a feature.
 """

@@ -9,8 +9,9 @@ nearest proxy (online), each with 50 negatives and from the first epoch on. The 
 The authors' training script leaves the loss within a camera out, though their memory has it;
 ``MODEL.LOSSES.PROXY.INTRA_WEIGHT`` 1.0 adds it.
 
-Where it differs from their code: k1 and k2 count neighbours exactly, theirs take one fewer; with fewer than
-three cameras fewer proxies are positive online.
+Where it differs from their code: with fewer than three cameras fewer proxies are positive online, see
+:func:`nplp.losses.proxy_association.nearest_of_cameras`; the rate rises by the step in the first epochs,
+theirs by the epoch. As in theirs in effect, k1 counts the image itself.
 """
 
 from collections.abc import Mapping
