@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +192,29 @@ def test_what_cap_cannot_work_with_is_refused(pairs, message, synthetic_root, tm
     cfg = overlaid("cap", synthetic_root, tmp_path, *pairs)
     with pytest.raises(UserError, match=message):
         build_method(cfg, ReidTrainer.build_model(cfg))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", CLASSES)
+def test_with_true_labels_it_ends_far_above_direct_transfer(name, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    sys.modules.pop("true_labels", None)
+    from true_labels import train
+
+    pairs = {
+        "DATASETS.SYNTHETIC.TRAIN_IDENTITIES": 32,
+        "DATASETS.SYNTHETIC.TEST_IDENTITIES": 24,
+        **{f"INPUT.SIZE_{part}": "[64,32]" for part in ("TRAIN", "TEST")},
+        "SOLVER.IMS_PER_BATCH": 64,
+        "NPLP.SOURCE.IMS_PER_BATCH": 32,
+        "NPLP.SOURCE.MAX_EPOCH": 6,
+        "NPLP.ITERATIONS": 4,
+        "NPLP.STEPS_PER_EPOCH": 60,
+        "NPLP.EVAL_PERIOD": 0,
+    }
+    words = [word for pair in pairs.items() for word in pair]
+    if name == "cap":
+        words += ["NPLP.CAP.CONTRAST_AFTER", 1]
+    results = train(overlaid(name, tmp_path / "synthetic", tmp_path / "run", *words))
+    assert results["final"]["Rank-1"] > 2 * results["direct_transfer"]["Rank-1"]
+    assert results["final"]["mAP"] > 1.4 * results["direct_transfer"]["mAP"]
