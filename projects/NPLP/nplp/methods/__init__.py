@@ -3,7 +3,7 @@
 The engine knows them by the protocol :class:`Method` alone. A new one is a file here and its name below.
 """
 
-from . import memory, nplp
+from . import cap, memory, nplp, o2cap
 from .protocol import DistanceSettings, Labelling, Method
 from .registry import METHODS, build_method, register_method
 
@@ -13,7 +13,9 @@ __all__ = [
     "Labelling",
     "Method",
     "build_method",
+    "cap",
     "memory",
     "nplp",
+    "o2cap",
     "register_method",
 ]
