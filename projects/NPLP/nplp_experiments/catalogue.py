@@ -397,7 +397,7 @@ CAP contrasts cameras after a tenth of its 50 epochs; here a tenth is one epoch.
 
 
 def _methods() -> Experiment:
-    """Return all methods beside each other, on one footing: no row chooses its iteration by true identities."""
+    """Return all methods beside each other; no row chooses its iteration by true identities."""
     return Experiment(
         "methods",
         "Every method on one footing",
@@ -422,10 +422,10 @@ def _methods() -> Experiment:
         first_seed=2,
         lost=True,
         notes=(
-            "One footing: the same source model but for the head, batch, optimiser, rate, augmentation and number "
-            "of images seen; the last iteration counts, and what the best by true identities would have given is "
-            "in the column of what was lost. Authors train for some ten times as long with batches up to 256: "
-            "configs/methods holds their recipes.",
+            "One footing: the same source model but for the head, batch, optimiser, rate, augmentation and "
+            "number of images seen; the last iteration counts, and what the best by true identities would "
+            "have given is in the column of what was lost. Authors train for some ten times as long with "
+            "batches up to 256: configs/methods holds their recipes.",
         ),
     )
 
