@@ -339,6 +339,31 @@ def _on_real_people() -> tuple[Experiment, ...]:
             ),
         ),
         Experiment(
+            "real_correction",
+            "Real people: does correction help with the recommended settings",
+            (
+                replace(recommended, against="recommended"),
+                *(
+                    Setting(
+                        f"recommended, corrected by {label}",
+                        FULL,
+                        ("plus", *overlays),
+                        options,
+                        metrics="final_ema",
+                        against="recommended",
+                        whole=True,
+                    )
+                    for label, (overlays, options) in {**CORRECTIONS, **FORMS}.items()
+                    if label in AGAIN
+                ),
+            ),
+            ("pku",),
+            seeds=3,
+            first_seed=2,
+            lost=True,
+            notes=(CHOSEN_ON,),
+        ),
+        Experiment(
             "real_all",
             "Real people: all of them unlabelled, and searched among",
             rows,
