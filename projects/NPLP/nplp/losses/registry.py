@@ -139,7 +139,8 @@ register_loss(
         reads="f_bn",
         section="MEMORY",
         # MOMENTUM: the share of the OLD row that each sample leaves, 0.1 as published: not that of the new.
-        options={"TEMPERATURE": 0.05, "MOMENTUM": 0.1},
+        # HARD: only the least similar image of each identity in the batch updates the row, once.
+        options={"TEMPERATURE": 0.05, "MOMENTUM": 0.1, "HARD": False},
         takes=(WEIGHTS,),
     )
 )
