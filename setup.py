@@ -77,6 +77,9 @@ setup(
         "gpu": ["faiss-gpu>=1.9"],
         "deploy": read_requirements("requirements-deploy.txt"),
         "timm": ["timm>=1"],
+        "docs": read_requirements("requirements-docs.txt"),
+        "infomap": ["infomap>=2"],
+        "hub": ["huggingface_hub>=0.34"],
     },
     entry_points={"console_scripts": ["nplp = nplp_commands.main:command_line"]},
 )
