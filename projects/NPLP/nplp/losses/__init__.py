@@ -4,6 +4,7 @@ from .camera_proxies import CameraProxyLoss
 from .center_contrastive import CenterContrastiveLoss
 from .cluster_memory import ClusterMemoryLoss
 from .lookup_table import cluster_centroids, update_lookup_table_
+from .mutual_teaching import MutualTeachingLoss
 from .registry import LOSSES, Loss, check_losses, register_loss
 from .softmax import SoftmaxLoss, softmax_loss
 from .triplet import BatchHardTripletLoss, batch_hard_triplet_loss
@@ -15,6 +16,7 @@ __all__ = [
     "CenterContrastiveLoss",
     "ClusterMemoryLoss",
     "Loss",
+    "MutualTeachingLoss",
     "SoftmaxLoss",
     "batch_hard_triplet_loss",
     "check_losses",

@@ -11,6 +11,7 @@ from nplp.errors import UserError
 from .camera_proxies import CameraProxyLoss
 from .center_contrastive import CenterContrastiveLoss
 from .cluster_memory import ClusterMemoryLoss
+from .mutual_teaching import MutualTeachingLoss
 from .softmax import SoftmaxLoss
 from .triplet import BatchHardTripletLoss
 
@@ -20,6 +21,7 @@ __all__ = [
     "CLUSTER_MEMORY",
     "CROSS_ENTROPY",
     "LOSSES",
+    "MUTUAL_TEACHING",
     "OUTPUTS",
     "TAKEN",
     "TRIPLET",
@@ -34,6 +36,7 @@ TRIPLET = "TripletLoss"
 CENTER_CONTRASTIVE = "CenterContrastiveLoss"
 CLUSTER_MEMORY = "ClusterMemoryLoss"
 CAMERA_PROXY = "CameraProxyLoss"
+MUTUAL_TEACHING = "MutualTeachingLoss"
 
 OUTPUTS = ("f_e", "f_bn", "f_r", "logits")
 """The head's outputs that a loss can read."""
@@ -163,6 +166,20 @@ register_loss(
             "INTRA_WEIGHT": 0.0,
         },
         takes=(WEIGHTS, "camids"),
+    )
+)
+register_loss(
+    Loss(
+        MUTUAL_TEACHING,
+        MutualTeachingLoss,
+        "loss_mutual",
+        # Of the neck's feature are the classes, of f_e the triplets; the method "mmt" calls it with both.
+        reads="f_bn",
+        section="MUTUAL",
+        # SMOOTHING: of the labels of clusters. SOFT_CLASSES, SOFT_TRIPLETS: the teacher's share of the loss
+        # of classes and of triplets, the labels have the rest. As MMT published them.
+        options={"SMOOTHING": 0.1, "SOFT_CLASSES": 0.5, "SOFT_TRIPLETS": 0.8},
+        takes=(WEIGHTS,),
     )
 )
 

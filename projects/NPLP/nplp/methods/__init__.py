@@ -3,8 +3,8 @@
 The engine knows them by the protocol :class:`Method` alone. A new one is a file here and its name below.
 """
 
-from . import memory, nplp
-from .protocol import DistanceSettings, Labelling, Method
+from . import memory, mmt, nplp
+from .protocol import DistanceSettings, Labelling, Method, NetworkMethod
 from .registry import METHODS, build_method, register_method
 
 __all__ = [
@@ -12,8 +12,10 @@ __all__ = [
     "DistanceSettings",
     "Labelling",
     "Method",
+    "NetworkMethod",
     "build_method",
     "memory",
+    "mmt",
     "nplp",
     "register_method",
 ]
