@@ -3,7 +3,7 @@
 The engine knows them by the protocol :class:`Method` alone. A new one is a file here and its name below.
 """
 
-from . import memory, mmt, nplp, uda
+from . import memory, mmt, nplp, ssg, uda
 from .protocol import DistanceSettings, Labelling, Method, NetworkMethod
 from .registry import METHODS, build_method, register_method
 
@@ -18,5 +18,6 @@ __all__ = [
     "mmt",
     "nplp",
     "register_method",
+    "ssg",
     "uda",
 ]

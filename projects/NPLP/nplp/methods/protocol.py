@@ -40,6 +40,7 @@ class DistanceSettings:
         k1_inter: the same in the other cameras.
         k2_intra: images of the own camera in its local query expansion.
         k2_inter: the same of the other cameras.
+        columns: the feature's first values, which alone are looked at; all by default.
     """
 
     name: str = "jaccard"
@@ -52,6 +53,7 @@ class DistanceSettings:
     k1_inter: int = 20
     k2_intra: int = 2
     k2_inter: int = 4
+    columns: int | None = None
 
     @classmethod
     def of(cls, options: CfgNode, normalize: bool) -> "DistanceSettings":
@@ -69,6 +71,7 @@ class DistanceSettings:
 
     def prepare(self, features: torch.Tensor) -> torch.Tensor:
         """Return features [N, D] as they are to be clustered."""
+        features = features[:, : self.columns]
         return F.normalize(features) if self.normalize else features
 
     def keywords(self) -> dict[str, Any]:
