@@ -11,6 +11,8 @@ from nplp.errors import UserError
 from .camera_proxies import CameraProxyLoss
 from .center_contrastive import CenterContrastiveLoss
 from .cluster_memory import ClusterMemoryLoss
+from .mutual_teaching import MutualTeachingLoss
+from .pair_triplet import PairTripletLoss
 from .softmax import SoftmaxLoss
 from .triplet import BatchHardTripletLoss
 
@@ -20,7 +22,9 @@ __all__ = [
     "CLUSTER_MEMORY",
     "CROSS_ENTROPY",
     "LOSSES",
+    "MUTUAL_TEACHING",
     "OUTPUTS",
+    "PAIR_TRIPLET",
     "TAKEN",
     "TRIPLET",
     "WEIGHTS",
@@ -34,6 +38,8 @@ TRIPLET = "TripletLoss"
 CENTER_CONTRASTIVE = "CenterContrastiveLoss"
 CLUSTER_MEMORY = "ClusterMemoryLoss"
 CAMERA_PROXY = "CameraProxyLoss"
+MUTUAL_TEACHING = "MutualTeachingLoss"
+PAIR_TRIPLET = "PairTripletLoss"
 
 OUTPUTS = ("f_e", "f_bn", "f_r", "logits")
 """The head's outputs that a loss can read."""
@@ -175,6 +181,33 @@ register_loss(
             "BALANCE": 0.15,
         },
         takes=(WEIGHTS, "camids"),
+    )
+)
+register_loss(
+    Loss(
+        MUTUAL_TEACHING,
+        MutualTeachingLoss,
+        "loss_mutual",
+        # Of the neck's feature are the classes, of f_e the triplets; the method "mmt" calls it with both.
+        reads="f_bn",
+        section="MUTUAL",
+        # SMOOTHING: of the labels of clusters. SOFT_CLASSES, SOFT_TRIPLETS: the teacher's share of the loss
+        # of classes and of triplets, the labels have the rest. As MMT published them.
+        options={"SMOOTHING": 0.1, "SOFT_CLASSES": 0.5, "SOFT_TRIPLETS": 0.8},
+        takes=(WEIGHTS,),
+    )
+)
+register_loss(
+    Loss(
+        PAIR_TRIPLET,
+        PairTripletLoss,
+        "loss_pairs",
+        # The ReLU of the BN neck; the methods "uda" and "ssg" add it of the pooled features.
+        reads="f_r",
+        section="PAIRS",
+        # MARGIN: as UDA and SSG published it.
+        options={"MARGIN": 0.5},
+        takes=(WEIGHTS,),
     )
 )
 
