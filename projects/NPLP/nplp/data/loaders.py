@@ -21,10 +21,11 @@ from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
 from torch.utils.data import BatchSampler, DataLoader
 
-from nplp.config.choices import ACROSS_CAMERAS, IDENTITIES
+from nplp.config.choices import ACROSS_CAMERAS, CAMERA_PROXIES, IDENTITIES
 from nplp.data.datasets import Item
 from nplp.data.images import UnreadableImageError, read_rgb
 from nplp.data.samplers import (
+    CameraProxyBatchSampler,
     CrossCameraBatchSampler,
     Epoch,
     IdentityBatchSampler,
@@ -226,6 +227,8 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
             sampler = IdentityBatchSampler(labels, epoch, instances)
         elif name == ACROSS_CAMERAS:
             sampler = CrossCameraBatchSampler(labels, cameras, epoch, instances)
+        elif name == CAMERA_PROXIES:
+            sampler = CameraProxyBatchSampler(labels, cameras, epoch, instances)
         else:
             sampler = ShuffledBatchSampler(len(train_set), epoch)
     except ValueError as error:

@@ -3,10 +3,12 @@
 Shapes: N images, c clusters, D values of f_r, B images in a batch.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 
-__all__ = ["cluster_centroids", "update_lookup_table_"]
+__all__ = ["cluster_centroids", "least_similar_of_each", "update_lookup_table_"]
 
 OUTLIER = -1
 ROWS_AT_ONCE = 8192
@@ -87,6 +89,28 @@ def update_lookup_table_(
         finite = moved.isfinite().all(dim=1, keepdim=True)
         table[rows] = torch.where(finite, moved, current).to(table.dtype)
     return table
+
+
+@torch.no_grad()
+def least_similar_of_each(table: torch.Tensor, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the positions of the samples that are least similar to their row, one of each label.
+
+    The similarity is V_i^T f; of equal ones the first sample counts, and one that is not finite never.
+
+    Args:
+        table: V [c, D].
+        features: f [B, D].
+        labels: [B] integers in [0, c).
+
+    Returns:
+        [number of labels in the batch] int64, ascending, on the CPU.
+    """
+    similarities = (table[labels.long()] * features).sum(dim=1).tolist()
+    least: dict[int, int] = {}
+    for position, (label, similarity) in enumerate(zip(labels.tolist(), similarities, strict=True)):
+        if math.isfinite(similarity) and (label not in least or similarity < similarities[least[label]]):
+            least[label] = position
+    return torch.tensor(sorted(least.values()), dtype=torch.int64)
 
 
 def _visits(labels: list[int]) -> list[list[int]]:

@@ -142,7 +142,8 @@ register_loss(
         reads="f_bn",
         section="MEMORY",
         # MOMENTUM: the share of the OLD row that each sample leaves, 0.1 as published: not that of the new.
-        options={"TEMPERATURE": 0.05, "MOMENTUM": 0.1},
+        # HARD: only the least similar image of each identity in the batch updates the row, once.
+        options={"TEMPERATURE": 0.05, "MOMENTUM": 0.1, "HARD": False},
         takes=(WEIGHTS,),
     )
 )
@@ -158,12 +159,23 @@ register_loss(
         # proxies of other clusters in the softmax): as CAP published them.
         # WEIGHT: factor of the contrast across cameras; 0.5 in CAP, 0.5 to 1 in PPLR.
         # INTRA_WEIGHT: factor of CAP's cross-entropy over the proxies of the image's own camera, 1 there.
+        # POSITIVES: "others", the cluster's proxies in other cameras (PPLR), or "all" of the cluster's
+        # proxies (CAP, O2CAP).
+        # REDUCTION: "mean" over the batch, or "cameras": the sum of the means over each camera's images, as
+        # in CAP and O2CAP. It grows with the number of cameras in a batch.
+        # ONLINE_WEIGHT: factor of O2CAP's online association, 1 there; ONLINE_POSITIVES of each camera's
+        # nearest proxy are then positive, by BALANCE x the image's similarity and 1 - BALANCE x its proxy's.
         options={
             "TEMPERATURE": 0.07,
             "MOMENTUM": 0.2,
             "NEGATIVES": 50,
             "WEIGHT": 0.5,
             "INTRA_WEIGHT": 0.0,
+            "POSITIVES": "others",
+            "REDUCTION": "mean",
+            "ONLINE_WEIGHT": 0.0,
+            "ONLINE_POSITIVES": 3,
+            "BALANCE": 0.15,
         },
         takes=(WEIGHTS, "camids"),
     )

@@ -12,7 +12,7 @@ from torch import distributed, nn
 from torch.autograd.function import once_differentiable
 
 from .batch import at_least_float32, check_batch, check_label_range, check_weights
-from .lookup_table import update_lookup_table_
+from .lookup_table import least_similar_of_each, update_lookup_table_
 
 __all__ = ["TableContrast", "UpdatedTable"]
 
@@ -44,6 +44,8 @@ class UpdatedTable(nn.Module):
         temperature: tau > 0, of the normalised form only; without ``normalize`` tau is 1.
         update: update V in the backward pass.
         kept: the share of the old V_i that one sample leaves, in [0, 1].
+        hard: of each row's samples in a batch, all processes' together, only the one that is least similar to
+            the row updates it, once; see :func:`least_similar_of_each`.
 
     Raises:
         ValueError: if ``temperature`` is not a finite number above 0.
@@ -51,7 +53,9 @@ class UpdatedTable(nn.Module):
 
     _table: torch.Tensor
 
-    def __init__(self, normalize: bool, temperature: float, update: bool, kept: float) -> None:
+    def __init__(
+        self, normalize: bool, temperature: float, update: bool, kept: float, hard: bool = False
+    ) -> None:
         super().__init__()
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"temperature must be a finite number above 0, got {temperature}")
@@ -59,6 +63,7 @@ class UpdatedTable(nn.Module):
         self.temperature = temperature
         self.update = update
         self.kept = kept
+        self.hard = hard
         self.register_buffer("_table", torch.empty(0, 0), persistent=False)
 
     @property
@@ -131,15 +136,20 @@ class UpdatedTable(nn.Module):
         pending = None
         if self.update:
             pending = _PendingUpdate(
-                self._table, _gather(values.detach()), _gather(rows), self.normalize, self.kept
+                self._table, _gather(values.detach()), _gather(rows), self.normalize, self.kept, self.hard
             )
         return _LossOfTable.apply(values, loss, gradient, pending)
+
+    @staticmethod
+    def _gathered(tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor's rows of all processes in rank order; all must call this."""
+        return _gather(tensor)
 
     def extra_repr(self) -> str:
         """Return the arguments shown in the module's representation."""
         return (
             f"normalize={self.normalize}, temperature={self.temperature}, update={self.update}, "
-            f"kept={self.kept}"
+            f"kept={self.kept}, hard={self.hard}"
         )
 
 
@@ -202,14 +212,21 @@ class _PendingUpdate:
         labels: torch.Tensor,
         normalize: bool,
         kept: float,
+        hard: bool,
     ) -> None:
         self._arguments: tuple[torch.Tensor, torch.Tensor, torch.Tensor, bool, float] | None
         self._arguments = (table, features, labels, normalize, kept)
+        self._hard = hard
 
     def apply(self) -> None:
         arguments, self._arguments = self._arguments, None
-        if arguments is not None:
-            update_lookup_table_(*arguments)
+        if arguments is None:
+            return
+        table, features, labels, normalize, kept = arguments
+        if self._hard:
+            chosen = least_similar_of_each(table, features, labels).to(labels.device)
+            features, labels = features[chosen], labels[chosen]
+        update_lookup_table_(table, features, labels, normalize, kept)
 
 
 class _LossOfTable(torch.autograd.Function):

@@ -3,7 +3,7 @@
 The engine knows them by the protocol :class:`Method` alone. A new one is a file here and its name below.
 """
 
-from . import memory, mmt, nplp
+from . import cap, memory, mmt, nplp, o2cap
 from .protocol import DistanceSettings, Labelling, Method, NetworkMethod
 from .registry import METHODS, build_method, register_method
 
@@ -14,8 +14,10 @@ __all__ = [
     "Method",
     "NetworkMethod",
     "build_method",
+    "cap",
     "memory",
     "mmt",
     "nplp",
+    "o2cap",
     "register_method",
 ]

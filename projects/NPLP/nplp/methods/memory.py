@@ -3,9 +3,12 @@
 With one epoch an iteration it is: Jaccard DBSCAN at a fixed epsilon on L2-normalised BN-neck features of the
 whole target set, outliers left out; a memory of the clusters' L2-normalised means; InfoNCE against it.
 
-Where it differs from its authors' code: k1 and k2 count neighbours exactly, theirs take one fewer (they cut a
-search of k1 columns at k1 + 1); the model of the last epoch is reported, theirs of the epoch that was best on
-the test set.
+k1 counts the image itself, which is what their code comes to: it cuts a search of k1 columns at k1 + 1, so
+that 30 leaves 29 others. Where this differs from theirs: the model of the last epoch is reported, theirs of
+the epoch that was best on the test set.
+
+The hard variant is MODEL.LOSSES.MEMORY.HARD; with GeM pooling and 16 images of an identity in a batch it is
+configs/methods/cluster_contrast.yml.
 
 Shapes: N target images, c clusters, D values of a feature.
 """
@@ -33,7 +36,7 @@ OPTIONS = {
     # DBSCAN's radius in the Jaccard distance, the same in every iteration.
     "EPSILON": 0.6,
     "MIN_SAMPLES": 4,
-    # Neighbours of the Jaccard distance and of its query expansion.
+    # Neighbours of the Jaccard distance and of its query expansion, the image itself among them.
     "K1": 30,
     "K2": 6,
     # "jaccard", or "camera_jaccard" with the four numbers of neighbours below (see NPLP.DISTANCE). Authors of
