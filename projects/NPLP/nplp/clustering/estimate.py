@@ -20,10 +20,10 @@ from nplp.clustering.giants import cluster_without_giants
 from nplp.clustering.inputs import as_features, as_integer_ids
 from nplp.clustering.jaccard import jaccard_distances
 from nplp.clustering.people import choose_alpha
-from nplp.clustering.reciprocal import reciprocal_encoding
+from nplp.clustering.reciprocal import reciprocal_encoding, relative_encoding
 from nplp.clustering.rejoining import rejoin_outliers
 from nplp.clustering.results import PseudoLabels
-from nplp.clustering.settings import ALL_PAIRS, CAMERA_JACCARD, Settings
+from nplp.clustering.settings import ALL_PAIRS, CAMERA_JACCARD, RELATIVE_JACCARD, Settings
 from nplp.clustering.sweep import Distances, EuclideanDistances, FeatureRows, Progress
 
 __all__ = ["estimate_pseudo_labels"]
@@ -70,8 +70,8 @@ def estimate_pseudo_labels(
         noisy_fraction: K / c, in (0, 1]; rounded, and at least one of two clusters or more is noisy.
         correct: run the correcting stage.
         distance: "jaccard" (k-reciprocal), "camera_jaccard" (the same with neighbours from the own camera and
-            from the others separately; see `camera_reciprocal_encoding`) or "euclidean", for eqs. 4 and 9 and
-            DBSCAN.
+            from the others separately; see `camera_reciprocal_encoding`), "relative_jaccard" (the same in any
+            unit of the features; see `relative_encoding`) or "euclidean", for eqs. 4 and 9 and DBSCAN.
         assessment_distance: the same for eqs. 6-8; None for that of the clustering.
         k1: neighbours of the Jaccard distance; more than N count as N.
         k2: neighbours of its local query expansion; more than k1 count as k1.
@@ -208,6 +208,8 @@ def _distances_by_name(
     """Return the distances among features that the settings call by one of `DISTANCES`."""
     if name == "jaccard":
         return jaccard_distances(reciprocal_encoding(rows, settings.k1, settings.k2, progress), progress)
+    if name == RELATIVE_JACCARD:
+        return jaccard_distances(relative_encoding(rows, settings.k1, settings.k2, progress)[0], progress)
     if name == CAMERA_JACCARD:
         sizes = (settings.k1_intra, settings.k1_inter, settings.k2_intra, settings.k2_inter)
         return jaccard_distances(camera_reciprocal_encoding(rows, cameras, *sizes, progress), progress)

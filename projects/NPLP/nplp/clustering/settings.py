@@ -14,11 +14,13 @@ __all__ = [
     "EPSILON_PAIRS",
     "EQUAL_SCORES",
     "RECLUSTERED_OUTLIERS",
+    "RELATIVE_JACCARD",
     "Settings",
 ]
 
 CAMERA_JACCARD = "camera_jaccard"
-DISTANCES = ("jaccard", "euclidean", CAMERA_JACCARD)
+RELATIVE_JACCARD = "relative_jaccard"
+DISTANCES = ("jaccard", "euclidean", CAMERA_JACCARD, RELATIVE_JACCARD)
 DISSOLVED = ("drop", "keep")
 RECLUSTERED_OUTLIERS = ("drop", "rejoin")
 EQUAL_SCORES = ("order", "skip")

@@ -12,6 +12,7 @@ from .camera_proxies import CameraProxyLoss
 from .center_contrastive import CenterContrastiveLoss
 from .cluster_memory import ClusterMemoryLoss
 from .mutual_teaching import MutualTeachingLoss
+from .pair_triplet import PairTripletLoss
 from .softmax import SoftmaxLoss
 from .triplet import BatchHardTripletLoss
 
@@ -23,6 +24,7 @@ __all__ = [
     "LOSSES",
     "MUTUAL_TEACHING",
     "OUTPUTS",
+    "PAIR_TRIPLET",
     "TAKEN",
     "TRIPLET",
     "WEIGHTS",
@@ -37,6 +39,7 @@ CENTER_CONTRASTIVE = "CenterContrastiveLoss"
 CLUSTER_MEMORY = "ClusterMemoryLoss"
 CAMERA_PROXY = "CameraProxyLoss"
 MUTUAL_TEACHING = "MutualTeachingLoss"
+PAIR_TRIPLET = "PairTripletLoss"
 
 OUTPUTS = ("f_e", "f_bn", "f_r", "logits")
 """The head's outputs that a loss can read."""
@@ -191,6 +194,19 @@ register_loss(
         # SMOOTHING: of the labels of clusters. SOFT_CLASSES, SOFT_TRIPLETS: the teacher's share of the loss
         # of classes and of triplets, the labels have the rest. As MMT published them.
         options={"SMOOTHING": 0.1, "SOFT_CLASSES": 0.5, "SOFT_TRIPLETS": 0.8},
+        takes=(WEIGHTS,),
+    )
+)
+register_loss(
+    Loss(
+        PAIR_TRIPLET,
+        PairTripletLoss,
+        "loss_pairs",
+        # The ReLU of the BN neck; the methods "uda" and "ssg" add it of the pooled features.
+        reads="f_r",
+        section="PAIRS",
+        # MARGIN: as UDA and SSG published it.
+        options={"MARGIN": 0.5},
         takes=(WEIGHTS,),
     )
 )

@@ -3,7 +3,7 @@
 The engine knows them by the protocol :class:`Method` alone. A new one is a file here and its name below.
 """
 
-from . import cap, memory, mmt, nplp, o2cap
+from . import cap, memory, mmt, nplp, o2cap, uda
 from .protocol import DistanceSettings, Labelling, Method, NetworkMethod
 from .registry import METHODS, build_method, register_method
 
@@ -20,4 +20,5 @@ __all__ = [
     "nplp",
     "o2cap",
     "register_method",
+    "uda",
 ]

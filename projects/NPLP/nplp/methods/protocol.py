@@ -30,7 +30,7 @@ class DistanceSettings:
     """How a method measures distances among features, for the rules and for the histograms of the page.
 
     Attributes:
-        name: "jaccard", "camera_jaccard" or "euclidean".
+        name: "jaccard", "camera_jaccard", "relative_jaccard" or "euclidean".
         normalize: L2-normalise the features first.
         k1: neighbours of the Jaccard distance.
         k2: neighbours of its local query expansion.
