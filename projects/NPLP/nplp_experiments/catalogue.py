@@ -383,17 +383,18 @@ def _on_real_people() -> tuple[Experiment, ...]:
 
 
 NECK, CONCATENATED = ("neck",), (*PAP2, "concat")
-METHODS: dict[str, Form] = {
-    "memory": (NECK, ()),
-    "cluster_contrast": (NECK, ()),
-    "spcl": (NECK, ()),
-    "cap": (NECK, (("NPLP.CAP.CONTRAST_AFTER", 1),)),
-    "o2cap": (NECK, ()),
+METHODS: dict[str, tuple[str, ...]] = {
+    "uda": NECK,
+    "ssg": CONCATENATED,
+    "mmt": NECK,
+    "memory": NECK,
+    "cluster_contrast": NECK,
+    "spcl": NECK,
+    "cap": NECK,
+    "o2cap": NECK,
+    "pplr": CONCATENATED,
 }
-"""Methods of others by name: the head that their source model is trained with, and options.
-
-CAP contrasts cameras after a tenth of its 50 epochs; here a tenth is one epoch.
-"""
+"""Methods of others by name, and the head that their source model is trained with."""
 
 
 def _methods() -> Experiment:
@@ -405,8 +406,8 @@ def _methods() -> Experiment:
             Setting("direct transfer", FULL, (*PAP2, "methods/nplp"), metrics="direct_transfer", whole=True),
             Setting("nplp", FULL, (*PAP2, "methods/nplp"), whole=True),
             *(
-                Setting(name, STARTUP, (*head, f"methods/{name}"), options, against="nplp", whole=True)
-                for name, (head, options) in METHODS.items()
+                Setting(name, STARTUP, (*head, f"methods/{name}"), against="nplp", whole=True)
+                for name, head in METHODS.items()
             ),
             Setting(
                 "nplp-plus",
