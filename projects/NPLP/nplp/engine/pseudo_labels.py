@@ -21,6 +21,7 @@ from nplp.clustering import (
     cross_camera_share,
     label_agreement,
     label_quality,
+    outliers_as_clusters,
 )
 from nplp.config.choices import TRACKS_AVERAGED
 from nplp.data.datasets import Item, index_cameras
@@ -135,6 +136,7 @@ class PseudoLabelHook(HookBase):
         self._cfg = cfg
         self._model = model
         self._method = method
+        self._trains_outliers = bool(getattr(method, "trains_outliers", False))
         self._items = items
         self._cameras = index_cameras(items)
         self._record = record
@@ -224,7 +226,7 @@ class PseudoLabelHook(HookBase):
         if labels.max(initial=-1) >= 0:
             logit = self._method.begin_iteration(features, labels, self._cameras)
         scale = measure_scale(labelling.distances, features, before.first_norm, logit)
-        remarks = findings(self._cfg, labelling, labels, before.labels.numpy(), scale)
+        remarks = findings(self._cfg, labelling, labels, before.labels.numpy(), scale, self._trains_outliers)
         rejected: np.ndarray | None = None
         agreement: float | None = None
         if keeps_labels(remarks):
@@ -280,10 +282,12 @@ class PseudoLabelHook(HookBase):
     def _install(self) -> None:
         """Hand the labels to the trainer."""
         labels = self.state.labels.numpy()
+        if self._trains_outliers:
+            labels = outliers_as_clusters(labels)
         weights = None
         if self._cfg.NPLP.CAMERA_ENTROPY_WEIGHT:
             weights = camera_entropy_weights(labels, self._cameras)
-        train_set = TrainSet(self._cfg, self._items, labels, self._cameras, weights)
+        train_set = TrainSet(self._cfg, self._items, labels, self._cameras, weights, self._trains_outliers)
         self.trainer.reset_train_set(train_set, self._cfg.NPLP.STEPS_PER_EPOCH)
         self._installed = True
 

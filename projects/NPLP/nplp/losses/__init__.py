@@ -1,8 +1,9 @@
-"""Losses: triplet (eq. 1), softmax (eq. 2), center contrastive (eqs. 10-11), cluster memory, proxies."""
+"""Losses: triplet (eq. 1), softmax (eq. 2), center contrastive (eqs. 10-11), memories, proxies."""
 
 from .camera_proxies import CameraProxyLoss
 from .center_contrastive import CenterContrastiveLoss
 from .cluster_memory import ClusterMemoryLoss
+from .hybrid_memory import HybridMemoryLoss
 from .lookup_table import cluster_centroids, update_lookup_table_
 from .registry import LOSSES, Loss, check_losses, register_loss
 from .softmax import SoftmaxLoss, softmax_loss
@@ -14,6 +15,7 @@ __all__ = [
     "CameraProxyLoss",
     "CenterContrastiveLoss",
     "ClusterMemoryLoss",
+    "HybridMemoryLoss",
     "Loss",
     "SoftmaxLoss",
     "batch_hard_triplet_loss",

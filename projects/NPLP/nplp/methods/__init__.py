@@ -3,7 +3,7 @@
 The engine knows them by the protocol :class:`Method` alone. A new one is a file here and its name below.
 """
 
-from . import memory, nplp
+from . import memory, nplp, spcl
 from .protocol import DistanceSettings, Labelling, Method
 from .registry import METHODS, build_method, register_method
 
@@ -16,4 +16,5 @@ __all__ = [
     "memory",
     "nplp",
     "register_method",
+    "spcl",
 ]
