@@ -401,8 +401,8 @@ METHODS: dict[str, Form] = {
 }
 """Methods of others by name: the head that their source model is trained with, and options.
 
-K1 is 20 for all, as in the paper: a person of these targets has 16 images, and with 30 neighbours each image has
-others among them.
+K1 is 20 for all, as in the paper: a person of these targets has 16 images, and among 30 neighbours each
+image has others.
 """
 
 
