@@ -41,6 +41,8 @@ CASES = {
             "NPLP.MEMORY.EPSILON": 0.4,
         },
     ),
+    "cap": Case("cap", {"NPLP.CAP.EPSILON": 0.4}),
+    "o2cap": Case("o2cap", {"NPLP.O2CAP.EPSILON": 0.4}),
 }
 REGISTERED = tuple(METHODS)
 """Before other tests register methods of theirs."""
