@@ -41,6 +41,7 @@ CASES = {
             "NPLP.MEMORY.EPSILON": 0.4,
         },
     ),
+    "mmt": Case("mmt", {"NPLP.MMT.RHO": 0.05, "NPLP.MMT.K1": 10}),
 }
 REGISTERED = tuple(METHODS)
 """Before other tests register methods of theirs."""
