@@ -103,7 +103,7 @@ class Watcher(HookBase):
             self.seen["after a step"] = self._state()
         if done == STEPS * ITERATIONS:
             self.seen["ended"] = self._state()
-            self.seen["weights"] = _copied(self.trainer.bare_model.state_dict())
+            self.seen["weights"] = _copied(self.trainer.trained.state_dict())
         if done == self._stop_after:
             os.kill(os.getpid(), signal.SIGTERM)
 

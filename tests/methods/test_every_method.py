@@ -43,6 +43,7 @@ CASES = {
     ),
     "cap": Case("cap", {"NPLP.CAP.EPSILON": 0.4}),
     "o2cap": Case("o2cap", {"NPLP.O2CAP.EPSILON": 0.4}),
+    "mmt": Case("mmt", {"NPLP.MMT.RHO": 0.05, "NPLP.MMT.K1": 10}),
 }
 REGISTERED = tuple(METHODS)
 """Before other tests register methods of theirs."""
