@@ -13,6 +13,7 @@ from .center_contrastive import CenterContrastiveLoss
 from .cluster_memory import ClusterMemoryLoss
 from .mutual_teaching import MutualTeachingLoss
 from .pair_triplet import PairTripletLoss
+from .part_refinement import SoftmaxTripletLoss
 from .softmax import SoftmaxLoss
 from .triplet import BatchHardTripletLoss
 
@@ -25,6 +26,7 @@ __all__ = [
     "MUTUAL_TEACHING",
     "OUTPUTS",
     "PAIR_TRIPLET",
+    "SOFTMAX_TRIPLET",
     "TAKEN",
     "TRIPLET",
     "WEIGHTS",
@@ -40,6 +42,7 @@ CLUSTER_MEMORY = "ClusterMemoryLoss"
 CAMERA_PROXY = "CameraProxyLoss"
 MUTUAL_TEACHING = "MutualTeachingLoss"
 PAIR_TRIPLET = "PairTripletLoss"
+SOFTMAX_TRIPLET = "SoftmaxTripletLoss"
 
 OUTPUTS = ("f_e", "f_bn", "f_r", "logits")
 """The head's outputs that a loss can read."""
@@ -207,6 +210,16 @@ register_loss(
         section="PAIRS",
         # MARGIN: as UDA and SSG published it.
         options={"MARGIN": 0.5},
+        takes=(WEIGHTS,),
+    )
+)
+register_loss(
+    Loss(
+        SOFTMAX_TRIPLET,
+        SoftmaxTripletLoss,
+        "loss_softmax_triplet",
+        # As in PPLR; MMT has its own, of f_e.
+        reads="f_bn",
         takes=(WEIGHTS,),
     )
 )
