@@ -37,10 +37,10 @@ def test_a_sample_is_no_neighbour_of_its_own_and_copies_are():
     assert all(number not in row for number, row in enumerate(crowd))
 
 
-def test_fewer_samples_than_neighbours_and_a_single_one():
-    assert nearest_others(np.array([[0.0], [1.0], [3.0]], dtype=np.float32), 20).shape == (3, 2)
-    alone = nearest_others(np.zeros((1, 2), dtype=np.float32), 20)
-    assert neighbour_agreement(alone, alone).tolist() == [1.0]
+def test_fewer_samples_than_neighbours():
+    near = nearest_others(np.array([[0.0], [1.0], [3.0]], dtype=np.float32), 20)
+    assert near.tolist() == [[1, 2], [0, 2], [1, 0]]
+    assert neighbour_agreement(near, near[:, ::-1]).tolist() == [1, 1, 1]
 
 
 def test_wrong_arguments_are_named():

@@ -22,7 +22,7 @@ def nearest_others(features: np.ndarray, k: int, progress: Progress | None = Non
     """Return the k nearest samples of each sample, itself not among them.
 
     Args:
-        features: [N, D] float32 or float64; nearness is Euclidean.
+        features: [N, D] float32 or float64, N >= 2; nearness is Euclidean.
         k: at least 1; more than N - 1 count as N - 1.
         progress: shows a bar.
 
@@ -46,18 +46,19 @@ def neighbour_agreement(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         second: likewise.
 
     Returns:
-        [N] float64 in [0, 1]; 1 where k is 0.
+        [N] float64 in [0, 1].
 
     Raises:
         ValueError: if the shapes differ.
 
     Memory: k x k values for each of 2,048 samples at a time.
     """
-    if first.shape != second.shape or first.ndim != 2:
-        raise ValueError(f"neighbours must be [N, k] twice, got shapes {first.shape} and {second.shape}")
+    if first.shape != second.shape or first.ndim != 2 or not first.shape[1]:
+        raise ValueError(
+            f"neighbours must be [N, k], k >= 1, twice, got shapes {first.shape} and {second.shape}"
+        )
     shared = np.empty(len(first), dtype=np.int64)
     for start in range(0, len(first), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         shared[rows] = (first[rows, :, None] == second[rows, None, :]).sum(axis=(1, 2))
-    union = 2 * first.shape[1] - shared
-    return np.divide(shared, union, out=np.ones(len(first)), where=union > 0)
+    return shared / (2 * first.shape[1] - shared)
