@@ -384,17 +384,21 @@ def _on_real_people() -> tuple[Experiment, ...]:
 
 NECK, CONCATENATED = ("neck",), (*PAP2, "concat")
 METHODS: dict[str, tuple[str, ...]] = {
+    "uda": NECK,
+    "ssg": CONCATENATED,
+    "mmt": NECK,
     "memory": NECK,
     "cluster_contrast": NECK,
     "spcl": NECK,
     "cap": NECK,
     "o2cap": NECK,
+    "pplr": CONCATENATED,
 }
 """Methods of others by name, and the head that their source model is trained with."""
 
 
 def _methods() -> Experiment:
-    """Return all methods beside each other, on one footing: no row chooses its iteration by true identities."""
+    """Return all methods beside each other; no row chooses its iteration by true identities."""
     return Experiment(
         "methods",
         "Every method on one footing",
@@ -419,10 +423,10 @@ def _methods() -> Experiment:
         first_seed=2,
         lost=True,
         notes=(
-            "One footing: the same source model but for the head, batch, optimiser, rate, augmentation and number "
-            "of images seen; the last iteration counts, and what the best by true identities would have given is "
-            "in the column of what was lost. Authors train for some ten times as long with batches up to 256: "
-            "configs/methods holds their recipes.",
+            "One footing: the same source model but for the head, batch, optimiser, rate, augmentation and "
+            "number of images seen; the last iteration counts, and what the best by true identities would "
+            "have given is in the column of what was lost. Authors train for some ten times as long with "
+            "batches up to 256: configs/methods holds their recipes.",
         ),
     )
 

@@ -48,7 +48,7 @@ SCOPES = {
 """From which stage on a file of configs/NPLP/ablations changes a run: what comes before is shared."""
 
 METHOD = "methods/"
-"""What begins the name of a file of configs/methods/overlays; each changes a run from the startup stage on."""
+"""What begins the name of a file of configs/methods/overlays, which change a run from startup on."""
 
 OPTION_SCOPES = {"MODEL.HEADS.EMBEDDING_DIM": SOURCE, "NPLP.BETA": FULL, "NPLP.NOISY_FRACTION": FULL}
 """The same for keys of the configuration; those not named change a run from the startup stage on."""

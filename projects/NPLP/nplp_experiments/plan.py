@@ -14,6 +14,7 @@ import yaml
 from nplp.config.dotted import value_at
 from nplp.engine.setup import load_config
 from nplp.errors import UserError
+from nplp_commands.configurations import PACKED
 from nplp_experiments.definitions import (
     FULL,
     METHOD,
@@ -85,12 +86,12 @@ class Cell:
 
 
 def configurations_root() -> Path:
-    """Return the folder that holds ``configs/NPLP``: the checkout of this file, else the current folder.
+    """Return the folder that holds ``configs/NPLP``: the checkout, the current one, or that of the package.
 
     Raises:
-        UserError: if neither holds it.
+        UserError: if none holds it.
     """
-    folders = (PACKAGES.parents[1], Path.cwd())
+    folders = (PACKAGES.parents[1], Path.cwd(), PACKAGES / PACKED.name)
     for folder in folders:
         if (folder / "configs" / "NPLP").is_dir():
             return folder

@@ -132,9 +132,10 @@ class ProxyMethod:
     "cap",
     options={
         **radius_options(epsilon=0.5, k1=20),
-        # Epochs before cameras are contrasted, 5 of 50 in CAP; counted in epochs whatever the epochs of an
-        # iteration are. An iteration contrasts cameras if so many epochs lie before it: with 3 epochs an
-        # iteration the third does. 0: from the beginning, for short runs from a source model.
+        # Epochs before cameras are contrasted, 5 of 50 in CAP. An iteration contrasts cameras if so many
+        # epochs lie before it: with 3 epochs an iteration the third is the first that does. 1: all iterations
+        # but the first, as the overlay has it for short runs from a source model. 0: all. It is no share of
+        # the run, so that a run that is made longer goes on as if it had been so from the beginning.
         "CONTRAST_AFTER": 5,
     },
 )
