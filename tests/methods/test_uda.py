@@ -104,7 +104,10 @@ def test_it_trains_with_triplets_of_the_pooled_feature_and_of_the_neck(method):
         (("NPLP.UDA.RHO", 0.0), r"NPLP.UDA.RHO must be in \(0, 1\], got 0.0"),
         (("NPLP.UDA.K2", 30), "NPLP.UDA.K2 must be between 1 and NPLP.UDA.K1, got 30"),
         (("MODEL.LOSSES.NAME", "('TripletLoss',)"), "needs 'PairTripletLoss' in MODEL.LOSSES.NAME"),
-        (("MODEL.LOSSES.NAME", "('PairTripletLoss','CameraProxyLoss')"), "keeps no table"),
+        (
+            ("MODEL.LOSSES.NAME", "('PairTripletLoss','CameraProxyLoss')"),
+            "keeps no table",
+        ),
         (("MODEL.HEADS.OUTPUT", "f_bn"), "needs MODEL.HEADS.OUTPUT 'f_e'"),
     ],
 )

@@ -202,7 +202,8 @@ class PseudoLabelHook(HookBase):
                     refresh_statistics(self._cfg, network, self._items)
         with self._record.timed("extraction"):
             model, name = labelling_model(networks), f"Features, iteration {iteration}"
-            features = extract_features(self._cfg, model, self._items, name, on_device=True)
+            with self._model.heads.with_stripes():
+                features = extract_features(self._cfg, model, self._items, name, on_device=True)
         with self._record.timed("estimation"):
             self.state, line, method_state = from_main_process(lambda: self._label(iteration, features))
         if comm.is_main_process():

@@ -9,7 +9,7 @@ from .grouped_norm import (
     group_batch_norms,
 )
 from .hyper_network import HyperNetwork
-from .pyramidal_pooling import PyramidalAveragePooling
+from .pyramidal_pooling import PyramidalAveragePooling, pool_stripes
 
 __all__ = [
     "GeneralisedMeanPooling",
@@ -20,4 +20,5 @@ __all__ = [
     "NormGroups",
     "PyramidalAveragePooling",
     "group_batch_norms",
+    "pool_stripes",
 ]

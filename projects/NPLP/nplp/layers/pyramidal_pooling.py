@@ -6,7 +6,7 @@ Shapes: B images in the batch, C x H x W feature map, I granularities.
 import torch
 from torch import nn
 
-__all__ = ["PyramidalAveragePooling", "stripe_rows"]
+__all__ = ["PyramidalAveragePooling", "pool_stripes", "stripe_rows"]
 
 
 def stripe_rows(height: int, stripes: int) -> list[tuple[int, int]]:
@@ -20,6 +20,23 @@ def stripe_rows(height: int, stripes: int) -> list[tuple[int, int]]:
         stripes: i, number of stripes.
     """
     return [(k * height // stripes, -(-(k + 1) * height // stripes)) for k in range(stripes)]
+
+
+def pool_stripes(feature_map: torch.Tensor, stripes: int) -> torch.Tensor:
+    """Return the means [B, ``stripes``, C] of uniform horizontal stripes of ``feature_map`` [B, C, H, W].
+
+    They are those of one granularity of :class:`PyramidalAveragePooling`, top to bottom.
+
+    Raises:
+        ValueError: if the feature map has fewer rows than stripes.
+    """
+    height = feature_map.shape[2]
+    if height < stripes:
+        raise ValueError(f"a feature map of shape {tuple(feature_map.shape)} has no {stripes} stripes")
+    rows = feature_map.mean(dim=3)
+    return torch.stack(
+        [rows[:, :, first:last].mean(dim=2) for first, last in stripe_rows(height, stripes)], dim=1
+    )
 
 
 class PyramidalAveragePooling(nn.Module):

@@ -7,6 +7,11 @@ from .hybrid_memory import HybridMemoryLoss
 from .lookup_table import cluster_centroids, update_lookup_table_
 from .mutual_teaching import MutualTeachingLoss
 from .pair_triplet import PairTripletLoss, pair_triplet_loss
+from .part_refinement import (
+    SoftmaxTripletLoss,
+    agreement_smoothed_cross_entropy,
+    part_refined_cross_entropy,
+)
 from .registry import LOSSES, Loss, check_losses, register_loss
 from .softmax import SoftmaxLoss, softmax_loss
 from .triplet import BatchHardTripletLoss, batch_hard_triplet_loss
@@ -22,10 +27,13 @@ __all__ = [
     "MutualTeachingLoss",
     "PairTripletLoss",
     "SoftmaxLoss",
+    "SoftmaxTripletLoss",
+    "agreement_smoothed_cross_entropy",
     "batch_hard_triplet_loss",
     "check_losses",
     "cluster_centroids",
     "pair_triplet_loss",
+    "part_refined_cross_entropy",
     "register_loss",
     "softmax_loss",
     "update_lookup_table_",

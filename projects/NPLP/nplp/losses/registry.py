@@ -14,6 +14,7 @@ from .cluster_memory import ClusterMemoryLoss
 from .hybrid_memory import HybridMemoryLoss
 from .mutual_teaching import MutualTeachingLoss
 from .pair_triplet import PairTripletLoss
+from .part_refinement import SoftmaxTripletLoss
 from .softmax import SoftmaxLoss
 from .triplet import BatchHardTripletLoss
 
@@ -27,6 +28,7 @@ __all__ = [
     "MUTUAL_TEACHING",
     "OUTPUTS",
     "PAIR_TRIPLET",
+    "SOFTMAX_TRIPLET",
     "TAKEN",
     "TRIPLET",
     "WEIGHTS",
@@ -43,6 +45,7 @@ CAMERA_PROXY = "CameraProxyLoss"
 MUTUAL_TEACHING = "MutualTeachingLoss"
 PAIR_TRIPLET = "PairTripletLoss"
 HYBRID_MEMORY = "HybridMemoryLoss"
+SOFTMAX_TRIPLET = "SoftmaxTripletLoss"
 
 OUTPUTS = ("f_e", "f_bn", "f_r", "logits")
 """The head's outputs that a loss can read."""
@@ -223,6 +226,16 @@ register_loss(
         # MOMENTUM: the share of the OLD row that an image leaves of its own, as published.
         options={"TEMPERATURE": 0.05, "MOMENTUM": 0.2},
         takes=(WEIGHTS, "indices"),
+    )
+)
+register_loss(
+    Loss(
+        SOFTMAX_TRIPLET,
+        SoftmaxTripletLoss,
+        "loss_softmax_triplet",
+        # As in PPLR; MMT has its own, of f_e.
+        reads="f_bn",
+        takes=(WEIGHTS,),
     )
 )
 

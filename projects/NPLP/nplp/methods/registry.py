@@ -77,16 +77,21 @@ def require(cfg: CfgNode, loss: str, output: str = "") -> None:
         )
 
 
-def refuse_tables(cfg: CfgNode, model: NPLP) -> None:
-    """Check that no loss needs a table, for a method that begins none.
+def refuse_tables(cfg: CfgNode, model: NPLP, kept: tuple[str, ...] = ()) -> None:
+    """Check that no loss needs a table that the method does not begin.
+
+    Args:
+        cfg: the configuration.
+        model: without a wrapper.
+        kept: losses whose tables the method begins.
 
     Raises:
         UserError: naming the first loss that does.
     """
     for name, criterion in model.criteria.items():
-        if isinstance(criterion, UpdatedTable):
+        if isinstance(criterion, UpdatedTable) and name not in kept:
             raise UserError(
-                f"NPLP.METHOD {cfg.NPLP.METHOD!r} keeps no table, which {name!r} in MODEL.LOSSES.NAME needs: "
+                f"NPLP.METHOD {cfg.NPLP.METHOD!r} keeps no table for {name!r} in MODEL.LOSSES.NAME: "
                 "leave it out, or choose another method"
             )
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from nplp.errors import UserError
 
-__all__ = ["check_feature_map"]
+__all__ = ["check_feature_map", "feature_map_rows"]
 
 
 def check_feature_map(cfg: CfgNode, backbone: nn.Module) -> None:
@@ -51,6 +51,16 @@ def check_feature_map(cfg: CfgNode, backbone: nn.Module) -> None:
             f"{name} gives a feature map of shape {shape}, {rows} row(s), for {source}: set MODEL.HEADS.PAP "
             f"to at most {rows}, got {cfg.MODEL.HEADS.PAP}"
         )
+
+
+def feature_map_rows(cfg: CfgNode, backbone: nn.Module) -> int:
+    """Return H of the feature map of an image of INPUT.SIZE_TRAIN, whose backbone has been checked.
+
+    Changes nothing, as :func:`check_feature_map`.
+    """
+    feature_map = _zero_image_output(backbone, *cfg.INPUT.SIZE_TRAIN)
+    assert isinstance(feature_map, torch.Tensor)
+    return feature_map.shape[2]
 
 
 @torch.no_grad()

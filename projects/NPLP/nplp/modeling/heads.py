@@ -6,7 +6,8 @@ by the average or a generalised mean, with or without a fully connected layer, a
 Shapes: B images in the batch, C x H x W feature map, D values of f_e, f_bn and f_r, P_s identities.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ from nplp.config.choices import (
     RECTIFIED_FEATURE,
 )
 from nplp.errors import UserError
-from nplp.layers import GeneralisedMeanPooling, HyperNetwork, PyramidalAveragePooling
+from nplp.layers import GeneralisedMeanPooling, HyperNetwork, PyramidalAveragePooling, pool_stripes
 from nplp.losses import LOSSES, check_losses
 
 __all__ = ["HeadOutput", "PAPHead"]
@@ -40,12 +41,15 @@ class HeadOutput:
         f_bn: BN(f_e) [B, D].
         f_r: ReLU(BN(f_e)) [B, D].
         logits: W^T f_r [B, P_s], in the classifier's precision; ``None`` without a classifier too.
+        stripes: means of uniform horizontal stripes of the feature map [B, S, C], for a method that asks for
+            them.
     """
 
     f_e: torch.Tensor
     f_bn: torch.Tensor | None
     f_r: torch.Tensor | None
     logits: torch.Tensor | None
+    stripes: torch.Tensor | None = None
 
 
 @REID_HEADS_REGISTRY.register()
@@ -60,6 +64,9 @@ class PAPHead(nn.Module):
     where no loss reads them: each parameter that requires a gradient gets one in every training step, as
     distributed training without a search for unused parameters needs. Without losses and with ``output``
     "f_e" the head ends at f_e.
+
+    Attributes:
+        stripes: S, how many stripes a method asks for; 0 for none. They change nothing of the head itself.
 
     Args:
         feat_dim: C of the backbone's feature map.
@@ -113,6 +120,8 @@ class PAPHead(nn.Module):
         self.hyper_network = HyperNetwork(pooled_dim, embedding_dim) if fusion == "hn" else nn.Identity()
 
         self.output = output
+        self.stripes = 0
+        self._gives_stripes = False
         self.read = {LOSSES[name].reads for name in loss_names}
         self.neck: nn.Sequential | None = None
         if loss_names or output != EMBEDDING:
@@ -154,12 +163,28 @@ class PAPHead(nn.Module):
         """Return f_e, f_bn or f_r [B, D] in evaluation, a :class:`HeadOutput` in training."""
         f_e = self.embed(feature_map)
         if not self.training:
-            if self.neck is None or self.output == EMBEDDING:
-                return f_e
-            return self.neck(f_e) if self.output == RECTIFIED_FEATURE else self.neck[0](f_e)
+            feature = self._feature(f_e)
+            if not self._gives_stripes:
+                return feature
+            return torch.cat([feature, pool_stripes(feature_map, self.stripes).flatten(1)], dim=1)
         f_bn = self.neck[0](f_e) if self.needs_f_bn and self.neck is not None else None
         f_r = self.neck[1](f_bn) if self.needs_f_r and self.neck is not None else None
-        return HeadOutput(f_e=f_e, f_bn=f_bn, f_r=f_r, logits=self._classify(f_r))
+        stripes = pool_stripes(feature_map, self.stripes) if self.stripes else None
+        return HeadOutput(f_e=f_e, f_bn=f_bn, f_r=f_r, logits=self._classify(f_r), stripes=stripes)
+
+    @contextmanager
+    def with_stripes(self) -> Iterator[None]:
+        """Let the head give the S stripes behind the feature in evaluation, as [B, D + S C], in the block."""
+        self._gives_stripes = self.stripes > 0
+        try:
+            yield
+        finally:
+            self._gives_stripes = False
+
+    def _feature(self, f_e: torch.Tensor) -> torch.Tensor:
+        if self.neck is None or self.output == EMBEDDING:
+            return f_e
+        return self.neck(f_e) if self.output == RECTIFIED_FEATURE else self.neck[0](f_e)
 
     def _classify(self, f_r: torch.Tensor | None) -> torch.Tensor | None:
         """Return W^T f_r in W's precision: half precision would round thousands of close logits."""
