@@ -43,6 +43,7 @@ setup(
         "gpu": ["faiss-gpu>=1.9"],
         "deploy": read_requirements("requirements-deploy.txt"),
         "timm": ["timm>=1"],
+        "docs": read_requirements("requirements-docs.txt"),
     },
     entry_points={"console_scripts": ["nplp = nplp_commands.main:command_line"]},
 )
