@@ -3,18 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := projects/NPLP tools tests benchmarks setup.py
+SOURCES := projects/NPLP tools tests benchmarks examples setup.py
 FASTREID := fastreid==1.4.0
 PROGRAMS := onnx float16 int8-dynamic int8-calibrated torch-export
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-plus zoo test test-long lint format clean
+.PHONY: help quickstart quickstart-plus zoo test test-long lint format site clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 # Installed once, and again when one of these files changes.
-$(READY): requirements.txt requirements-dev.txt requirements-deploy.txt constraints.txt setup.py pyproject.toml
+$(READY): requirements.txt requirements-dev.txt requirements-deploy.txt requirements-docs.txt constraints.txt setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
 	"Python 3.10 to 3.12 is needed, $(PYTHON) is %d.%d: run make PYTHON=python3.11" % v)'
 	@echo "Installing into $(VENV) (once; a few minutes)"
@@ -54,6 +54,9 @@ lint: $(READY)  ## Check style and types.
 format: $(READY)  ## Format the code and fix what can be fixed.
 	@$(BIN)/ruff check --fix $(wildcard $(SOURCES))
 	@$(BIN)/ruff format $(wildcard $(SOURCES))
+
+site: $(READY)  ## Build the documentation's site in build/site (open index.html there); a broken link is an error.
+	@$(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
 
 clean:  ## Remove the environment and the tools' caches (not logs or data).
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info projects/NPLP/*.egg-info
