@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Install a wheel into a new environment, away from the checkout, and try what a user does first.
 
-Example: ``python tools/packaging/check_wheel.py dist/nplp-0.2.0-py3-none-any.whl``. It installs the wheel's requirements,
-tries what works without the toolbox, installs the toolbox, and adapts a miniature of the quickstart.
+Example: ``python tools/packaging/check_wheel.py dist/nplp-0.2.0-py3-none-any.whl``. It installs what the wheel
+requires, tries what works without the toolbox, installs the toolbox, and adapts a miniature of the quickstart.
 """
 
 import argparse
@@ -15,46 +15,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 TOOLBOX = "fastreid==1.4.0"
-TINY = [
-    "DATASETS.SYNTHETIC.TRAIN_IDENTITIES",
-    "12",
-    "DATASETS.SYNTHETIC.TEST_IDENTITIES",
-    "8",
-    "DATASETS.SYNTHETIC.IMAGES_PER_IDENTITY",
-    "8",
-    "DATASETS.SYNTHETIC.CAMERAS",
-    "3",
-    "DATASETS.SYNTHETIC.IMAGE_SIZE",
-    "[64,32]",
-    "INPUT.SIZE_TRAIN",
-    "[32,16]",
-    "INPUT.SIZE_TEST",
-    "[32,16]",
-    "INPUT.PADDING.SIZE",
-    "2",
-    "MODEL.HEADS.EMBEDDING_DIM",
-    "32",
-    "MODEL.BACKBONE.NAME",
-    "build_narrow_resnet_backbone",
-    "MODEL.BACKBONE.FEAT_DIM",
-    "64",
-    "MODEL.DEVICE",
-    "cpu",
-    "SOLVER.IMS_PER_BATCH",
-    "16",
-    "NPLP.SOURCE.IMS_PER_BATCH",
-    "16",
-    "NPLP.SOURCE.MAX_EPOCH",
-    "1",
-    "NPLP.ITERATIONS",
-    "2",
-    "NPLP.STARTUP_ITERATIONS",
-    "1",
-    "NPLP.ALPHA",
-    "0.08",
-    "SEED",
-    "1",
-]
+TINY = {
+    "DATASETS.SYNTHETIC.TRAIN_IDENTITIES": "12",
+    "DATASETS.SYNTHETIC.TEST_IDENTITIES": "8",
+    "DATASETS.SYNTHETIC.IMAGES_PER_IDENTITY": "8",
+    "DATASETS.SYNTHETIC.CAMERAS": "3",
+    "DATASETS.SYNTHETIC.IMAGE_SIZE": "[64,32]",
+    "INPUT.SIZE_TRAIN": "[32,16]",
+    "INPUT.SIZE_TEST": "[32,16]",
+    "INPUT.PADDING.SIZE": "2",
+    "MODEL.HEADS.EMBEDDING_DIM": "32",
+    "MODEL.BACKBONE.NAME": "build_narrow_resnet_backbone",
+    "MODEL.BACKBONE.FEAT_DIM": "64",
+    "MODEL.DEVICE": "cpu",
+    "SOLVER.IMS_PER_BATCH": "16",
+    "NPLP.SOURCE.IMS_PER_BATCH": "16",
+    "NPLP.SOURCE.MAX_EPOCH": "1",
+    "NPLP.ITERATIONS": "2",
+    "NPLP.STARTUP_ITERATIONS": "1",
+    "NPLP.ALPHA": "0.08",
+    "SEED": "1",
+}
+"""The quickstart in seconds."""
 FEATURES = """
 import numpy
 group = numpy.repeat(numpy.arange(4), 8)
@@ -128,12 +110,9 @@ class Environment:
         )
         shown = done.stdout + done.stderr
         if done.returncode != code or said not in shown:
-            sys.exit(
-                f"{' '.join(words)[:200]}\n{shown[-4000:]}\nexit code {done.returncode}, expected {code}: {said}"
-            )
-        sys.stdout.write(
-            f"ok  {' '.join(Path(words[0]).name if word == words[0] else word for word in words)[:90]}\n"
-        )
+            found = f"exit code {done.returncode}, expected {code} and {said!r}"
+            sys.exit(f"{' '.join(words)[:200]}\n{shown[-4000:]}\n{found}")
+        sys.stdout.write(f"ok  {Path(words[0]).name} {' '.join(words[1:])[:80]!r}\n")
         sys.stdout.flush()
 
 
@@ -152,7 +131,8 @@ def check(environment: Environment) -> None:
     environment.run(python, "-c", LABELS)
     environment.install("--no-deps", TOOLBOX)
     environment.run(nplp, "train", "quikstart", code=2, said="did you mean 'quickstart'?")
-    environment.run(nplp, "train", "quickstart", *TINY, said="Final")
+    tiny = [word for pair in TINY.items() for word in pair]
+    environment.run(nplp, "train", "quickstart", *tiny, said="Final")
     environment.run(nplp, "reproduce", "table1", "--dry-run", said="runs have ended")
     environment.run(
         nplp, "export", "--config-file", "logs/quickstart/config.yaml", "--output", "zoo/tiny", "--formats"

@@ -1,4 +1,4 @@
-"""Show versions, devices and settings for a report of a problem; no path and no name of a person or machine."""
+"""Show versions, devices and settings for a report of a problem: no path, no name of a user or machine."""
 
 import argparse
 import json
@@ -60,11 +60,13 @@ def facts() -> dict[str, Any]:
     from nplp.host import INSTALL_COMMAND, toolbox_fault
 
     fault = toolbox_fault()
-    configurations = len(names_of())
+    names = names_of()
+    # Whoever builds a kernel may name it after themselves, behind the numbers.
+    release = platform.release().split("-")[0]
     return {
         "versions": package_versions(PACKAGES),
         "system": {
-            "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "platform": f"{platform.system()} {release} {platform.machine()}",
             "implementation": platform.python_implementation(),
             "processor": processor(),
             "cores": usable_cores(),
@@ -74,9 +76,7 @@ def facts() -> dict[str, Any]:
         "settings": {**{name: _shown(name) for name in NUMBERS}, **{name: _is_set(name) for name in FOLDERS}},
         "hints": {
             "toolbox": f"{fault}: {INSTALL_COMMAND}" if fault else "ready",
-            "configurations": f"{configurations} by name"
-            if configurations
-            else "missing: install nplp again",
+            "configurations": f"{len(names)} by name" if names else "missing: install nplp again",
         },
     }
 
