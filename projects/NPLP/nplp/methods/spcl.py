@@ -105,13 +105,13 @@ class SelfPacedLearning:
                 raise UserError(f"NPLP.SPCL.{key} must be {rule}, got {options[key]!r}")
         if cfg.NPLP.EMA_LABELS:
             raise UserError(
-                "NPLP.EMA_LABELS True changes the features that are clustered, but NPLP.METHOD 'spcl' clusters "
-                "its memory: set it to False"
+                "NPLP.EMA_LABELS True changes the features that are clustered, but NPLP.METHOD 'spcl' "
+                "clusters its memory: set it to False"
             )
         if cfg.NPLP.TRACKS != TRACKS_UNUSED:
             raise UserError(
-                f"NPLP.TRACKS {cfg.NPLP.TRACKS!r}: NPLP.METHOD 'spcl' clusters its memory and parts what is not "
-                f"reliable, whatever tracks say: set it to {TRACKS_UNUSED}, or take another method"
+                f"NPLP.TRACKS {cfg.NPLP.TRACKS!r}: NPLP.METHOD 'spcl' clusters its memory and parts what "
+                f"is not reliable, whatever tracks say: set it to {TRACKS_UNUSED}, or take another method"
             )
         self._model = model
         loss = model.criteria[HYBRID_MEMORY]
