@@ -1,11 +1,35 @@
 """Packaging of the NPLP plugin; the library lives in projects/NPLP/nplp."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+CONFIGURATIONS = "configs"
+OF_CONFIGURATIONS = "nplp_commands"
+"""The package that has the configurations in a build; in a checkout people edit them in that folder."""
+
+
+class BuildWithConfigurations(build_py):
+    """Copies ``configs`` into the package, and gives all files one mode, so that builds are equal."""
+
+    def run(self):
+        """Build, and add what is no part of the packages' folders."""
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib) / OF_CONFIGURATIONS / CONFIGURATIONS
+        # What an earlier build left there may have been renamed since.
+        shutil.rmtree(target, ignore_errors=True)
+        for path in sorted((ROOT / CONFIGURATIONS).rglob("*.yml")):
+            copy = target / path.relative_to(ROOT / CONFIGURATIONS)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        for path in Path(self.build_lib).rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def read_requirements(name: str) -> list[str]:
@@ -27,7 +51,17 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.10,<3.13",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12)),
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
+    cmdclass={"build_py": BuildWithConfigurations},
     package_dir={"": "projects/NPLP"},
     packages=find_packages("projects/NPLP"),
     package_data={
@@ -43,6 +77,9 @@ setup(
         "gpu": ["faiss-gpu>=1.9"],
         "deploy": read_requirements("requirements-deploy.txt"),
         "timm": ["timm>=1"],
+        "docs": read_requirements("requirements-docs.txt"),
+        "infomap": ["infomap>=2"],
+        "hub": ["huggingface_hub>=0.34"],
     },
     entry_points={"console_scripts": ["nplp = nplp_commands.main:command_line"]},
 )

@@ -1,12 +1,21 @@
 """What an installed package lacks is seen by nobody who works in a checkout."""
 
 import ast
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path, PurePosixPath
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "projects" / "NPLP"
 NOT_READ = {"README.md"}
 """For people who look at the sources; no code opens them."""
+TOP = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
+BUILD = "from setuptools.build_meta import build_wheel; import sys; build_wheel(sys.argv[1])"
 
 
 def package_data():
@@ -61,3 +70,55 @@ def test_every_folder_of_modules_is_a_package():
     """find_packages of setuptools leaves out a folder without __init__.py, and all that is in it."""
     folders = {path.parent for path in LIBRARY.rglob("*.py") if path.parent != LIBRARY}
     assert [str(folder) for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory):
+    """Two wheels of copies of the sources, one with other modes and times and what an older build left."""
+    folder = tmp_path_factory.mktemp("wheels")
+    built = []
+    for number in (1, 2):
+        sources = folder / f"sources{number}"
+        read = shutil.ignore_patterns("*.egg-info", "__pycache__")
+        for name in ("projects/NPLP", "configs"):
+            shutil.copytree(ROOT / name, sources / name, ignore=read)
+        for path in (*ROOT.glob("*requirements*.txt"), *(ROOT / name for name in TOP)):
+            shutil.copy(path, sources)
+        if number == 2:
+            left = sources / "build" / "lib" / "nplp_commands" / "configs" / "NPLP"
+            left.mkdir(parents=True)
+            (left / "renamed.yml").touch()
+            for path in sources.rglob("*.*"):
+                path.chmod(0o775 if path.is_dir() else 0o600)
+                os.utime(path, (1e9, 1e9))
+        (folder / f"built{number}").mkdir()
+        subprocess.run(
+            [sys.executable, "-c", BUILD, str(folder / f"built{number}")],
+            cwd=sources,
+            env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000"},
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=120,
+        )
+        (wheel,) = (folder / f"built{number}").iterdir()
+        built.append(wheel)
+    return built
+
+
+def test_two_builds_are_one_file(wheels):
+    first, second = (wheel.read_bytes() for wheel in wheels)
+    assert first == second
+
+
+def test_the_wheel_holds_the_packages_and_all_configurations_and_nothing_else(wheels):
+    held = {name for name in zipfile.ZipFile(wheels[0]).namelist() if ".dist-info/" not in name}
+    configurations = {
+        f"nplp_commands/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yml")
+    }
+    packages = {path.name for path in LIBRARY.iterdir() if (path / "__init__.py").is_file()}
+    modules = {
+        path.relative_to(LIBRARY).as_posix() for name in packages for path in (LIBRARY / name).rglob("*.py")
+    }
+    data = {f"{package}/{name}" for package, name in data_files()}
+    assert len(configurations) > 40
+    assert held == configurations | modules | data

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from clustering_oracle import distance_matrix
 
+from nplp.clustering import estimate_pseudo_labels
 from nplp.clustering.assessment import noisy_clusters, self_assessment
 from nplp.clustering.correction import correct_labels
-from nplp.clustering.epsilon import round_half_up, startup_epsilon
+from nplp.clustering.epsilon import round_half_up, smallest_share_epsilon, startup_epsilon
 from nplp.clustering.sweep.euclidean import EuclideanDistances
 from nplp.clustering.sweep.features import FeatureRows
 
@@ -36,6 +38,36 @@ def test_epsilon_over_all_pairs_warns() -> None:
         assert startup_epsilon(line(0.0, 1.0, 3.0), np.array([5, 5, 5]), 1.0) == (2.0, 3, 3)
     with pytest.warns(UserWarning, match="camera_ids are None or all the same"):
         assert startup_epsilon(line(0.0, 1.0, 3.0), None, 1.0) == (2.0, 3, 3)
+
+
+def test_epsilon_of_a_share_of_all_pairs_hand_computed() -> None:
+    # Distances: 1, 2, 3, 4, 6, 7, all counted whatever the cameras.
+    assert smallest_share_epsilon(line(0.0, 1.0, 3.0, 7.0), 0.5) == (2.0, 6, 3)
+    assert smallest_share_epsilon(line(0.0, 1.0, 3.0, 7.0), 0.001) == (1.0, 6, 1)
+    # Twice the same sample: 0, 1, 1, 3, 3, 2, of which the 0 counts in no way.
+    assert smallest_share_epsilon(line(0.0, 0.0, 1.0, 3.0), 0.6) == (pytest.approx(4 / 3), 5, 3)
+    assert smallest_share_epsilon(line(2.0, 2.0, 2.0), 0.5) == (0.0, 0, 0)
+
+
+@pytest.mark.parametrize("distance", ["jaccard", "euclidean"])
+def test_epsilon_of_a_share_is_that_of_the_whole_matrix(distance: str) -> None:
+    features = np.random.default_rng(0).normal(size=(60, 8))
+    features[7] = features[3]
+    matrix = distance_matrix(features, distance, 10, 3)
+    values = np.sort(matrix[np.triu_indices(60, 1)])
+    values = values[values > 1e-9]
+    for share in (0.0016, 0.05, 1.0):
+        found = estimate_pseudo_labels(
+            features, None, alpha=share, k1=10, k2=3, distance=distance, epsilon_pairs="all", correct=False
+        )
+        count = max(1, round_half_up(share * len(values)))
+        assert found.averaged_pairs == count
+        assert found.literal_epsilon == pytest.approx(values[:count].mean(), rel=1e-6)
+
+
+def test_a_share_of_all_pairs_is_not_chosen_by_itself() -> None:
+    with pytest.raises(ValueError, match="alpha must be given with epsilon_pairs 'all'"):
+        estimate_pseudo_labels(np.eye(5), None, alpha=None, epsilon_pairs="all")
 
 
 def test_scores_hand_computed() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,13 @@ from hypothesis import strategies as st
 
 from nplp.data.datasets import index_cameras
 from nplp.data.loaders import TrainSet, build_train_loader
-from nplp.data.samplers import CrossCameraBatchSampler, Epoch, IdentityBatchSampler, ShuffledBatchSampler
+from nplp.data.samplers import (
+    CameraProxyBatchSampler,
+    CrossCameraBatchSampler,
+    Epoch,
+    IdentityBatchSampler,
+    ShuffledBatchSampler,
+)
 
 LABELS = np.repeat(np.arange(10), 6)
 
@@ -196,6 +203,7 @@ def test_batches_across_cameras_keep_their_promises(people, p, k, seed):
     [
         ("NaiveIdentitySampler", IdentityBatchSampler),
         ("BalancedIdentitySampler", CrossCameraBatchSampler),
+        ("CameraProxySampler", CameraProxyBatchSampler),
         ("TrainingSampler", ShuffledBatchSampler),
     ],
 )
@@ -213,6 +221,29 @@ def test_each_name_of_the_configuration_gives_its_sampler(tiny_cfg, name, sample
     if name == "BalancedIdentitySampler":
         expected = cross_camera_batches(labels[kept], kept % 3, p=2, k=4, num_batches=3, seed=5)
         assert list(built) == expected
+
+
+def test_a_batch_of_proxies_has_each_persons_images_of_one_camera():
+    labels, cameras = np.repeat(np.arange(5), 12), np.tile([0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 2], 5)
+    epoch = Epoch(batch_size=12, num_batches=5, seed=2)
+    batches = list(CameraProxyBatchSampler(labels, cameras, epoch, 4))
+    drawn = np.reshape(batches, (15, 4))
+    proxies = [set(zip(labels[four].tolist(), cameras[four].tolist(), strict=True)) for four in drawn]
+    assert all(len(proxy) == 1 for proxy in proxies)
+    # Five batches of three hold each of the fifteen proxies once.
+    assert len(set().union(*proxies)) == 15
+    # The third camera has one image of a person, which comes four times.
+    assert all(len(set(four)) == (1 if cameras[four[0]] == 2 else 4) for four in drawn.tolist())
+    shares = [
+        list(CameraProxyBatchSampler(labels, cameras, replace(epoch, rank=rank, world_size=3), 4))
+        for rank in range(3)
+    ]
+    assert [[*first, *second, *third] for first, second, third in zip(*shares, strict=True)] == batches
+
+
+def test_proxies_need_a_camera_for_each_image():
+    with pytest.raises(ValueError, match="a camera for each of 60 labels, got 3"):
+        CameraProxyBatchSampler(LABELS, [0, 1, 2], Epoch(8, 1, 0), 4)
 
 
 def test_the_plain_samplers_batches_are_those_of_the_first_version():

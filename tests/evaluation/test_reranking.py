@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from nplp.clustering.reciprocal import relative_encoding
 from nplp.clustering.sweep import FeatureRows, nearest_and_farthest, nearest_neighbours
 from nplp.evaluation import reranking
-from nplp.evaluation.reranking import RerankedDistances, Reranking, paper_encoding, rerank_distances
+from nplp.evaluation.reranking import RerankedDistances, Reranking, rerank_distances
 
 SEEDS = st.integers(0, 2**32 - 1)
 SMALL = {"queries": st.integers(1, 9), "gallery": st.integers(1, 30)}
@@ -211,7 +212,7 @@ def test_the_farthest_is_the_largest_of_all_distances(half, seed, count, ties):
 
 def test_the_weights_of_a_sample_sum_to_one():
     rows = FeatureRows.plain(torch.cat(draw(5, 10, 60)).numpy())
-    weights, farthest = paper_encoding(rows, 6, 3)
+    weights, farthest = relative_encoding(rows, 6, 3)
     sums = np.add.reduceat(weights.weights, weights.starts[:-1])
     np.testing.assert_allclose(sums, 1)
     assert len(farthest) == len(weights) == 70

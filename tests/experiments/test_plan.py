@@ -10,6 +10,7 @@ from nplp.config.dotted import value_at
 from nplp.engine.setup import load_config
 from nplp.errors import UserError
 from nplp_experiments import plan as plan_module
+from nplp_experiments import running
 from nplp_experiments.__main__ import domain_of
 from nplp_experiments.catalogue import DOMAINS, EXPERIMENTS
 from nplp_experiments.definitions import FULL, PAPER, SCOPES, SOURCE, STARTUP, Experiment, Setting
@@ -262,3 +263,18 @@ def test_an_experiment_runs_where_it_can():
     here = Experiment("some", "?", (), ("pku",))
     assert domain_of(here, "synthetic") == domain_of(here, "pku") == "pku"
     assert [domain_of(EXPERIMENTS["table1"], name) for name in DOMAINS] == ["synthetic", "real", "synthetic"]
+
+
+def test_an_installed_package_brings_its_configurations_and_works_in_the_current_folder(
+    tmp_path, monkeypatch
+):
+    site = tmp_path / "site-packages"
+    (site / "nplp_commands" / "configs" / "NPLP").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for module in (plan_module, running):
+        monkeypatch.setattr(module, "PACKAGES", site)
+    assert configurations_root() == site / "nplp_commands"
+    assert running._working_folder() == tmp_path / "here"
+    monkeypatch.undo()
+    assert running._working_folder() == ROOT

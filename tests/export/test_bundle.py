@@ -14,6 +14,7 @@ from nplp.engine.pipeline import load_trained, run
 from nplp.engine.setup import prepare_output
 from nplp.errors import UserError
 from nplp.export.bundle import export_bundle
+from nplp.export.card import card_facts
 from nplp.export.converters import FORMATS
 from nplp.export.inference import inference_weights
 from nplp.export.verification import verify_bundle
@@ -82,6 +83,26 @@ def test_the_card_tells_all(bundle):
     ):
         assert words in card, words
     assert str(bundle.folder.parent) not in card
+
+
+@pytest.mark.parametrize(
+    ("options", "task", "method"),
+    [
+        ((), "the weights osnet.pth to SynthStation (unlabelled)", "NPLP: pseudo-labels by clustering"),
+        (("NPLP.METHOD", "memory"), "the weights osnet.pth to SynthStation (unlabelled)", "memory ("),
+        (("NPLP.ITERATIONS", 0), "the weights osnet.pth", "none: the weights osnet.pth as they are"),
+    ],
+)
+def test_the_card_of_a_model_from_given_weights_names_them_and_no_data_set(trained, options, task, method):
+    cfg = trained.clone()
+    cfg.defrost()
+    cfg.merge_from_list(["NPLP.SOURCE.WEIGHTS", "/somewhere/osnet.pth", *options])
+    facts = card_facts(cfg, trained, "model", {}, {})
+    assert facts["task"] == task
+    assert facts["method"].startswith(method)
+    assert "SynthPlaza" not in str(facts)
+    assert "/somewhere" not in str(facts)
+    assert "the weights osnet.pth: see the terms of who published them" in facts["licence"]
 
 
 def test_no_file_names_a_folder_of_this_machine(bundle, trained):

@@ -30,8 +30,8 @@ def global_batch(step: int) -> tuple[torch.Tensor, ...]:
 
 
 def build() -> CameraProxyLoss:
-    """Return the loss as every process begins."""
-    loss = CameraProxyLoss(negatives=4, intra_weight=1.0)
+    """Return the loss as every process begins; each camera's images are spread over the processes."""
+    loss = CameraProxyLoss(negatives=4, intra_weight=1.0, reduction="cameras", online_weight=1.0)
     loss.begin(*whole())
     return loss
 

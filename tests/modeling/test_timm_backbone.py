@@ -80,5 +80,5 @@ def test_options_of_other_backbones_are_refused(make):
 
 def test_without_timm_it_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UserError, match="needs timm .*: pip install timm"):
+    with pytest.raises(UserError, match="needs timm .*: pip install 'nplp\\[timm\\]'"):
         TimmBackbone("resnet18", (64, 32))

@@ -70,6 +70,12 @@ _SETTINGS = (
         "SHARE",
         "share of the pairs that epsilon averages, in (0, 1]; about 0.9 / people, or auto to choose it",
     ),
+    (
+        "--epsilon-pairs",
+        str,
+        "across|all",
+        "which pairs: across cameras, or all at a distance above 0 (the rule of UDA, SSG and MMT)",
+    ),
     ("--beta", float, "RATIO", "epsilon_c / epsilon_e, in (0, 1]"),
     ("--epsilon", float, "DISTANCE", "epsilon_e itself, 0 or more (default: from --alpha)"),
     ("--min-samples", int, "COUNT", "images within epsilon of a core image, itself included"),
@@ -129,6 +135,7 @@ _DEFAULTS: dict[str, Any] = {
     "epsilon": None,
     "giant_share": None,
     "equal_scores": "order",
+    "epsilon_pairs": "across",
 }
 """Those of `estimate_pseudo_labels`, which the help shows without importing it."""
 

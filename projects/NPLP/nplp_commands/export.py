@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from nplp_commands import require_toolbox
+from nplp_commands.configurations import find_configuration, name_in_project
 from nplp_commands.parsing import OneLineParser, run_tool
 
 FORMATS = ("onnx", "float16", "int8-dynamic", "int8-calibrated", "torch-export")
@@ -31,7 +32,7 @@ def build_parser() -> OneLineParser:
     """Return the parser."""
     parser = OneLineParser(prog="export_model_zoo", description=__doc__, epilog=EPILOG)
     add = parser.add_argument
-    add("--config-file", required=True, metavar="FILE", help="the configuration of the training")
+    add("--config-file", required=True, metavar="FILE", help="of the training, or its name")
     add("--output", required=True, type=Path, metavar="DIR", help="the bundle; its name is the model's")
     add(
         "--formats",
@@ -70,10 +71,11 @@ def main(args: argparse.Namespace) -> None:
     from nplp.export.bundle import ExportOptions, export_bundle
     from nplp.export.programs import format_programs
 
+    args.config_file = find_configuration(args.config_file)
     cfg = load_config(args)
     configure_logging(cfg, to_file=False)
     options = ExportOptions(
-        config_file=args.config_file,
+        config_file=name_in_project(args.config_file),
         base=load_config(argparse.Namespace(config_file=args.config_file, opts=[])),
         formats=tuple(args.formats),
         evaluate=not args.no_evaluate,

@@ -28,7 +28,7 @@ COMMANDS = {
     "zoo": ("nplp_commands.zoo", "list, check and compare bundles"),
     "report": ("nplp_commands.report", "a page to look at a run"),
     "synthetic": ("nplp_commands.synthetic", "draw a camera network of synthetic people"),
-    "reproduce": ("nplp_experiments.__main__", "the paper's tables and figures, from a checkout"),
+    "reproduce": ("nplp_experiments.__main__", "the paper's tables and figures"),
 }
 """Sub-commands by name: module with ``command_line``, and what it does."""
 

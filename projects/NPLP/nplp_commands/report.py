@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+from nplp_commands import require_toolbox
 from nplp_commands.parsing import OneLineParser, run_tool
 
 EPILOG = """\
@@ -44,6 +45,7 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         UserError: if the folder is not one of a run.
     """
+    require_toolbox()
     from nplp.report.page import write_report
     from nplp.report.reading import read_run
 

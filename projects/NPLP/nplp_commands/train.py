@@ -1,11 +1,14 @@
 """Train, resume or evaluate an NPLP model, or any stock model of the toolbox."""
 
 import argparse
+import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from nplp_commands import require_toolbox
+from nplp_commands.configurations import find_configuration, list_of_names
 from nplp_commands.parsing import COMMAND, OneLineParser, as_typed, run_tool
 
 NAME = "train_net"
@@ -20,24 +23,62 @@ examples:
     python tools/train_net.py --config-file configs/NPLP/d2m.yml --resume
   evaluate a trained model:
     python tools/train_net.py --config-file configs/NPLP/d2m.yml --eval-only MODEL.WEIGHTS model_final.pth
+  a configuration of the project by its name, in a checkout and without one:
+    python tools/train_net.py quickstart SEED 1
+    python tools/train_net.py pku --overlay memory
 
 FASTREID_DATASETS names the folder that holds the data sets (default: datasets).
 All keys, with their defaults and meanings: projects/NPLP/nplp/config/keys.py.
 """
+KEY = re.compile(r"[A-Z][A-Z0-9_.]*")
+
+
+class _Words(argparse.Action):
+    """Takes a configuration's name, if one comes first, the options after it, and KEY VALUE pairs."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        _: str | None = None,
+    ) -> None:
+        """Store the pairs under ``opts``, and the name under ``config_file`` where no file was given."""
+        words = list(values)
+        if (
+            words
+            and not namespace.config_file
+            and not words[0].startswith("-")
+            and not KEY.fullmatch(words[0])
+        ):
+            namespace.config_file = words.pop(0)
+            if words and words[0].startswith("-"):
+                parser.parse_args(words, namespace)
+                return
+        namespace.opts = words
 
 
 def build_parser() -> OneLineParser:
     """Return the parser, with the toolbox's arguments."""
-    parser = OneLineParser(prog=NAME, description=__doc__, epilog=EPILOG)
+    names = f"{list_of_names('configurations')}\n\n{list_of_names('overlays', overlays=True)}\n"
+    parser = OneLineParser(
+        prog=NAME,
+        usage=f"{as_typed(NAME)} [NAME] [options] [KEY VALUE ...]",
+        description=__doc__,
+        epilog=f"{EPILOG}\n{names}",
+    )
     parser.add_argument(
-        "--config-file", default="", metavar="FILE", help="configuration, such as those in configs/NPLP"
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="configuration, or the name of one of the project's; the name may also stand by itself",
     )
     parser.add_argument(
         "--overlay",
         action="append",
         default=[],
         metavar="FILE",
-        help="merge another file over it, such as those in configs/NPLP/ablations; may be repeated",
+        help="merge another file over it, or one of the project's by its name; may be repeated",
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
@@ -67,7 +108,12 @@ def build_parser() -> OneLineParser:
         "--dist-url", default="auto", metavar="URL", help="where the processes meet (default: a free port)"
     )
     parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="change keys of the configuration"
+        "opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        action=_Words,
+        metavar="NAME, KEY VALUE",
+        help="a configuration's name where no --config-file is given, and changes of its keys",
     )
     return parser
 
@@ -138,6 +184,8 @@ def main(args: argparse.Namespace) -> None:
     ):
         if not holds:
             raise UserError(f"{option} must be {rule}, got {value}")
+    args.config_file = find_configuration(args.config_file)
+    args.overlay = [find_configuration(word, "--overlay", overlays=True) for word in args.overlay]
     require_toolbox()
     from nplp.distributed.processes import launch
     from nplp.engine.setup import load_config

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from nplp_commands import require_toolbox
 from nplp_commands.parsing import OneLineParser, as_typed, run_tool
 from nplp_experiments.catalogue import DOMAINS, EXPERIMENTS
 from nplp_experiments.definitions import Domain, Experiment
@@ -71,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
     """List, plan, run and write tables; return 1 if a run failed.
 
     Raises:
-        UserError: for an unknown experiment, or a number that is out of range.
+        UserError: for an unknown experiment, a number that is out of range, or if the toolbox is missing.
     """
     from nplp.errors import UserError
 
@@ -89,6 +90,7 @@ def main(args: argparse.Namespace) -> int:
             raise UserError(f"{name} must be at least 1, got {value}")
     if args.seeds and min(args.seeds) < 0:
         raise UserError(f"--seeds must be at least 0, got {min(args.seeds)}")
+    require_toolbox()
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     names = list(EXPERIMENTS) if "all" in args.experiments else args.experiments
     chosen: dict[str, list[Experiment]] = {}

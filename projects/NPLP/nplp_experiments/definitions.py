@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 __all__ = [
     "FULL",
+    "METHOD",
     "MULTIPLES",
     "OPTION_SCOPES",
     "PAPER",
@@ -17,13 +18,14 @@ __all__ = [
     "Domain",
     "Experiment",
     "Setting",
+    "scope_of",
 ]
 
 SOURCE, STARTUP, FULL = "source", "startup", "full"
 """How far a row's training goes: the source model, the startup stage alone, both stages."""
 
 SCOPES = {
-    **dict.fromkeys(("pap1", "pap2", "pap3", "pap4", "concat"), SOURCE),
+    **dict.fromkeys(("pap1", "pap2", "pap3", "pap4", "concat", "neck"), SOURCE),
     **dict.fromkeys(
         (
             "euclidean",
@@ -45,6 +47,9 @@ SCOPES = {
 }
 """From which stage on a file of configs/NPLP/ablations changes a run: what comes before is shared."""
 
+METHOD = "methods/"
+"""What begins the name of a file of configs/methods/overlays, which change a run from startup on."""
+
 OPTION_SCOPES = {"MODEL.HEADS.EMBEDDING_DIM": SOURCE, "NPLP.BETA": FULL, "NPLP.NOISY_FRACTION": FULL}
 """The same for keys of the configuration; those not named change a run from the startup stage on."""
 
@@ -63,7 +68,8 @@ class Setting:
     Attributes:
         label: the paper's name of it, or one like it.
         reach: "source", "startup" or "full".
-        overlays: names of files in configs/NPLP/ablations.
+        overlays: names of files in configs/NPLP/ablations, or in configs/methods/overlays after
+            :data:`METHOD`.
         options: keys and values of the configuration; those in :data:`MULTIPLES` as multiples of its own.
         metrics: the stage of results.json whose metrics count; empty: that of the reach.
         seeds: how many it takes by default; 0: as many as its experiment.
@@ -133,3 +139,8 @@ class Experiment:
     figure: str = ""
     lost: bool = False
     notes: Sequence[str] = field(default=())
+
+
+def scope_of(overlay: str) -> str:
+    """Return from which stage on a file changes a run, by its name in a :class:`Setting`."""
+    return STARTUP if overlay.startswith(METHOD) else SCOPES[overlay]

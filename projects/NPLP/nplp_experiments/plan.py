@@ -14,16 +14,18 @@ import yaml
 from nplp.config.dotted import value_at
 from nplp.engine.setup import load_config
 from nplp.errors import UserError
+from nplp_commands.configurations import PACKED
 from nplp_experiments.definitions import (
     FULL,
+    METHOD,
     MULTIPLES,
     OPTION_SCOPES,
-    SCOPES,
     SOURCE,
     STARTUP,
     Domain,
     Experiment,
     Setting,
+    scope_of,
 )
 
 __all__ = ["Cell", "Run", "code_digest", "configurations_root", "plan", "shared_stage"]
@@ -35,6 +37,7 @@ NO_RESULTS = ("export", "report")
 """Packages of nplp that decide no result."""
 
 ABLATIONS = "configs/NPLP/ablations"
+OVERLAYS = "configs/methods/overlays"
 ORDER = (SOURCE, STARTUP, FULL)
 
 
@@ -83,12 +86,12 @@ class Cell:
 
 
 def configurations_root() -> Path:
-    """Return the folder that holds ``configs/NPLP``: the checkout of this file, else the current folder.
+    """Return the folder that holds ``configs/NPLP``: the checkout, the current one, or that of the package.
 
     Raises:
-        UserError: if neither holds it.
+        UserError: if none holds it.
     """
-    folders = (PACKAGES.parents[1], Path.cwd())
+    folders = (PACKAGES.parents[1], Path.cwd(), PACKAGES / PACKED.name)
     for folder in folders:
         if (folder / "configs" / "NPLP").is_dir():
             return folder
@@ -186,7 +189,8 @@ def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]
     def run(stage: str, name: str, extra: dict[str, object], **links: str) -> Run:
         start = domain.sources.get(direction, direction) if stage == SOURCE else direction
         overlays, changes = _until(row, options, stage)
-        words = "+".join((*overlays, *(f"{key.rpartition('.')[2].lower()}{value}" for key, value in changes)))
+        names = [overlay.removeprefix(METHOD) for overlay in overlays]
+        words = "+".join((*names, *(f"{key.rpartition('.')[2].lower()}{value}" for key, value in changes)))
         run_options = {
             **dict(changes),
             **{key: str(value) for key, value in extra.items()},
@@ -194,7 +198,7 @@ def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]
         }
         run_options["NPLP.REPORT"] = str(row.traced and stage == FULL)
         key = f"{domain.name}/{start}/{words}/seed{seed}/{name}"
-        files = tuple(f"{ABLATIONS}/{overlay}.yml" for overlay in overlays)
+        files = tuple(_file_of(overlay) for overlay in overlays)
         return Run(key, domain.directions[start], files, tuple(run_options.items()), **links)
 
     source = run(SOURCE, "source", {"NPLP.ITERATIONS": 0})
@@ -219,12 +223,19 @@ def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]
     return [*before, first, last]
 
 
+def _file_of(overlay: str) -> str:
+    """Return the file of an overlay, from its name in a row."""
+    if overlay.startswith(METHOD):
+        return f"{OVERLAYS}/{overlay.removeprefix(METHOD)}.yml"
+    return f"{ABLATIONS}/{overlay}.yml"
+
+
 def _until(
     row: Setting, options: dict[str, str], stage: str
 ) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     """Return the overlays and options that change a run up to a stage."""
     reach = ORDER.index(stage)
-    overlays = tuple(name for name in row.overlays if ORDER.index(SCOPES[name]) <= reach)
+    overlays = tuple(name for name in row.overlays if ORDER.index(scope_of(name)) <= reach)
     changes = tuple(
         (key, value)
         for key, value in options.items()
@@ -235,7 +246,7 @@ def _until(
 
 def shared_stage(first: Setting, second: Setting) -> str:
     """Return the last stage that two rows have in common: STARTUP, SOURCE, or nothing."""
-    scopes = [SCOPES[name] for name in {*first.overlays} ^ {*second.overlays}]
+    scopes = [scope_of(name) for name in {*first.overlays} ^ {*second.overlays}]
     scopes += [OPTION_SCOPES.get(key, STARTUP) for key, _ in {*first.options} ^ {*second.options}]
     differs = min(map(ORDER.index, scopes), default=ORDER.index(FULL))
     return ORDER[differs - 1] if differs else ""

@@ -21,7 +21,8 @@ from nplp.circumstances import circumstances, commit
 from nplp.distributed.processes import end_with_parent
 from nplp.errors import UserError
 from nplp.files import write_atomically
-from nplp_experiments.plan import Run, code_digest, configurations_root
+from nplp_commands.configurations import PACKED
+from nplp_experiments.plan import PACKAGES, Run, code_digest, configurations_root
 
 __all__ = ["DONE", "finished", "run_missing"]
 
@@ -149,7 +150,7 @@ def _start(run: Run, folder: Path, threads: int, lock: IO[str] | None) -> _Activ
     with open(place / SHOWN, "ab") as shown:
         process = subprocess.Popen(
             command_of(run, folder),
-            cwd=configurations_root(),
+            cwd=_working_folder(),
             stdin=subprocess.DEVNULL,
             stdout=shown,
             stderr=subprocess.STDOUT,
@@ -159,6 +160,13 @@ def _start(run: Run, folder: Path, threads: int, lock: IO[str] | None) -> _Activ
             pass_fds=() if lock is None else (lock.fileno(),),
         )
     return _Active(run, process, time.monotonic())
+
+
+def _working_folder() -> Path:
+    """Return where runs read data and write caches: the checkout, or the current folder without one."""
+    root = configurations_root()
+    # The command finds the configurations of an installed package by itself.
+    return Path.cwd() if root == PACKAGES / PACKED.name else root
 
 
 def _finish(one: _Active, folder: Path) -> None:

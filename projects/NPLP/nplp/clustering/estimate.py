@@ -15,15 +15,15 @@ from nplp.clustering.constrain import constrain_labels
 from nplp.clustering.constraints import Constraints
 from nplp.clustering.correction import correct_labels
 from nplp.clustering.dbscan import cluster
-from nplp.clustering.epsilon import startup_epsilon
+from nplp.clustering.epsilon import smallest_share_epsilon, startup_epsilon
 from nplp.clustering.giants import cluster_without_giants
 from nplp.clustering.inputs import as_features, as_integer_ids, check_epsilon
 from nplp.clustering.jaccard import jaccard_distances
 from nplp.clustering.people import choose_alpha
-from nplp.clustering.reciprocal import reciprocal_encoding
+from nplp.clustering.reciprocal import reciprocal_encoding, relative_encoding
 from nplp.clustering.rejoining import rejoin_outliers
 from nplp.clustering.results import PseudoLabels
-from nplp.clustering.settings import CAMERA_JACCARD, Settings
+from nplp.clustering.settings import ALL_PAIRS, CAMERA_JACCARD, RELATIVE_JACCARD, Settings
 from nplp.clustering.sweep import Distances, EuclideanDistances, FeatureRows, Progress
 
 __all__ = ["estimate_pseudo_labels"]
@@ -53,6 +53,7 @@ def estimate_pseudo_labels(
     epsilon: float | None = None,
     giant_share: float | None = None,
     equal_scores: str = "order",
+    epsilon_pairs: str = "across",
     constraints: Constraints | None = None,
     also_at: Sequence[float] = (),
     progress: bool = False,
@@ -70,8 +71,8 @@ def estimate_pseudo_labels(
         noisy_fraction: K / c, in (0, 1]; rounded, and at least one of two clusters or more is noisy.
         correct: run the correcting stage.
         distance: "jaccard" (k-reciprocal), "camera_jaccard" (the same with neighbours from the own camera and
-            from the others separately; see `camera_reciprocal_encoding`) or "euclidean", for eqs. 4 and 9 and
-            DBSCAN.
+            from the others separately; see `camera_reciprocal_encoding`), "relative_jaccard" (the same in any
+            unit of the features; see `relative_encoding`) or "euclidean", for eqs. 4 and 9 and DBSCAN.
         assessment_distance: the same for eqs. 6-8; None for that of the clustering.
         k1: neighbours of the Jaccard distance; more than N count as N.
         k2: neighbours of its local query expansion; more than k1 count as k1.
@@ -92,6 +93,8 @@ def estimate_pseudo_labels(
             `cluster_without_giants`. None, the paper's way, keeps such a cluster.
         equal_scores: where all scores (eq. 8) are equal and say nothing, "order" takes the first K clusters
             as noisy and "skip" none.
+        epsilon_pairs: pairs that alpha is the share of: those "across" cameras, as in eq. 4, or "all" at a
+            distance above 0, the rule of UDA, SSG and MMT (see `smallest_share_epsilon`).
         constraints: which images are one person and which are two, by `build_constraints`: the labels keep
             them, after the startup stage and again after the correcting stage (see `constrain_labels`). None,
             the paper's way, knows nothing of the kind.
@@ -131,6 +134,7 @@ def estimate_pseudo_labels(
         epsilon=epsilon,
         giant_share=giant_share,
         equal_scores=equal_scores,
+        epsilon_pairs=epsilon_pairs,
     )
     values = as_features(features)
     cameras = None if camera_ids is None else as_integer_ids("camera_ids", camera_ids, len(values))
@@ -159,7 +163,10 @@ def _run_stages(
         if settings.alpha is None:
             chosen = choose_alpha(distances, cameras, settings.min_samples, progress.shown)
             alpha, trials = chosen.alpha, np.array([astuple(trial) for trial in chosen.trials])
-        literal, pairs, averaged = startup_epsilon(distances, cameras, alpha)
+        if settings.epsilon_pairs == ALL_PAIRS:
+            literal, pairs, averaged = smallest_share_epsilon(distances, alpha)
+        else:
+            literal, pairs, averaged = startup_epsilon(distances, cameras, alpha)
     else:
         alpha = 0.0
         literal, pairs, averaged = float(settings.epsilon), 0, 0
@@ -209,6 +216,8 @@ def _distances_by_name(
     """Return the distances among features that the settings call by one of `DISTANCES`."""
     if name == "jaccard":
         return jaccard_distances(reciprocal_encoding(rows, settings.k1, settings.k2, progress), progress)
+    if name == RELATIVE_JACCARD:
+        return jaccard_distances(relative_encoding(rows, settings.k1, settings.k2, progress)[0], progress)
     if name == CAMERA_JACCARD:
         sizes = (settings.k1_intra, settings.k1_inter, settings.k2_intra, settings.k2_inter)
         return jaccard_distances(camera_reciprocal_encoding(rows, cameras, *sizes, progress), progress)

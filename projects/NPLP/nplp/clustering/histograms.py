@@ -11,8 +11,8 @@ import numpy as np
 
 from nplp.clustering.camera_reciprocal import camera_reciprocal_encoding
 from nplp.clustering.jaccard import jaccard_distances
-from nplp.clustering.reciprocal import reciprocal_encoding
-from nplp.clustering.settings import CAMERA_JACCARD
+from nplp.clustering.reciprocal import reciprocal_encoding, relative_encoding
+from nplp.clustering.settings import CAMERA_JACCARD, RELATIVE_JACCARD
 from nplp.clustering.sweep import FeatureRows, scaled_by_camera
 
 __all__ = ["DistanceHistogram", "distance_histogram"]
@@ -60,7 +60,7 @@ def distance_histogram(
         features: [N, D] float32, as given to `estimate_pseudo_labels`.
         camera_ids: [N] int64.
         identities: [N] int64, or None where unknown.
-        distance: "jaccard", "camera_jaccard" or "euclidean"; the last among 4,000 samples at most,
+        distance: one of those of `estimate_pseudo_labels`; "euclidean" among 4,000 samples at most,
             spread evenly.
         k1: neighbours of the Jaccard distance.
         k2: neighbours of its query expansion.
@@ -87,6 +87,8 @@ def distance_histogram(
         rows = FeatureRows.prepared(features, camera_ids, camera_centering, scaling=False)
         if distance == CAMERA_JACCARD:
             encoded = camera_reciprocal_encoding(rows, camera_ids, k1_intra, k1_inter, k2_intra, k2_inter)
+        elif distance == RELATIVE_JACCARD:
+            encoded = relative_encoding(rows, k1, k2)[0]
         else:
             encoded = reciprocal_encoding(rows, k1, k2)
         count.limit = 1.0

@@ -18,13 +18,21 @@ from nplp.clustering.sweep import (
     FeatureRows,
     Progress,
     compiled,
+    nearest_and_farthest,
     nearest_neighbours,
     row_blocks,
     run_blocks,
     squared_distance,
 )
 
-__all__ = ["SparseRows", "average_over", "encode_sets", "mutual_neighbours", "reciprocal_encoding"]
+__all__ = [
+    "SparseRows",
+    "average_over",
+    "encode_sets",
+    "mutual_neighbours",
+    "reciprocal_encoding",
+    "relative_encoding",
+]
 
 _BLOCK_ENTRIES = 1 << 19
 _MOST_ROWS = 512
@@ -73,6 +81,32 @@ def reciprocal_encoding(
     half = min(int(np.around(k1 / 2)) + 1, ranks.shape[1])
     encoded = encode_sets(features, mutual_neighbours(ranks), mutual_neighbours(ranks[:, :half]))
     return encoded if k2 <= 1 else average_over(encoded, ranks[:, :k2])
+
+
+def relative_encoding(
+    features: FeatureRows, k1: int, k2: int, progress: Progress | None = None
+) -> tuple[SparseRows, np.ndarray]:
+    """Return weights that do not depend on the features' unit, and each sample's greatest squared distance.
+
+    The steps are those of :func:`reciprocal_encoding`, but for the sample itself, which comes before its k1
+    neighbours, and the squared distances, which are divided by the sample's greatest. So it is in the paper,
+    and in UDA (Song et al., arXiv 1807.11334), whose features are as long as the network gives them.
+
+    Args:
+        features: N samples.
+        k1: neighbours that the sets are taken from.
+        k2: neighbours averaged over, the sample itself among them; 1 for none.
+        progress: shows a bar.
+
+    Returns:
+        N rows, and [N] float64, 1 for a sample that all others are copies of.
+    """
+    ranks, farthest = nearest_and_farthest(features, max(k1 + 1, k2), progress)
+    farthest[farthest == 0] = 1
+    half = int(np.around(k1 / 2)) + 1
+    sets, half_sets = mutual_neighbours(ranks[:, : k1 + 1]), mutual_neighbours(ranks[:, :half])
+    encoded = encode_sets(features, sets, half_sets, farthest)
+    return (encoded if k2 == 1 else average_over(encoded, ranks[:, :k2])), farthest
 
 
 def encode_sets(

@@ -6,13 +6,26 @@ from dataclasses import dataclass
 
 from nplp.clustering import inputs
 
-__all__ = ["CAMERA_JACCARD", "DISSOLVED", "DISTANCES", "EQUAL_SCORES", "RECLUSTERED_OUTLIERS", "Settings"]
+__all__ = [
+    "ALL_PAIRS",
+    "CAMERA_JACCARD",
+    "DISSOLVED",
+    "DISTANCES",
+    "EPSILON_PAIRS",
+    "EQUAL_SCORES",
+    "RECLUSTERED_OUTLIERS",
+    "RELATIVE_JACCARD",
+    "Settings",
+]
 
 CAMERA_JACCARD = "camera_jaccard"
-DISTANCES = ("jaccard", "euclidean", CAMERA_JACCARD)
+RELATIVE_JACCARD = "relative_jaccard"
+DISTANCES = ("jaccard", "euclidean", CAMERA_JACCARD, RELATIVE_JACCARD)
 DISSOLVED = ("drop", "keep")
 RECLUSTERED_OUTLIERS = ("drop", "rejoin")
 EQUAL_SCORES = ("order", "skip")
+ALL_PAIRS = "all"
+EPSILON_PAIRS = ("across", ALL_PAIRS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +56,7 @@ class Settings:
     epsilon: float | None
     giant_share: float | None
     equal_scores: str
+    epsilon_pairs: str
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
@@ -58,6 +72,9 @@ class Settings:
         inputs.check_choice("dissolved", self.dissolved, DISSOLVED)
         inputs.check_choice("reclustered_outliers", self.reclustered_outliers, RECLUSTERED_OUTLIERS)
         inputs.check_choice("equal_scores", self.equal_scores, EQUAL_SCORES)
+        inputs.check_choice("epsilon_pairs", self.epsilon_pairs, EPSILON_PAIRS)
+        if self.epsilon_pairs == ALL_PAIRS and self.alpha is None and self.epsilon is None:
+            raise ValueError("alpha must be given with epsilon_pairs 'all', got None")
         if self.camera_scaling and not self.camera_centering:
             raise ValueError("camera_scaling needs camera_centering, got False: turn it on, or scaling off")
         if self.giant_share is not None:

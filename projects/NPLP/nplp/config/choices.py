@@ -7,6 +7,7 @@ __all__ = [
     "AVERAGE",
     "CAMERA_MEAN",
     "CAMERA_NONE",
+    "CAMERA_PROXIES",
     "CAMERA_STANDARDIZE",
     "CAMERA_TREATMENTS",
     "EMBEDDING",
@@ -30,8 +31,10 @@ __all__ = [
 SHUFFLED = "TrainingSampler"
 IDENTITIES = "NaiveIdentitySampler"
 ACROSS_CAMERAS = "BalancedIdentitySampler"
-SAMPLERS = (SHUFFLED, IDENTITIES, ACROSS_CAMERAS)
-"""Values of ``DATALOADER.SAMPLER_TRAIN``: the toolbox's names for the classes of ``nplp.data.samplers``."""
+CAMERA_PROXIES = "CameraProxySampler"
+SAMPLERS = (SHUFFLED, IDENTITIES, ACROSS_CAMERAS, CAMERA_PROXIES)
+"""Values of ``DATALOADER.SAMPLER_TRAIN``: the toolbox's names for the classes of ``nplp.data.samplers``, and
+that of camera proxies, which the toolbox has not."""
 
 CAMERA_NONE, CAMERA_MEAN, CAMERA_STANDARDIZE = CAMERA_TREATMENTS = ("none", "mean", "standardize")
 """Values of ``TEST.CAMERAS``: what ``nplp.modeling.camera_statistics`` does to features in evaluation."""

@@ -7,7 +7,14 @@ from typing import Any
 import torch
 from fastreid.config import CfgNode, get_cfg
 
-from nplp.config.choices import AVERAGE, CAMERA_NONE, EMBEDDING, TRACKS_UNUSED
+from nplp.config.choices import (
+    AVERAGE,
+    CAMERA_NONE,
+    CAMERA_PROXIES,
+    EMBEDDING,
+    IDENTITIES,
+    TRACKS_UNUSED,
+)
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.losses import LOSSES
 from nplp.losses.registry import CROSS_ENTROPY, TRIPLET
@@ -274,9 +281,11 @@ def source_config(cfg: CfgNode) -> CfgNode:
         if key in source.SOLVER:
             source.SOLVER[key] = value
     source.DATALOADER.NUM_INSTANCE = cfg.NPLP.SOURCE.NUM_INSTANCE
+    if cfg.DATALOADER.SAMPLER_TRAIN == CAMERA_PROXIES:
+        source.DATALOADER.SAMPLER_TRAIN = IDENTITIES  # people are known there
     source.DATASETS.NAMES = cfg.NPLP.SOURCE.DATASETS
     source.MODEL.LOSSES.NAME = SOURCE_LOSSES
-    source.MODEL.LOSSES.TRI.NEGATIVES = "all"  # people are known there
+    source.MODEL.LOSSES.TRI.NEGATIVES = "all"  # likewise
     source.MODEL.NORM_CHUNK = 0
     source.MODEL.NORM_CAMERAS = False
     source.TEST.EVAL_PERIOD = 0

@@ -21,10 +21,11 @@ from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
 from torch.utils.data import BatchSampler, DataLoader
 
-from nplp.config.choices import ACROSS_CAMERAS, IDENTITIES
+from nplp.config.choices import ACROSS_CAMERAS, CAMERA_PROXIES, IDENTITIES
 from nplp.data.datasets import Item
 from nplp.data.images import UnreadableImageError, read_rgb
 from nplp.data.samplers import (
+    CameraProxyBatchSampler,
     CrossCameraBatchSampler,
     Epoch,
     IdentityBatchSampler,
@@ -60,15 +61,18 @@ class ImageSet(CommDataset):
         transform: Callable[[Any], Any],
         indices: np.ndarray | None = None,
         weights: np.ndarray | None = None,
+        two_views: bool = False,
     ) -> None:
         """Take items, whose labels are used as they are, and what makes a tensor of an RGB image.
 
         ``indices`` [N] are the images' numbers in the set that the items are a part of, ``weights`` [N]
-        their shares of a loss; without them batches have no weights.
+        their shares of a loss; without them batches have no weights. With ``two_views`` an image is
+        transformed twice, the second time into "second_images".
         """
         super().__init__(items, transform, relabel=False)
         self.indices = np.arange(len(items)) if indices is None else indices
         self.weights = weights
+        self.two_views = two_views
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return an image, transformed, with its identity, camera and number.
@@ -85,9 +89,12 @@ class ImageSet(CommDataset):
                 "--resume goes on from it"
             ) from error
         weight = {} if self.weights is None else {"weights": float(self.weights[index])}
+        views = {"images": self.transform(image)}
+        if self.two_views:
+            views["second_images"] = self.transform(image)
         return {
             **weight,
-            "images": self.transform(image),
+            **views,
             "targets": identity,
             "camids": camera,
             "img_paths": path,
@@ -142,6 +149,7 @@ class TrainSet:
         labels: np.ndarray,
         cameras: np.ndarray,
         cluster_weights: np.ndarray | None = None,
+        two_views: bool = False,
         singles: bool = False,
     ) -> None:
         """Join items with labels.
@@ -152,6 +160,7 @@ class TrainSet:
             labels: ``[N]`` int64, 0 to c - 1, or -1 for an image that takes no part.
             cameras: ``[N]`` int64 camera numbers.
             cluster_weights: ``[c]`` float64, each cluster's images' share of a loss; all 1 by default.
+            two_views: transform each image twice, for "images" and "second_images" of a batch.
             singles: whether labels of one image are expected: it is then drawn once where others are drawn K
                 times, see :class:`nplp.data.samplers.StreamBatchSampler`.
         """
@@ -163,7 +172,7 @@ class TrainSet:
         self.num_classes = int(labels.max()) + 1 if kept.size else 0
         records = [(items[i][0], int(labels[i]), int(cameras[i])) for i in kept]
         weights = None if cluster_weights is None else cluster_weights[self.labels]
-        self.dataset = ImageSet(records, build_transforms(cfg, is_train=True), kept, weights)
+        self.dataset = ImageSet(records, build_transforms(cfg, is_train=True), kept, weights, two_views)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -223,6 +232,8 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
             sampler = IdentityBatchSampler(labels, epoch, instances)
         elif name == ACROSS_CAMERAS:
             sampler = CrossCameraBatchSampler(labels, cameras, epoch, instances)
+        elif name == CAMERA_PROXIES:
+            sampler = CameraProxyBatchSampler(labels, cameras, epoch, instances)
         else:
             sampler = ShuffledBatchSampler(len(train_set), epoch)
     except ValueError as error:

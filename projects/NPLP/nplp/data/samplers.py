@@ -12,6 +12,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 __all__ = [
+    "CameraProxyBatchSampler",
     "CrossCameraBatchSampler",
     "Epoch",
     "IdentityBatchSampler",
@@ -220,6 +221,30 @@ class StreamBatchSampler(Sampler[list[int]]):
                 else images[identity].tolist()
             )
         ]
+
+
+class CameraProxyBatchSampler(IdentityBatchSampler):
+    """Batches of P camera proxies, identities in a camera, with K images each (CameraProxySampler).
+
+    An :class:`IdentityBatchSampler` of the proxies: each comes once before any comes again, so that an
+    identity comes as often as there are cameras that see it, and a batch has whatever cameras chance gives.
+    CAP (Wang et al., AAAI 2021) and O2CAP (TIP 2022) draw so. With fewer than K images of a proxy theirs
+    may leave one out and repeat another; this one has each once before any twice.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int] | np.ndarray,
+        cameras: Sequence[int] | np.ndarray,
+        epoch: Epoch,
+        num_instances: int,
+    ) -> None:
+        """Prepare one epoch; arguments and errors are those of :class:`CrossCameraBatchSampler`."""
+        if np.shape(cameras) != np.shape(labels):
+            raise ValueError(f"there must be a camera for each of {len(labels)} labels, got {len(cameras)}")
+        pairs = np.stack([np.asarray(labels), np.asarray(cameras)])
+        proxies = np.unique(pairs, axis=1, return_inverse=True)[1].reshape(-1) if pairs.size else labels
+        super().__init__(proxies, epoch, num_instances)
 
 
 class ShuffledBatchSampler(Sampler[list[int]]):

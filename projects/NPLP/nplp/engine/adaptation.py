@@ -11,13 +11,16 @@ from fastreid.config import CfgNode
 from fastreid.engine import hooks
 from fastreid.utils import comm
 from fastreid.utils.events import EventStorage, get_event_storage
+from torch import nn
 
 from nplp.data.datasets import Item, ReidData, index_identities
 from nplp.data.extraction import extract_features
 from nplp.engine.averaging import WeightAverage, WeightAverageHook
 from nplp.engine.camera_statistics import measure_camera_statistics
+from nplp.engine.checkpoint import load_weights
 from nplp.engine.evaluating import count_queries, evaluate, scalars
 from nplp.engine.events import log_line
+from nplp.engine.networks import trained_together
 from nplp.engine.norm_statistics import refresh_statistics, refreshes
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.resuming import LABELLING, TRAINING, Difference, refuse_without_effect
@@ -29,7 +32,7 @@ from nplp.engine.trainer import ReidTrainer
 from nplp.errors import UserError
 from nplp.evaluation.ranking import RankLists
 from nplp.files import sha256_of
-from nplp.methods import build_method
+from nplp.methods import NetworkMethod, build_method
 from nplp.metric_names import METRICS
 from nplp.modeling import NPLP
 from nplp.modeling.camera_statistics import CAMERA_STATE
@@ -69,6 +72,11 @@ class AdaptationTrainer(ReidTrainer):
         if self.average is not None:
             self.checkpointer.checkpointables["average"] = self.average
 
+    def add_networks(self, model: nn.Module) -> nn.Module:
+        """Build the method, and add the networks that it trains beside the model."""
+        self.method = build_method(self.cfg, cast(NPLP, model))
+        return trained_together(self.method, cast(NPLP, model), len(self._items))
+
     def build_stage_hooks(self) -> list[hooks.HookBase]:
         """Return the pseudo-label hook, the weight average and the evaluation."""
         cfg, model = self.cfg, cast(NPLP, self.bare_model)
@@ -82,16 +90,32 @@ class AdaptationTrainer(ReidTrainer):
                 len(identities),
             )
         self.trace = Trace(cfg, self._items, identities)
-        method = build_method(cfg, model)
-        model.objective = method.losses
+        model.objective = self.method.losses
         self.average = WeightAverage(model, cfg.NPLP.EMA_DECAY, CAMERA_STATE) if cfg.NPLP.EMA else None
         teacher = self.average if cfg.NPLP.EMA_LABELS else None
         constraints = target_constraints(cfg, self._items)
         self.pseudo_labels = PseudoLabelHook(
-            cfg, model, method, self._items, self.record, identities, self.trace, teacher, constraints
+            cfg, model, self.method, self._items, self.record, identities, self.trace, teacher, constraints
         )
         averaging = [WeightAverageHook(self.average)] if self.average is not None else []
         return [self.pseudo_labels, *averaging, hooks.CallbackHook(after_epoch=AdaptationTrainer._end_epoch)]
+
+    def load_source(self, weights: str, optional: tuple[str, ...], initial: tuple[str, ...]) -> None:
+        """Load the source model's weights, and let the method's further networks begin from them.
+
+        Args:
+            weights: as :func:`load_weights` takes them; empty: those that the model has.
+            optional: the same.
+            initial: the same.
+
+        Raises:
+            UserError: if a file does not fit.
+        """
+        if weights:
+            load_weights(self.bare_model, weights, optional=optional, initial=initial)
+        if isinstance(self.method, NetworkMethod):
+            load = partial(load_weights, optional=optional, initial=initial)
+            self._networks_begin = self.method.start(load)
 
     def begin(self, weights: str) -> None:
         """Start afresh from the model's present weights: evaluate the direct transfer.
@@ -104,6 +128,8 @@ class AdaptationTrainer(ReidTrainer):
         if comm.is_main_process():
             self.trace.begin()
             self.record.source_sum = sha256_of(Path(resolve_weights(weights)))
+        if isinstance(self.method, NetworkMethod):
+            logger.info("%s", self._networks_begin)
         logger.info("Direct transfer of %s", weights)
         self._evaluate_as("direct_transfer")
         self.write_record()

@@ -161,11 +161,13 @@ def _train_nplp(
         return _adapt(trainer, start)
     weights = cfg.NPLP.SOURCE.WEIGHTS or cfg.MODEL.WEIGHTS or (_trained_source(cfg) if start.resume else "")
     if weights:
-        load_weights(trainer.bare_model, weights, optional=LEFT_BEHIND, initial=NECK)
+        trainer.load_source(weights, LEFT_BEHIND, NECK)
         start.afresh(cfg, weights)
     else:
+        # Refuses what a method's further networks cannot begin from before hours are spent.
+        trainer.load_source("", LEFT_BEHIND, NECK)
         weights, seconds = _pretrain(cfg, start)
-        load_weights(trainer.bare_model, weights, optional=LEFT_BEHIND, initial=NECK)
+        trainer.load_source(weights, LEFT_BEHIND, NECK)
         trainer.record.seconds.update(seconds)
     trainer.start_afresh()
     trainer.begin(weights)

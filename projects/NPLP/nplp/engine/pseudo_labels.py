@@ -30,6 +30,7 @@ from nplp.data.loaders import TrainSet
 from nplp.distributed.collectives import from_main_process
 from nplp.engine.averaging import WeightAverage
 from nplp.engine.events import log_histograms
+from nplp.engine.networks import labelled_networks, labelling_model
 from nplp.engine.norm_statistics import refresh_statistics, refreshes
 from nplp.engine.rules import (
     Finding,
@@ -47,7 +48,7 @@ from nplp.engine.tracks import check_method, describe_changes, report_changes
 from nplp.engine.verdict import judge
 from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
-from nplp.methods import Labelling, Method
+from nplp.methods import Labelling, Method, NetworkMethod
 from nplp.modeling import NPLP
 from nplp.modeling.norms import check_chunks
 
@@ -70,6 +71,7 @@ class _Trainer(Protocol):
 
     epoch: int
     iter: int
+    optimizer: torch.optim.Optimizer
 
     def reset_train_set(self, train_set: TrainSet, steps_per_epoch: int = 0) -> None: ...
 
@@ -155,6 +157,11 @@ class PseudoLabelHook(HookBase):
         elif not self._installed:
             self._install()
 
+    def after_step(self) -> None:
+        """Let a method with further networks follow the optimiser's step."""
+        if isinstance(self._method, NetworkMethod):
+            self._method.after_step()
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state with the method's own as it stands now."""
         return {**vars(self.state), "method": self._method.state_dict()}
@@ -183,16 +190,19 @@ class PseudoLabelHook(HookBase):
         """Label the images by the model, or by its average where that is the teacher."""
         with self._teacher.applied() if self._teacher is not None else nullcontext():
             self._label_images(iteration)
+        if isinstance(self._method, NetworkMethod) and self._method.renews_optimizer:
+            self.trainer.optimizer.state.clear()
         self._install()
 
     def _label_images(self, iteration: int) -> None:
+        networks = labelled_networks(self._method, self._model)
         if refreshes(self._cfg):
             with self._record.timed("batch-norm statistics"):
-                refresh_statistics(self._cfg, self._model, self._items)
+                for network in networks:
+                    refresh_statistics(self._cfg, network, self._items)
         with self._record.timed("extraction"):
-            features = extract_features(
-                self._cfg, self._model, self._items, f"Features, iteration {iteration}", on_device=True
-            )
+            model, name = labelling_model(networks), f"Features, iteration {iteration}"
+            features = extract_features(self._cfg, model, self._items, name, on_device=True)
         with self._record.timed("estimation"):
             self.state, line, method_state = from_main_process(lambda: self._label(iteration, features))
         if comm.is_main_process():
@@ -287,7 +297,16 @@ class PseudoLabelHook(HookBase):
         weights = None
         if self._cfg.NPLP.CAMERA_ENTROPY_WEIGHT:
             weights = camera_entropy_weights(labels, self._cameras)
-        train_set = TrainSet(self._cfg, self._items, labels, self._cameras, weights, self._trains_outliers)
+        two_views = isinstance(self._method, NetworkMethod) and self._method.two_views
+        train_set = TrainSet(
+            self._cfg,
+            self._items,
+            labels,
+            self._cameras,
+            weights,
+            two_views=two_views,
+            singles=self._trains_outliers,
+        )
         self.trainer.reset_train_set(train_set, self._cfg.NPLP.STEPS_PER_EPOCH)
         self._installed = True
 

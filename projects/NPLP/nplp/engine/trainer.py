@@ -25,6 +25,7 @@ from nplp.distributed.collectives import from_main_process
 from nplp.engine.checkpoint import AtomicCheckpointer, read_checkpoint
 from nplp.engine.events import EpochWriter
 from nplp.engine.interruption import finished_first
+from nplp.engine.networks import bare
 from nplp.engine.output_folder import set_old_end_apart
 from nplp.engine.replicas import average_statistics, check_norms, equalise_buffers
 from nplp.engine.resuming import (
@@ -73,7 +74,7 @@ class ReidTrainer(DefaultTrainer):
         self.device = torch.device(cfg.MODEL.DEVICE)
         choose_kernels(self.device, cfg.CUDNN_BENCHMARK)
         seed_everything(derive_seed(cfg.SEED, self.stage))
-        model = self.build_model(cfg)
+        model = self.add_networks(self.build_model(cfg))
         optimizer, param_wrapper = self._build_optimizer(cfg, model)
         if comm.get_world_size() > 1:
             check_norms(model, self.device)
@@ -111,9 +112,14 @@ class ReidTrainer(DefaultTrainer):
         return step(model, (), optimizer, param_wrapper)
 
     @property
-    def bare_model(self) -> nn.Module:
-        """The model itself, without the wrapper of a distributed run."""
+    def trained(self) -> nn.Module:
+        """All that trains, without the wrapper of a distributed run."""
         return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """The model itself, without that wrapper and a method's further networks."""
+        return bare(self.trained)
 
     @property
     def max_iter(self) -> int:
@@ -160,6 +166,10 @@ class ReidTrainer(DefaultTrainer):
                 f"the model cannot be built, as {error.args[0]} is unknown: check MODEL.META_ARCHITECTURE, "
                 "MODEL.BACKBONE.NAME, MODEL.BACKBONE.DEPTH and MODEL.HEADS.NAME"
             ) from error
+
+    def add_networks(self, model: nn.Module) -> nn.Module:
+        """Return all that trains: the model, with what a subclass trains beside it."""
+        return model
 
     def _build_optimizer(self, cfg: CfgNode, model: nn.Module) -> Any:
         """Build the optimiser.
@@ -428,7 +438,7 @@ class ReidTrainer(DefaultTrainer):
         Raises:
             UserError: naming one that is infinite or not a number.
         """
-        for name, value in self.bare_model.state_dict().items():
+        for name, value in self.trained.state_dict().items():
             if value.is_floating_point() and not bool(value.isfinite().all()):
                 raise UserError(
                     f"epoch {self.epoch + 1}: {name} has become infinite or not a number: lower "

@@ -34,25 +34,12 @@ import torch
 from torch.nn import functional as F
 
 from nplp.clustering.jaccard import entries_by_column
-from nplp.clustering.reciprocal import (
-    SparseRows,
-    average_over,
-    encode_sets,
-    mutual_neighbours,
-    reciprocal_encoding,
-)
-from nplp.clustering.sweep import (
-    FeatureRows,
-    Progress,
-    compiled,
-    nearest_and_farthest,
-    row_blocks,
-    run_blocks,
-)
+from nplp.clustering.reciprocal import reciprocal_encoding, relative_encoding
+from nplp.clustering.sweep import FeatureRows, Progress, compiled, row_blocks, run_blocks
 from nplp.evaluation.tiles import BLOCK_SIZE, DistanceBlocks, FeatureDistances
 from nplp.metric_names import RERANK_PAPER, RERANKINGS, TEST_DISTANCES
 
-__all__ = ["RerankedDistances", "Reranking", "paper_encoding", "rerank_distances"]
+__all__ = ["RerankedDistances", "Reranking", "rerank_distances"]
 
 _ROWS = 16
 
@@ -124,7 +111,7 @@ class RerankedDistances:
         rows = FeatureRows.plain(samples.numpy())
         farthest = np.ones(count)
         if settings.form == RERANK_PAPER:
-            self._weights, farthest = paper_encoding(rows, settings.k1, settings.k2, progress)
+            self._weights, farthest = relative_encoding(rows, settings.k1, settings.k2, progress)
             # Of unit features, where the ranking is by cosine.
             self._original: DistanceBlocks = FeatureDistances(samples[:count], samples[count:])
         else:
@@ -180,31 +167,6 @@ def rerank_distances(
     for start, stop in row_blocks(len(queries), BLOCK_SIZE):
         out[start:stop] = distances.block(start, stop)
     return out
-
-
-def paper_encoding(
-    features: FeatureRows, k1: int, k2: int, progress: Progress | None = None
-) -> tuple[SparseRows, np.ndarray]:
-    """Return the weights of the paper's form, and the greatest squared distance of each sample.
-
-    The steps are those of :func:`nplp.clustering.reciprocal.reciprocal_encoding`, but for the sample itself,
-    which comes before its k1 neighbours, and the squared distances, which are divided by the greatest.
-
-    Args:
-        features: N samples.
-        k1: neighbours that the sets are taken from.
-        k2: neighbours averaged over, the sample itself among them; 1 for none.
-        progress: shows a bar.
-
-    Returns:
-        N rows, and [N] float64, 1 for a sample that all others are copies of.
-    """
-    ranks, farthest = nearest_and_farthest(features, max(k1 + 1, k2), progress)
-    farthest[farthest == 0] = 1
-    half = int(np.around(k1 / 2)) + 1
-    sets, half_sets = mutual_neighbours(ranks[:, : k1 + 1]), mutual_neighbours(ranks[:, :half])
-    encoded = encode_sets(features, sets, half_sets, farthest)
-    return (encoded if k2 == 1 else average_over(encoded, ranks[:, :k2])), farthest
 
 
 def _samples(queries: torch.Tensor, gallery: torch.Tensor, metric: str) -> torch.Tensor:

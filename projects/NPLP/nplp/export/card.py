@@ -1,6 +1,7 @@
 """The words that go with a model: its card, and its rows in tables."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fastreid.config import CfgNode
@@ -19,6 +20,7 @@ __all__ = ["LICENCES", "ZOO_HEADER", "backbone_of", "card_facts", "licence_of", 
 OF_THE_MACHINE = (
     "MODEL.WEIGHTS",
     "MODEL.DEVICE",
+    "NPLP.SOURCE.WEIGHTS",
     "OUTPUT_DIR",
     "DATASETS.OWN.SOURCE",
     "DATASETS.SYNTHETIC.ROOT",
@@ -44,12 +46,17 @@ def backbone_of(cfg: CfgNode) -> str:
     return f"{letter}{backbone.DEPTH.removesuffix('x')}" + ("-ibn" if backbone.WITH_IBN else "")
 
 
+GIVEN_WEIGHTS = "the weights "
+"""What begins the name of weights that training began from, in the place of a data set's."""
+
+
 def licence_of(datasets: set[str]) -> str:
     """Return what is known of the terms of a model that saw these data sets."""
     if datasets <= set(SYNTHETIC):
         return "Apache-2.0, like the project, which also drew the images that it was trained on."
     terms = [
-        LICENCES.get(name, f"{name}: see its publishers' terms") for name in sorted(datasets - set(SYNTHETIC))
+        LICENCES.get(name, f"{name}: see the terms of who published them")
+        for name in sorted(datasets - set(SYNTHETIC))
     ]
     return (
         "The code is Apache-2.0. The weights were derived from images whose terms bind whoever uses them: "
@@ -163,18 +170,28 @@ def card_facts(
 
 
 def _training_of(cfg: CfgNode) -> tuple[set[str], str, str]:
-    """Return the data sets that a model saw, its task and its method."""
-    target, source = ", ".join(cfg.DATASETS.NAMES), ", ".join(cfg.NPLP.SOURCE.DATASETS)
+    """Return the data sets that a model saw, its task and its method.
+
+    Where training began from weights of others, what these saw is not known: they are named as such.
+    """
+    target = ", ".join(cfg.DATASETS.NAMES)
     architecture = cfg.MODEL.META_ARCHITECTURE
     if architecture != "NPLP":
         return set(cfg.DATASETS.NAMES), f"{target}, supervised", f"the toolbox's {architecture}"
+    start = f"{GIVEN_WEIGHTS}{Path(cfg.NPLP.SOURCE.WEIGHTS).name}" if cfg.NPLP.SOURCE.WEIGHTS else ""
+    source = start or f"{', '.join(cfg.NPLP.SOURCE.DATASETS)} (labelled)"
+    seen = {start} if start else set(cfg.NPLP.SOURCE.DATASETS)
     measured = cfg.TEST.CAMERAS != CAMERA_NONE or cfg.MODEL.NORM_CAMERAS
+    pretraining = f"none: {start} as they are" if start else "NPLP's source pre-training alone"
     if cfg.NPLP.ITERATIONS == 0 and measured:
-        datasets = {*cfg.DATASETS.NAMES, *cfg.NPLP.SOURCE.DATASETS}
-        method = "NPLP's source pre-training, with statistics of the target's cameras"
-        return datasets, f"{source} (labelled), corrected for the cameras of {target} (unlabelled)", method
+        method = f"{pretraining.removesuffix(' alone')}, with statistics of the target's cameras"
+        return (
+            {*cfg.DATASETS.NAMES, *seen},
+            f"{source}, corrected for the cameras of {target} (unlabelled)",
+            method,
+        )
     if cfg.NPLP.ITERATIONS == 0:
-        return set(cfg.NPLP.SOURCE.DATASETS), f"{source}, supervised", "NPLP's source pre-training alone"
+        return seen, source.replace(" (labelled)", ", supervised"), pretraining
     additions = [
         words
         for words, wanted in (
@@ -185,6 +202,7 @@ def _training_of(cfg: CfgNode) -> tuple[set[str], str, str]:
         if wanted
     ]
     ours = "NPLP: pseudo-labels by clustering, self-assessment and correction"
-    method = f"{ours}, with {' and '.join(additions)}" if additions else ours
-    datasets = {*cfg.DATASETS.NAMES, *cfg.NPLP.SOURCE.DATASETS}
-    return datasets, f"{source} (labelled) to {target} (unlabelled)", method
+    method = ours if cfg.NPLP.METHOD == "nplp" else f"{cfg.NPLP.METHOD} (docs/methods.md)"
+    if additions:
+        method = f"{method}, with {' and '.join(additions)}"
+    return {*cfg.DATASETS.NAMES, *seen}, f"{source} to {target} (unlabelled)", method

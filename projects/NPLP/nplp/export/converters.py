@@ -5,7 +5,7 @@ INPUT.SIZE_TEST (bicubic), and gives ``embedding`` [batch, D] float32, f_e. The 
 batch's size is free. Where the model has statistics of cameras a program also takes ``camera`` [batch] int64,
 each image's row, -1 for a camera that is not known; an ONNX program's metadata has the names as a JSON list,
 ``cameras``.
-Needs onnx, onnxscript and onnxruntime: ``pip install .[deploy]``.
+Needs onnx, onnxscript and onnxruntime: ``pip install 'nplp[deploy]'``.
 """
 
 import io
@@ -51,8 +51,8 @@ def require_packages(formats: list[str]) -> None:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise UserError(
-            f"ONNX needs {', '.join(missing)}, which is not installed: pip install -r "
-            "requirements-deploy.txt, or choose --formats torch-export"
+            f"ONNX needs {', '.join(missing)}, which is not installed: pip install "
+            "'nplp[deploy]', or choose --formats torch-export"
         )
 
 

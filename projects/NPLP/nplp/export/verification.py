@@ -151,7 +151,7 @@ def _reason_not_to_run(name: str, trust: bool, crops: bool) -> str:
         return "it is compared on images of the data set: leave --no-evaluate out"
     missing = [] if name == "torch-export" else [part for part in RUNTIME if find_spec(part) is None]
     if missing:
-        return f"{', '.join(missing)} is not installed: pip install -r requirements-deploy.txt"
+        return f"{', '.join(missing)} is not installed: pip install 'nplp[deploy]'"
     return ""
 
 

@@ -1,10 +1,12 @@
-"""Losses: triplet (eq. 1), softmax (eq. 2), center contrastive (eqs. 10-11), memories, proxies."""
+"""Losses: triplet (eq. 1), softmax (eq. 2), center contrastive (eqs. 10-11), and those of other methods."""
 
 from .camera_proxies import CameraProxyLoss
 from .center_contrastive import CenterContrastiveLoss
 from .cluster_memory import ClusterMemoryLoss
 from .hybrid_memory import HybridMemoryLoss
 from .lookup_table import cluster_centroids, update_lookup_table_
+from .mutual_teaching import MutualTeachingLoss
+from .pair_triplet import PairTripletLoss, pair_triplet_loss
 from .registry import LOSSES, Loss, check_losses, register_loss
 from .softmax import SoftmaxLoss, softmax_loss
 from .triplet import BatchHardTripletLoss, batch_hard_triplet_loss
@@ -17,10 +19,13 @@ __all__ = [
     "ClusterMemoryLoss",
     "HybridMemoryLoss",
     "Loss",
+    "MutualTeachingLoss",
+    "PairTripletLoss",
     "SoftmaxLoss",
     "batch_hard_triplet_loss",
     "check_losses",
     "cluster_centroids",
+    "pair_triplet_loss",
     "register_loss",
     "softmax_loss",
     "update_lookup_table_",

@@ -1,8 +1,9 @@
 """Camera proxies: a row of a table for each cluster in each camera that sees it, contrasted across cameras.
 
 Wang et al., "Camera-aware Proxies for Unsupervised Person Re-Identification" (CAP, AAAI 2021, arXiv
-2012.10674), and "Offline-Online Associated Camera-Aware Proxies" (O2CAP, TIP 2022); the form without the
-image's own camera among the positives is that of PPLR (Cho et al., CVPR 2022, arXiv 2203.14675).
+2012.10674), and "Offline-Online Associated Camera-aware Proxies" (O2CAP, TIP 2022, arXiv 2201.05820); the
+form without the image's own camera among the positives is that of PPLR (Cho et al., CVPR 2022, arXiv
+2203.14675).
 
 Shapes: N images, M proxies, B images in a batch, D values of a feature f.
 """
@@ -14,9 +15,13 @@ import torch.nn.functional as F
 
 from .batch import check_weights
 from .lookup_table import OUTLIER, cluster_centroids
+from .proxy_association import cross_entropy, hardest, nearest_of_cameras
 from .table_contrast import UpdatedTable
 
 __all__ = ["CameraProxyLoss"]
+
+POSITIVES = ("others", "all")
+REDUCTIONS = ("mean", "cameras")
 
 
 class CameraProxyLoss(UpdatedTable):
@@ -28,30 +33,47 @@ class CameraProxyLoss(UpdatedTable):
     inter_a = 1/|P_a| sum_{p in P_a} -log( exp(s_ap) / sum_{j in P_a or N_a} exp(s_aj) ),
 
     and 0 for an image whose cluster is seen by its own camera alone, as in PPLR: there is no other camera to
-    be drawn to. With O_a the proxies of the image's own camera and o its own proxy, CAP's loss within a
-    camera is
+    be drawn to. With ``positives`` "all" the image's own proxy o is in P_a too, as in CAP and in the offline
+    association of O2CAP. With O_a the proxies of the image's own camera, CAP's loss within a camera is
 
-    intra_a = -log( exp(s_ao) / sum_{j in O_a} exp(s_aj) ),
+    intra_a = -log( exp(s_ao) / sum_{j in O_a} exp(s_aj) ).
 
-    and L = 1/B sum_a w_a (weight inter_a + intra_weight intra_a), w_a the image's weight, 1 where none are
-    given.
+    O2CAP's online association believes no cluster. With u_aj = b V_j^T f_a + (1 - b) V_o^T V_j, b the
+    ``balance``, Q_a are the ``online_positives`` greatest of each camera's proxy of greatest u, and R_a the
+    ``negatives`` others of greatest u: online_a is inter_a of Q_a and R_a in place of P_a and N_a.
+
+    L = sum_a r_a w_a (weight inter_a + intra_weight intra_a + online_weight online_a), w_a the image's
+    weight, 1 where none are given; r_a = 1/B, or with ``reduction`` "cameras" 1 / the batch's images of the
+    image's camera: CAP and O2CAP add up the means over each camera's images. With C cameras in a batch it is
+    about C times as large, and an image of a rare camera counts more. In distributed training the batch is
+    that of all processes.
 
     An iteration starts with V_j the L2-normalised mean of the L2-normalised features of the pair's images.
     In the backward pass each image, in batch order and whatever its weight, updates the row of its own pair:
     V_j <- momentum V_j + (1 - momentum) f, then V_j <- V_j / |V_j|; see :class:`UpdatedTable`.
 
-    Where it differs from CAP's code: CAP counts the image's own proxy among the positives across cameras; it
-    adds up the means over each camera's images in a batch, which makes the loss grow with their number; it
-    begins to contrast cameras in the sixth epoch. The proxy of the own pair is in neither P_a nor N_a.
+    With :attr:`across` False inter_a and online_a are left out: CAP begins to contrast cameras in the sixth
+    epoch, which is the method's to say.
+
+    Where it differs from CAP's code: where there are fewer than ``negatives`` proxies of other clusters, that
+    takes the positives for negatives too, and so twice into the sum.
 
     Memory: M x D for V, some arrays of B x M in each step.
+
+    Attributes:
+        across: contrast across cameras too.
 
     Args:
         temperature: tau > 0.
         momentum: share of the OLD row that one image leaves, in [0, 1].
-        negatives: size of N_a, at least 1.
+        negatives: size of N_a and R_a, at least 1.
         weight: factor of the contrast across cameras, at least 0.
         intra_weight: factor of the loss within a camera, at least 0.
+        positives: "others", or "all" with the own proxy.
+        reduction: "mean", or "cameras" for the sum of each camera's mean.
+        online_weight: factor of the online association, at least 0.
+        online_positives: size of Q_a, at least 1; fewer cameras give one each.
+        balance: b in [0, 1].
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -67,18 +89,38 @@ class CameraProxyLoss(UpdatedTable):
         negatives: int = 50,
         weight: float = 0.5,
         intra_weight: float = 0.0,
+        positives: str = "others",
+        reduction: str = "mean",
+        online_weight: float = 0.0,
+        online_positives: int = 3,
+        balance: float = 0.15,
     ) -> None:
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum must be in [0, 1], got {momentum}")
-        if negatives < 1:
-            raise ValueError(f"negatives must be at least 1, got {negatives}")
-        for name, value in (("weight", weight), ("intra_weight", intra_weight)):
+        for name, share in (("momentum", momentum), ("balance", balance)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {share}")
+        for name, count in (("negatives", negatives), ("online_positives", online_positives)):
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
+        weights = {"weight": weight, "intra_weight": intra_weight, "online_weight": online_weight}
+        for name, value in weights.items():
             if not (value >= 0 and math.isfinite(value)):
                 raise ValueError(f"{name} must be a finite number >= 0, got {value}")
+        for name, choice, choices in (
+            ("positives", positives, POSITIVES),
+            ("reduction", reduction, REDUCTIONS),
+        ):
+            if choice not in choices:
+                raise ValueError(f"{name} must be one of {choices}, got {choice!r}")
         super().__init__(normalize=True, temperature=temperature, update=True, kept=momentum)
         self.negatives = negatives
         self.weight = weight
         self.intra_weight = intra_weight
+        self.positives = positives
+        self.reduction = reduction
+        self.online_weight = online_weight
+        self.online_positives = online_positives
+        self.balance = balance
+        self.across = True
         for name in ("_clusters", "_cameras"):
             self.register_buffer(name, torch.empty(0, dtype=torch.int64), persistent=False)
 
@@ -147,7 +189,8 @@ class CameraProxyLoss(UpdatedTable):
         rows = self._rows(labels, camids)
         with torch.autocast(features.device.type, enabled=False):
             values = self._values(features)
-            loss, gradient = self._loss_and_gradient(values.detach(), rows, weights)
+            shares = self._shares(camids, values) if self.reduction == "cameras" else None
+            loss, gradient = self._loss_and_gradient(values.detach(), rows, shares, weights)
             return self._differentiable(values, loss, gradient, rows)
 
     def _rows(self, labels: torch.Tensor, camids: torch.Tensor) -> torch.Tensor:
@@ -171,48 +214,63 @@ class CameraProxyLoss(UpdatedTable):
             )
         return rows
 
+    def _shares(self, camids: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Return each image's share [B] of the sum of the cameras' means.
+
+        The gradients of several processes are averaged, so that each has as many times the share.
+        """
+        together = camids
+        if torch.is_grad_enabled() and values.requires_grad:
+            together = self._gathered(camids)
+        count = (camids.unsqueeze(1) == together).sum(dim=1)
+        return (len(together) / len(camids)) / count.to(values)
+
     @torch.no_grad()
     def _loss_and_gradient(
-        self, values: torch.Tensor, rows: torch.Tensor, weights: torch.Tensor | None
+        self,
+        values: torch.Tensor,
+        rows: torch.Tensor,
+        shares: torch.Tensor | None,
+        weights: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the scalar loss and its gradient [B, D] by ``values``."""
+        """Return the scalar loss and its gradient [B, D] by ``values``.
+
+        Without ``shares`` each image's is 1/B.
+        """
         table = self._table.to(values.dtype)
-        logits = values @ table.T / self.temperature
-        same_cluster = self._clusters[rows].unsqueeze(1) == self._clusters
-        same_camera = self._cameras[rows].unsqueeze(1) == self._cameras
-        positive = same_cluster & ~same_camera
-        loss, residual = _cross_entropy(logits, positive, positive | self._hardest(logits, same_cluster))
-        loss, residual = self.weight * loss, self.weight * residual
-        if self.intra_weight:
-            within, of_within = _cross_entropy(logits, same_cluster & same_camera, same_camera)
-            loss, residual = loss + self.intra_weight * within, residual + self.intra_weight * of_within
+        loss, residual = self._by_image(values, rows, table)
         if weights is not None:
             weights = weights.to(values)
             loss, residual = weights * loss, weights.unsqueeze(1) * residual
-        return loss.mean(), residual @ table / (self.temperature * len(values))
+        if shares is None:
+            return loss.mean(), residual @ table / (self.temperature * len(values))
+        residual = shares.unsqueeze(1) * residual
+        return (shares * loss).sum(), residual @ table / self.temperature
 
-    def _hardest(self, logits: torch.Tensor, same_cluster: torch.Tensor) -> torch.Tensor:
-        """Return which proxies [B, M] are the most similar ones of other clusters."""
-        others = logits.masked_fill(same_cluster, -math.inf)
-        found = others.topk(min(self.negatives, logits.shape[1]), dim=1).indices
-        return torch.zeros_like(same_cluster).scatter_(1, found, True) & ~same_cluster
-
-
-def _cross_entropy(
-    logits: torch.Tensor, positive: torch.Tensor, candidates: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean of -log softmax over each image's positives, and its gradient by the logits.
-
-    Args:
-        logits: s [B, M].
-        positive: [B, M] of truth values; an image without any has loss and gradient 0.
-        candidates: [B, M], what the softmax is over; it includes the positives.
-
-    Returns:
-        The loss [B] and the gradient [B, M].
-    """
-    count = positive.sum(dim=1, keepdim=True)
-    log_softmax = F.log_softmax(logits.masked_fill(~candidates, -math.inf), dim=1)
-    share = positive.to(logits) / count.clamp(min=1)
-    loss = -(share * log_softmax.masked_fill(~positive, 0)).sum(dim=1)
-    return loss, torch.where(count > 0, log_softmax.exp() - share, 0)
+    def _by_image(
+        self, values: torch.Tensor, rows: torch.Tensor, table: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each image's loss [B] and its gradient by the logits [B, M]."""
+        cosines = values @ table.T
+        logits = cosines / self.temperature
+        same_cluster = self._clusters[rows].unsqueeze(1) == self._clusters
+        same_camera = self._cameras[rows].unsqueeze(1) == self._cameras
+        parts = []
+        if self.across:
+            positive = same_cluster if self.positives == "all" else same_cluster & ~same_camera
+            candidates = positive | hardest(logits, same_cluster, self.negatives)
+            parts.append((self.weight, *cross_entropy(logits, positive, candidates)))
+        if self.intra_weight:
+            own = same_cluster & same_camera
+            parts.append((self.intra_weight, *cross_entropy(logits, own, same_camera)))
+        if self.across and self.online_weight:
+            likeness = self.balance * cosines + (1 - self.balance) * (table[rows] @ table.T)
+            positive = nearest_of_cameras(likeness, self._cameras, self.online_positives)
+            candidates = positive | hardest(likeness, positive, self.negatives)
+            parts.append((self.online_weight, *cross_entropy(logits, positive, candidates)))
+        if not parts:
+            return logits.new_zeros(len(logits)), torch.zeros_like(logits)
+        loss, residual = parts[0][0] * parts[0][1], parts[0][0] * parts[0][2]
+        for weight, of_part, residual_of_part in parts[1:]:
+            loss, residual = loss + weight * of_part, residual + weight * residual_of_part
+        return loss, residual

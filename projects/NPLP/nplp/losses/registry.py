@@ -12,6 +12,8 @@ from .camera_proxies import CameraProxyLoss
 from .center_contrastive import CenterContrastiveLoss
 from .cluster_memory import ClusterMemoryLoss
 from .hybrid_memory import HybridMemoryLoss
+from .mutual_teaching import MutualTeachingLoss
+from .pair_triplet import PairTripletLoss
 from .softmax import SoftmaxLoss
 from .triplet import BatchHardTripletLoss
 
@@ -22,7 +24,9 @@ __all__ = [
     "CROSS_ENTROPY",
     "HYBRID_MEMORY",
     "LOSSES",
+    "MUTUAL_TEACHING",
     "OUTPUTS",
+    "PAIR_TRIPLET",
     "TAKEN",
     "TRIPLET",
     "WEIGHTS",
@@ -37,6 +41,8 @@ CENTER_CONTRASTIVE = "CenterContrastiveLoss"
 CLUSTER_MEMORY = "ClusterMemoryLoss"
 CAMERA_PROXY = "CameraProxyLoss"
 HYBRID_MEMORY = "HybridMemoryLoss"
+MUTUAL_TEACHING = "MutualTeachingLoss"
+PAIR_TRIPLET = "PairTripletLoss"
 
 OUTPUTS = ("f_e", "f_bn", "f_r", "logits")
 """The head's outputs that a loss can read."""
@@ -159,12 +165,23 @@ register_loss(
         # proxies of other clusters in the softmax): as CAP published them.
         # WEIGHT: factor of the contrast across cameras; 0.5 in CAP, 0.5 to 1 in PPLR.
         # INTRA_WEIGHT: factor of CAP's cross-entropy over the proxies of the image's own camera, 1 there.
+        # POSITIVES: "others", the cluster's proxies in other cameras (PPLR), or "all" of the cluster's
+        # proxies (CAP, O2CAP).
+        # REDUCTION: "mean" over the batch, or "cameras": the sum of the means over each camera's images, as
+        # in CAP and O2CAP. It grows with the number of cameras in a batch.
+        # ONLINE_WEIGHT: factor of O2CAP's online association, 1 there; ONLINE_POSITIVES of each camera's
+        # nearest proxy are then positive, by BALANCE x the image's similarity and 1 - BALANCE x its proxy's.
         options={
             "TEMPERATURE": 0.07,
             "MOMENTUM": 0.2,
             "NEGATIVES": 50,
             "WEIGHT": 0.5,
             "INTRA_WEIGHT": 0.0,
+            "POSITIVES": "others",
+            "REDUCTION": "mean",
+            "ONLINE_WEIGHT": 0.0,
+            "ONLINE_POSITIVES": 3,
+            "BALANCE": 0.15,
         },
         takes=(WEIGHTS, "camids"),
     )
@@ -179,6 +196,33 @@ register_loss(
         # MOMENTUM: the share of the OLD row that an image leaves of its own, as published.
         options={"TEMPERATURE": 0.05, "MOMENTUM": 0.2},
         takes=(WEIGHTS, "indices"),
+    )
+)
+register_loss(
+    Loss(
+        MUTUAL_TEACHING,
+        MutualTeachingLoss,
+        "loss_mutual",
+        # Of the neck's feature are the classes, of f_e the triplets; the method "mmt" calls it with both.
+        reads="f_bn",
+        section="MUTUAL",
+        # SMOOTHING: of the labels of clusters. SOFT_CLASSES, SOFT_TRIPLETS: the teacher's share of the loss
+        # of classes and of triplets, the labels have the rest. As MMT published them.
+        options={"SMOOTHING": 0.1, "SOFT_CLASSES": 0.5, "SOFT_TRIPLETS": 0.8},
+        takes=(WEIGHTS,),
+    )
+)
+register_loss(
+    Loss(
+        PAIR_TRIPLET,
+        PairTripletLoss,
+        "loss_pairs",
+        # The ReLU of the BN neck; the methods "uda" and "ssg" add it of the pooled features.
+        reads="f_r",
+        section="PAIRS",
+        # MARGIN: as UDA and SSG published it.
+        options={"MARGIN": 0.5},
+        takes=(WEIGHTS,),
     )
 )
 

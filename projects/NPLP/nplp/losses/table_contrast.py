@@ -140,6 +140,11 @@ class UpdatedTable(nn.Module):
             )
         return _LossOfTable.apply(values, loss, gradient, pending)
 
+    @staticmethod
+    def _gathered(tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor's rows of all processes in rank order; all must call this."""
+        return _gather(tensor)
+
     def extra_repr(self) -> str:
         """Return the arguments shown in the module's representation."""
         return (

@@ -10,7 +10,7 @@ from torch import nn
 
 from .batch import at_least_float32, check_batch, check_weights
 
-__all__ = ["BatchHardTripletLoss", "batch_hard_triplet_loss"]
+__all__ = ["BatchHardTripletLoss", "batch_hard_triplet_loss", "mine_hardest", "take_rows"]
 
 REDUCTIONS = ("mean", "sum")
 OWN_CAMERA = "own"
@@ -58,9 +58,9 @@ def batch_hard_triplet_loss(
     check_weights(weights, len(labels))
     with torch.autocast(features.device.type, enabled=False):
         f_e = at_least_float32(features)
-        positive, negative, has_negative = _mine_hardest(f_e, labels, cameras)
-        to_positive = torch.linalg.vector_norm(f_e - _rows(f_e, positive), dim=1)
-        to_negative = torch.linalg.vector_norm(f_e - _rows(f_e, negative), dim=1)
+        positive, negative, has_negative = mine_hardest(f_e, labels, cameras)
+        to_positive = torch.linalg.vector_norm(f_e - take_rows(f_e, positive), dim=1)
+        to_negative = torch.linalg.vector_norm(f_e - take_rows(f_e, negative), dim=1)
         hinge = torch.relu(to_positive - to_negative + margin)
         per_anchor = torch.where(has_negative, hinge, torch.zeros_like(hinge))
         if weights is not None:
@@ -69,8 +69,8 @@ def batch_hard_triplet_loss(
 
 
 @torch.no_grad()
-def _mine_hardest(
-    f_e: torch.Tensor, labels: torch.Tensor, cameras: torch.Tensor | None
+def mine_hardest(
+    f_e: torch.Tensor, labels: torch.Tensor, cameras: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the indices [B] of each anchor's hardest positive and negative, and whether it has a negative.
 
@@ -85,7 +85,7 @@ def _mine_hardest(
     return positive, negative, ~excluded.all(dim=1)
 
 
-def _rows(f_e: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+def take_rows(f_e: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     """Return ``f_e[indices]`` [B, D] with a gradient whose sums are always taken in the same order.
 
     An image may be the hardest of several anchors, whose gradients are then added up. On the CPU indexing

@@ -3,8 +3,8 @@
 The engine knows them by the protocol :class:`Method` alone. A new one is a file here and its name below.
 """
 
-from . import memory, nplp, spcl
-from .protocol import DistanceSettings, Labelling, Method
+from . import cap, memory, mmt, nplp, o2cap, spcl, ssg, uda
+from .protocol import DistanceSettings, Labelling, Method, NetworkMethod
 from .registry import METHODS, build_method, register_method
 
 __all__ = [
@@ -12,9 +12,15 @@ __all__ = [
     "DistanceSettings",
     "Labelling",
     "Method",
+    "NetworkMethod",
     "build_method",
+    "cap",
     "memory",
+    "mmt",
     "nplp",
+    "o2cap",
     "register_method",
     "spcl",
+    "ssg",
+    "uda",
 ]

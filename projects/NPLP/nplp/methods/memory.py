@@ -20,36 +20,18 @@ import torch
 from fastreid.config import CfgNode
 from torch.nn import functional as F
 
-from nplp.clustering import Constraints, estimate_pseudo_labels
-from nplp.errors import UserError
+from nplp.clustering import Constraints
 from nplp.losses import ClusterMemoryLoss, cluster_centroids
 from nplp.losses.registry import CLUSTER_MEMORY
 from nplp.methods.camera_proxies import CameraProxies
-from nplp.methods.protocol import DistanceSettings, Labelling
+from nplp.methods.fixed_radius import FixedRadius, radius_options
+from nplp.methods.protocol import Labelling
 from nplp.methods.registry import register_method, require
 from nplp.modeling import NPLP, HeadOutput
 
 __all__ = ["ClusterMemory"]
 
-DISTANCES = ("jaccard", "camera_jaccard")
-OPTIONS = {
-    # DBSCAN's radius in the Jaccard distance, the same in every iteration.
-    "EPSILON": 0.6,
-    "MIN_SAMPLES": 4,
-    # Neighbours of the Jaccard distance and of its query expansion, the image itself among them.
-    "K1": 30,
-    "K2": 6,
-    # "jaccard", or "camera_jaccard" with the four numbers of neighbours below (see NPLP.DISTANCE). Authors of
-    # the latter take EPSILON 0.4 for Market-1501 and 0.6 for MSMT17.
-    "DISTANCE": "jaccard",
-    "K1_INTRA": 5,
-    "K1_INTER": 20,
-    "K2_INTRA": 2,
-    "K2_INTER": 4,
-    # Subtract each camera's mean feature first; divide by its deviations too (see NPLP.CAMERA_SCALING).
-    "CAMERA_CENTERING": False,
-    "CAMERA_SCALING": False,
-}
+OPTIONS = radius_options(epsilon=0.6, k1=30)
 
 
 @register_method("memory", options=OPTIONS)
@@ -69,25 +51,7 @@ class ClusterMemory:
 
     def __init__(self, cfg: CfgNode, model: NPLP) -> None:
         require(cfg, CLUSTER_MEMORY, "f_bn")
-        self._options = options = cfg.NPLP.MEMORY
-        for key, holds, rule in (
-            ("EPSILON", 0 < options.EPSILON <= 1, "in (0, 1]"),
-            ("MIN_SAMPLES", options.MIN_SAMPLES >= 1, "at least 1"),
-            ("K1", options.K1 >= 1, "at least 1"),
-            ("K2", 1 <= options.K2 <= options.K1, "between 1 and NPLP.MEMORY.K1"),
-            ("DISTANCE", options.DISTANCE in DISTANCES, f"one of {DISTANCES}"),
-            ("K1_INTRA", options.K1_INTRA >= 1, "at least 1"),
-            ("K1_INTER", options.K1_INTER >= 1, "at least 1"),
-            ("K2_INTRA", options.K2_INTRA >= 1, "at least 1"),
-            ("K2_INTER", options.K2_INTER >= 0, "at least 0"),
-            (
-                "CAMERA_SCALING",
-                options.CAMERA_CENTERING or not options.CAMERA_SCALING,
-                "False unless NPLP.MEMORY.CAMERA_CENTERING is True",
-            ),
-        ):
-            if not holds:
-                raise UserError(f"NPLP.MEMORY.{key} must be {rule}, got {options[key]!r}")
+        self._radius = FixedRadius(cfg.NPLP.MEMORY, "NPLP.MEMORY")
         self._model = model
         loss = model.criteria[CLUSTER_MEMORY]
         assert isinstance(loss, ClusterMemoryLoss)
@@ -103,18 +67,7 @@ class ClusterMemory:
     ) -> Labelling:
         """Cluster the L2-normalised features."""
         del iteration
-        options = self._options
-        distances = DistanceSettings.of(options, normalize=True)
-        estimate = estimate_pseudo_labels(
-            distances.prepare(features),
-            cameras,
-            epsilon=options.EPSILON,
-            min_samples=options.MIN_SAMPLES,
-            correct=False,
-            constraints=constraints,
-            **distances.keywords(),
-        )
-        return Labelling(estimate, distances, "NPLP.MEMORY.EPSILON", "NPLP.MEMORY.MIN_SAMPLES")
+        return self._radius.label(features, cameras, constraints)
 
     def begin_iteration(self, features: torch.Tensor, labels: np.ndarray, cameras: np.ndarray) -> float:
         """Start the memory as the L2-normalised means of the L2-normalised features."""

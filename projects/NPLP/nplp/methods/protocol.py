@@ -3,18 +3,20 @@
 Shapes: N target images, D values of a feature, B images in a batch.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from fastreid.config import CfgNode
+from torch import nn
 from torch.nn import functional as F
 
 from nplp.clustering import Constraints, PseudoLabels
-from nplp.modeling import HeadOutput
+from nplp.modeling import NPLP, HeadOutput
 
-__all__ = ["DistanceSettings", "Labelling", "Method"]
+__all__ = ["DistanceSettings", "Labelling", "Method", "NetworkMethod"]
 
 _SHARED = (
     *("k1", "k2", "camera_centering", "camera_scaling"),
@@ -28,7 +30,7 @@ class DistanceSettings:
     """How a method measures distances among features, for the rules and for the histograms of the page.
 
     Attributes:
-        name: "jaccard", "camera_jaccard" or "euclidean".
+        name: "jaccard", "camera_jaccard", "relative_jaccard" or "euclidean".
         normalize: L2-normalise the features first.
         k1: neighbours of the Jaccard distance.
         k2: neighbours of its local query expansion.
@@ -38,6 +40,7 @@ class DistanceSettings:
         k1_inter: the same in the other cameras.
         k2_intra: images of the own camera in its local query expansion.
         k2_inter: the same of the other cameras.
+        columns: the feature's first values, which alone are looked at; all by default.
     """
 
     name: str = "jaccard"
@@ -50,6 +53,7 @@ class DistanceSettings:
     k1_inter: int = 20
     k2_intra: int = 2
     k2_inter: int = 4
+    columns: int | None = None
 
     @classmethod
     def of(cls, options: CfgNode, normalize: bool) -> "DistanceSettings":
@@ -67,6 +71,7 @@ class DistanceSettings:
 
     def prepare(self, features: torch.Tensor) -> torch.Tensor:
         """Return features [N, D] as they are to be clustered."""
+        features = features[:, : self.columns]
         return F.normalize(features) if self.normalize else features
 
     def keywords(self) -> dict[str, Any]:
@@ -152,3 +157,43 @@ class Method(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state, whatever the shape of its memory."""
+
+
+@runtime_checkable
+class NetworkMethod(Method, Protocol):
+    """A method that trains further networks beside the model, or in its place.
+
+    The model stays what is evaluated, exported and saved as the final one. The networks are in the optimiser,
+    on the model's device, in the checkpoints and, in several processes, equal everywhere: none of this is the
+    method's work, nor in its :meth:`state_dict`. :meth:`losses` runs them; every weight of theirs that
+    requires a gradient must get one in each step.
+
+    Attributes:
+        two_views: whether batches have "second_images" too: the same images, transformed once more.
+        renews_optimizer: whether the optimiser forgets its moments at the beginning of each iteration.
+    """
+
+    two_views: bool
+    renews_optimizer: bool
+
+    def build_networks(self, images: int) -> nn.Module:
+        """Return the further networks as one module, once, before the optimiser is built.
+
+        Args:
+            images: N.
+        """
+
+    def start(self, load: Callable[[nn.Module, str], None]) -> str:
+        """Begin from the model's weights, which have been loaded; return a line for the log.
+
+        Called again where other weights take their place.
+
+        Args:
+            load: fills a network from a file of weights, and refuses what does not fit.
+        """
+
+    def labelled_networks(self) -> Sequence[NPLP]:
+        """Return the networks whose mean feature, each L2-normalised, is what :meth:`label` is given."""
+
+    def after_step(self) -> None:
+        """Do what follows the optimiser's step, in every process."""

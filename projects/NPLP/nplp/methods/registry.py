@@ -7,10 +7,11 @@ from fastreid.config import CfgNode
 
 from nplp.config.method_sections import METHOD_SECTIONS, MethodSection
 from nplp.errors import UserError
+from nplp.losses.table_contrast import UpdatedTable
 from nplp.methods.protocol import Method
 from nplp.modeling import NPLP
 
-__all__ = ["METHODS", "build_method", "register_method", "require"]
+__all__ = ["METHODS", "build_method", "check_options", "refuse_tables", "register_method", "require"]
 
 Builder = TypeVar("Builder", bound=Callable[[CfgNode, NPLP], Method])
 
@@ -74,3 +75,33 @@ def require(cfg: CfgNode, loss: str, output: str = "") -> None:
             f"NPLP.METHOD {cfg.NPLP.METHOD!r} needs MODEL.HEADS.OUTPUT {output!r}, "
             f"got {cfg.MODEL.HEADS.OUTPUT!r}"
         )
+
+
+def refuse_tables(cfg: CfgNode, model: NPLP) -> None:
+    """Check that no loss needs a table, for a method that begins none.
+
+    Raises:
+        UserError: naming the first loss that does.
+    """
+    for name, criterion in model.criteria.items():
+        if isinstance(criterion, UpdatedTable):
+            raise UserError(
+                f"NPLP.METHOD {cfg.NPLP.METHOD!r} keeps no table, which {name!r} in MODEL.LOSSES.NAME needs: "
+                "leave it out, or choose another method"
+            )
+
+
+def check_options(section: str, options: CfgNode, *rules: tuple[str, bool, str]) -> None:
+    """Check a method's options.
+
+    Args:
+        section: where they are, such as "NPLP.UDA".
+        options: the section itself.
+        rules: a key, whether its value is in its range, and the range in words.
+
+    Raises:
+        UserError: naming the first key whose value is not.
+    """
+    for key, holds, rule in rules:
+        if not holds:
+            raise UserError(f"{section}.{key} must be {rule}, got {options[key]!r}")

@@ -165,8 +165,16 @@ class NPLP(nn.Module):
         if not isinstance(batched_inputs, dict) or "targets" not in batched_inputs:
             raise ValueError("training needs a batch with 'images' and 'targets', got no targets")
         targets = self._checked_targets(batched_inputs["targets"])
-        output = self.heads(self._feature_map(batched_inputs))
+        output = self.output(batched_inputs)
         return (self.objective or self.losses)(output, {**batched_inputs, "targets": targets})
+
+    def output(self, batch: dict[str, Any]) -> HeadOutput:
+        """Return what the head gives in training for the "images" of a batch, without a loss.
+
+        Raises:
+            ValueError: with MODEL.NORM_CAMERAS, for a batch without "camids".
+        """
+        return self.heads(self._feature_map(batch))
 
     def _feature_map(self, batch: dict[str, Any]) -> torch.Tensor:
         """Return the backbone's output for "images", each normalised by its camera where that is wanted."""

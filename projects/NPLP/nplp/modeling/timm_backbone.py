@@ -89,7 +89,8 @@ def _timm() -> Any:
         return importlib.import_module("timm")
     except ImportError as error:
         raise UserError(
-            f"MODEL.BACKBONE.NAME build_timm_backbone needs timm ({in_one_line(error)}): pip install timm"
+            f"MODEL.BACKBONE.NAME build_timm_backbone needs timm ({in_one_line(error)}): "
+            "pip install 'nplp[timm]'"
         ) from error
 
 

@@ -196,7 +196,7 @@ class Embedder:
         unknown = sorted({str(camera) for camera in cameras} - set(self.known_cameras))
         if unknown:
             logger.warning(
-                "The model does not know %d of the cameras, such as %s, whose images get the overall "
+                "The model does not know %d of the cameras (%s), whose images get the overall "
                 "statistics; it knows %s",
                 len(unknown),
                 ", ".join(map(printable, unknown[:NAMED_AT_MOST])),

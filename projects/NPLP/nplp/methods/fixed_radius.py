@@ -1,0 +1,92 @@
+"""Labels by DBSCAN at a radius that is the same in every iteration, for the methods with a memory.
+
+Shapes: N target images, D values of a feature.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+
+from nplp.clustering import Constraints, estimate_pseudo_labels
+from nplp.errors import UserError
+from nplp.methods.protocol import DistanceSettings, Labelling
+
+__all__ = ["FixedRadius", "radius_options"]
+
+DISTANCES = ("jaccard", "camera_jaccard")
+
+
+def radius_options(epsilon: float, k1: int) -> Mapping[str, Any]:
+    """Return the options of a method's section that say how it clusters, with two of its own defaults."""
+    return {
+        # DBSCAN's radius in the Jaccard distance, the same in every iteration.
+        "EPSILON": epsilon,
+        "MIN_SAMPLES": 4,
+        # Neighbours of the Jaccard distance and of its query expansion, the image itself among them.
+        "K1": k1,
+        "K2": 6,
+        # "jaccard", or "camera_jaccard" with the four numbers of neighbours below (see NPLP.DISTANCE), whose
+        # authors take EPSILON 0.4 for Market-1501 and 0.6 for MSMT17.
+        "DISTANCE": "jaccard",
+        "K1_INTRA": 5,
+        "K1_INTER": 20,
+        "K2_INTRA": 2,
+        "K2_INTER": 4,
+        # Subtract each camera's mean feature first; divide by its deviations too (see NPLP.CAMERA_SCALING).
+        "CAMERA_CENTERING": False,
+        "CAMERA_SCALING": False,
+    }
+
+
+class FixedRadius:
+    """Clusters L2-normalised features at a fixed radius.
+
+    Args:
+        options: a method's section, with the keys of :func:`radius_options`.
+        section: its dotted name, for messages.
+
+    Raises:
+        UserError: if an option is out of its range.
+    """
+
+    def __init__(self, options: CfgNode, section: str) -> None:
+        for key, holds, rule in (
+            ("EPSILON", 0 < options.EPSILON <= 1, "in (0, 1]"),
+            ("MIN_SAMPLES", options.MIN_SAMPLES >= 1, "at least 1"),
+            ("K1", options.K1 >= 1, "at least 1"),
+            ("K2", 1 <= options.K2 <= options.K1, f"between 1 and {section}.K1"),
+            ("DISTANCE", options.DISTANCE in DISTANCES, f"one of {DISTANCES}"),
+            ("K1_INTRA", options.K1_INTRA >= 1, "at least 1"),
+            ("K1_INTER", options.K1_INTER >= 1, "at least 1"),
+            ("K2_INTRA", options.K2_INTRA >= 1, "at least 1"),
+            ("K2_INTER", options.K2_INTER >= 0, "at least 0"),
+            (
+                "CAMERA_SCALING",
+                options.CAMERA_CENTERING or not options.CAMERA_SCALING,
+                f"False unless {section}.CAMERA_CENTERING is True",
+            ),
+        ):
+            if not holds:
+                raise UserError(f"{section}.{key} must be {rule}, got {options[key]!r}")
+        self._options = options
+        self._section = section
+
+    def label(
+        self, features: torch.Tensor, cameras: np.ndarray, constraints: Constraints | None = None
+    ) -> Labelling:
+        """Return the pseudo-labels of features [N, D] and cameras [N] int64."""
+        options = self._options
+        distances = DistanceSettings.of(options, normalize=True)
+        estimate = estimate_pseudo_labels(
+            distances.prepare(features),
+            cameras,
+            epsilon=options.EPSILON,
+            min_samples=options.MIN_SAMPLES,
+            correct=False,
+            constraints=constraints,
+            **distances.keywords(),
+        )
+        return Labelling(estimate, distances, f"{self._section}.EPSILON", f"{self._section}.MIN_SAMPLES")
