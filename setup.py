@@ -77,6 +77,8 @@ setup(
         "gpu": ["faiss-gpu>=1.9"],
         "deploy": read_requirements("requirements-deploy.txt"),
         "timm": ["timm>=1"],
+        "hdbscan": ["fast_hdbscan>=0.3.4"],
+        "infomap": ["infomap>=2.16"],
     },
     entry_points={"console_scripts": ["nplp = nplp_commands.main:command_line"]},
 )

@@ -24,7 +24,8 @@ from nplp.clustering.reciprocal import reciprocal_encoding
 from nplp.clustering.rejoining import rejoin_outliers
 from nplp.clustering.results import PseudoLabels
 from nplp.clustering.settings import CAMERA_JACCARD, Settings
-from nplp.clustering.sweep import Distances, EuclideanDistances, FeatureRows, Progress
+from nplp.clustering.sweep import Distances, EuclideanDistances, FeatureRows, Progress, SparseDistances
+from nplp.clustering.without_epsilon import DBSCAN, cluster_without_epsilon
 
 __all__ = ["estimate_pseudo_labels"]
 
@@ -53,6 +54,7 @@ def estimate_pseudo_labels(
     epsilon: float | None = None,
     giant_share: float | None = None,
     equal_scores: str = "order",
+    clusterer: str = "dbscan",
     constraints: Constraints | None = None,
     progress: bool = False,
 ) -> PseudoLabels:
@@ -91,6 +93,8 @@ def estimate_pseudo_labels(
             `cluster_without_giants`. None, the paper's way, keeps such a cluster.
         equal_scores: where all scores (eq. 8) are equal and say nothing, "order" takes the first K clusters
             as noisy and "skip" none.
+        clusterer: "dbscan" (the paper's), or without a radius "hdbscan" or "infomap", for a Jaccard distance
+            without the correcting stage; see `cluster_without_epsilon`.
         constraints: which images are one person and which are two, by `build_constraints`: the labels keep
             them, after the startup stage and again after the correcting stage (see `constrain_labels`). None,
             the paper's way, knows nothing of the kind.
@@ -128,6 +132,7 @@ def estimate_pseudo_labels(
         epsilon=epsilon,
         giant_share=giant_share,
         equal_scores=equal_scores,
+        clusterer=clusterer,
     )
     values = as_features(features)
     cameras = None if camera_ids is None else as_integer_ids("camera_ids", camera_ids, len(values))
@@ -158,7 +163,10 @@ def _run_stages(
         alpha = 0.0
         literal, pairs, averaged = float(settings.epsilon), 0, 0
     epsilon, giants = literal, ""
-    if settings.giant_share is None:
+    if settings.clusterer != DBSCAN:
+        assert isinstance(distances, SparseDistances)
+        startup = cluster_without_epsilon(distances, settings.clusterer, settings.min_samples)
+    elif settings.giant_share is None:
         startup = cluster(distances, epsilon, settings.min_samples)
     else:
         startup, epsilon, giants = cluster_without_giants(

@@ -21,6 +21,7 @@ from fastreid.config import CfgNode
 from torch.nn import functional as F
 
 from nplp.clustering import Constraints, estimate_pseudo_labels
+from nplp.clustering.without_epsilon import CLUSTERERS, missing_library
 from nplp.errors import UserError
 from nplp.losses import ClusterMemoryLoss, cluster_centroids
 from nplp.losses.registry import CLUSTER_MEMORY
@@ -33,6 +34,9 @@ __all__ = ["ClusterMemory"]
 
 DISTANCES = ("jaccard", "camera_jaccard")
 OPTIONS = {
+    # What clusters: "dbscan" by EPSILON, or without a radius "hdbscan" or "infomap", which need the packages
+    # fast_hdbscan and infomap. All count MIN_SAMPLES; see nplp/clustering/without_epsilon.py.
+    "CLUSTERER": "dbscan",
     # DBSCAN's radius in the Jaccard distance, the same in every iteration.
     "EPSILON": 0.6,
     "MIN_SAMPLES": 4,
@@ -71,6 +75,7 @@ class ClusterMemory:
         require(cfg, CLUSTER_MEMORY, "f_bn")
         self._options = options = cfg.NPLP.MEMORY
         for key, holds, rule in (
+            ("CLUSTERER", options.CLUSTERER in CLUSTERERS, f"one of {CLUSTERERS}"),
             ("EPSILON", 0 < options.EPSILON <= 1, "in (0, 1]"),
             ("MIN_SAMPLES", options.MIN_SAMPLES >= 1, "at least 1"),
             ("K1", options.K1 >= 1, "at least 1"),
@@ -88,6 +93,11 @@ class ClusterMemory:
         ):
             if not holds:
                 raise UserError(f"NPLP.MEMORY.{key} must be {rule}, got {options[key]!r}")
+        if missing := missing_library(options.CLUSTERER):
+            raise UserError(
+                f"NPLP.MEMORY.CLUSTERER {options.CLUSTERER!r} needs the package {missing}, which is not "
+                f"installed: pip install 'nplp[{options.CLUSTERER}]'"
+            )
         self._model = model
         loss = model.criteria[CLUSTER_MEMORY]
         assert isinstance(loss, ClusterMemoryLoss)
@@ -111,6 +121,7 @@ class ClusterMemory:
             epsilon=options.EPSILON,
             min_samples=options.MIN_SAMPLES,
             correct=False,
+            clusterer=options.CLUSTERER,
             constraints=constraints,
             **distances.keywords(),
         )
