@@ -10,6 +10,7 @@ __all__ = [
     "CAMERA_STANDARDIZE",
     "CAMERA_TREATMENTS",
     "EMBEDDING",
+    "EVENLY",
     "GEM",
     "HEAD_FEATURES",
     "HEAD_FUSIONS",
@@ -30,8 +31,10 @@ __all__ = [
 SHUFFLED = "TrainingSampler"
 IDENTITIES = "NaiveIdentitySampler"
 ACROSS_CAMERAS = "BalancedIdentitySampler"
-SAMPLERS = (SHUFFLED, IDENTITIES, ACROSS_CAMERAS)
-"""Values of ``DATALOADER.SAMPLER_TRAIN``: the toolbox's names for the classes of ``nplp.data.samplers``."""
+EVENLY = "CameraBalancedSampler"
+SAMPLERS = (SHUFFLED, IDENTITIES, ACROSS_CAMERAS, EVENLY)
+"""Values of ``DATALOADER.SAMPLER_TRAIN``: the toolbox's names for the classes of ``nplp.data.samplers``, and
+``CameraBalancedSampler``, an addition."""
 
 CAMERA_NONE, CAMERA_MEAN, CAMERA_STANDARDIZE = CAMERA_TREATMENTS = ("none", "mean", "standardize")
 """Values of ``TEST.CAMERAS``: what ``nplp.modeling.camera_statistics`` does to features in evaluation."""

@@ -21,12 +21,13 @@ from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
 from torch.utils.data import BatchSampler, DataLoader
 
-from nplp.config.choices import ACROSS_CAMERAS, IDENTITIES
+from nplp.config.choices import ACROSS_CAMERAS, EVENLY, IDENTITIES
 from nplp.data.datasets import Item
 from nplp.data.images import UnreadableImageError, read_rgb
 from nplp.data.samplers import (
     CrossCameraBatchSampler,
     Epoch,
+    EvenCameraBatchSampler,
     IdentityBatchSampler,
     ShuffledBatchSampler,
 )
@@ -218,6 +219,8 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
             sampler = IdentityBatchSampler(labels, epoch, instances)
         elif name == ACROSS_CAMERAS:
             sampler = CrossCameraBatchSampler(labels, cameras, epoch, instances)
+        elif name == EVENLY:
+            sampler = EvenCameraBatchSampler(labels, cameras, epoch, instances)
         else:
             sampler = ShuffledBatchSampler(len(train_set), epoch)
     except ValueError as error:
