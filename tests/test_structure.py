@@ -38,7 +38,9 @@ FLOORS = (
 """From the roof to the ground. A package imports what is below its floor, and nothing else of the project."""
 
 PURE = {
-    "nplp/clustering": {"torch", "numpy", "scipy", "sklearn", "faiss", "numba", "tqdm"},
+    "nplp/clustering": {
+        *("torch", "numpy", "scipy", "sklearn", "faiss", "numba", "tqdm", "fast_hdbscan", "infomap")
+    },
     "nplp/losses": {"torch", "numpy"},
     "nplp/layers": {"torch"},
     "nplp/weights": {"torch", "numpy", "safetensors"},

@@ -21,13 +21,14 @@ from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
 from torch.utils.data import BatchSampler, DataLoader
 
-from nplp.config.choices import ACROSS_CAMERAS, CAMERA_PROXIES, IDENTITIES
+from nplp.config.choices import ACROSS_CAMERAS, CAMERA_PROXIES, EVENLY, IDENTITIES
 from nplp.data.datasets import Item
 from nplp.data.images import UnreadableImageError, read_rgb
 from nplp.data.samplers import (
     CameraProxyBatchSampler,
     CrossCameraBatchSampler,
     Epoch,
+    EvenCameraBatchSampler,
     IdentityBatchSampler,
     ShuffledBatchSampler,
     StreamBatchSampler,
@@ -234,6 +235,8 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
             sampler = CrossCameraBatchSampler(labels, cameras, epoch, instances)
         elif name == CAMERA_PROXIES:
             sampler = CameraProxyBatchSampler(labels, cameras, epoch, instances)
+        elif name == EVENLY:
+            sampler = EvenCameraBatchSampler(labels, cameras, epoch, instances)
         else:
             sampler = ShuffledBatchSampler(len(train_set), epoch)
     except ValueError as error:
