@@ -41,6 +41,12 @@ CASES = {
             "NPLP.MEMORY.EPSILON": 0.4,
         },
     ),
+    "uda": Case(overlay="uda", options={"NPLP.UDA.RHO": 0.08}),
+    "ssg": Case(overlay="ssg", options={"NPLP.SSG.RHO": 0.08}),
+    "pplr": Case(
+        overlay="pplr_cam",
+        options={"NPLP.PPLR.PARTS": 2, "NPLP.PPLR.K1": 20, "NPLP.PPLR.NEIGHBOURS": 8},
+    ),
 }
 REGISTERED = tuple(METHODS)
 """Before other tests register methods of theirs."""

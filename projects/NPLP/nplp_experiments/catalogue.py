@@ -392,7 +392,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "spcl": NECK,
     "cap": NECK,
     "o2cap": NECK,
-    "pplr": CONCATENATED,
+    "pplr": NECK,
 }
 """Methods of others by name, and the head that their source model is trained with."""
 
