@@ -3,11 +3,13 @@
 import importlib
 import importlib.util
 import re
+import runpy
 import sys
 from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 
 import pytest
+import setuptools
 
 from nplp.errors import UserError
 from nplp.export.converters import require_packages
@@ -47,14 +49,9 @@ def extras():
     def setup(**words):
         seen.update(words["extras_require"])
 
-    import setuptools
-
     original, setuptools.setup = setuptools.setup, setup
     try:
-        exec(
-            compile((ROOT / "setup.py").read_text(), str(ROOT / "setup.py"), "exec"),
-            {"__file__": ROOT / "setup.py"},
-        )
+        runpy.run_path(str(ROOT / "setup.py"))
     finally:
         setuptools.setup = original
     return {extra: {re.match(r"[\w-]+", line)[0]: line for line in lines} for extra, lines in seen.items()}

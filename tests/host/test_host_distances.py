@@ -67,7 +67,7 @@ def test_the_search_fits_the_machine(monkeypatch, cuda, gpus, old_cast, wanted, 
         parts["StandardGpuResources"] = object
     if old_cast:
         parts["cast_integer_to_long_ptr"] = object
-    monkeypatch.setattr(distances, "faiss", types.SimpleNamespace(**parts))
+    monkeypatch.setattr(distances, "_faiss", lambda: types.SimpleNamespace(**parts))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     assert working_search_option(wanted) == expected
 
@@ -90,7 +90,8 @@ def test_a_gpu_build_that_fails_is_tried_once_and_left(monkeypatch, caplog, reso
     monkeypatch.setattr(logging.getLogger("nplp"), "propagate", True)
     made = resources or type("Resources", (), {})
     parts = {"get_num_gpus": lambda: 1, "StandardGpuResources": made, "GpuIndexFlatL2": object}
-    monkeypatch.setattr(distances, "faiss", types.SimpleNamespace(**parts, cast_integer_to_long_ptr=object))
+    older = types.SimpleNamespace(**parts, cast_integer_to_long_ptr=object)
+    monkeypatch.setattr(distances, "_faiss", lambda: older)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(distances, "_GPU_SEARCH", program)
     monkeypatch.setattr(distances, "GPU_SEARCH_SECONDS", 5 if "sleep" in program else 60)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nplp_commands import require_toolbox
+from nplp_commands.configurations import method_overlays
 from nplp_commands.parsing import OneLineParser, run_tool
 
 if TYPE_CHECKING:
+    from nplp.adapt.methods import NamedMethod
     from nplp.adapt.request import Request
 
 MODULE = "nplp_commands.adapt"
@@ -21,6 +23,8 @@ examples:
         --weights model.pth --output runs/site
   a table (CSV or Parquet) with columns path and cam_id; only show what would be done:
     nplp adapt --images crops.csv --columns camera=cam_id --weights model.pth --output runs/site --dry-run
+  another method than the recommended settings:
+    nplp adapt --images crops --weights model.pth --output runs/site --method cluster_contrast
   go on with a run that was stopped (Ctrl-C, a signal, a crash, a power cut):
     nplp adapt --resume --output runs/site
 
@@ -62,6 +66,13 @@ def build_parser() -> OneLineParser:
     model = parser.add_argument_group("model")
     model.add_argument(
         "--weights", default="", metavar="FILE", help="the model to begin with: weights, checkpoint or bundle"
+    )
+    model.add_argument(
+        "--method",
+        default="",
+        metavar="NAME",
+        help="a method in place of the recommended settings: "
+        + (", ".join(method_overlays()) or "there is none"),
     )
     run = parser.add_argument_group("run")
     run.add_argument("--output", required=True, metavar="DIR", help="the folder of the run")
@@ -120,7 +131,23 @@ def _request(args: argparse.Namespace) -> "Request":
         people=args.people,
         skip_unreadable=args.skip_unreadable,
         options=_options(args),
+        method=_method(args.method),
     )
+
+
+def _method(name: str) -> "NamedMethod | None":
+    """Return the method of a name; none for the recommended settings.
+
+    Raises:
+        UserError: if there is none, with the names there are.
+    """
+    from nplp.adapt.methods import NamedMethod
+    from nplp.errors import UserError
+
+    overlays = method_overlays()
+    if name and name not in overlays:
+        raise UserError(f"--method must be one of {', '.join(overlays)}, got {name!r}")
+    return NamedMethod(name, str(overlays[name])) if name else None
 
 
 def _options(args: argparse.Namespace) -> list[str]:
@@ -149,7 +176,7 @@ def main(args: argparse.Namespace) -> None:
     if args.resume and (args.overwrite or args.dry_run):
         other = "--overwrite" if args.overwrite else "--dry-run"
         raise UserError(f"--resume goes on with the run in --output, {other} begins one: leave one out")
-    begun_with = ("images", "camera_pattern", "columns", "skip_unreadable", "people", "weights")
+    begun_with = ("images", "camera_pattern", "columns", "skip_unreadable", "people", "weights", "method")
     if args.resume and (given := [name for name in begun_with if getattr(args, name)]):
         option = "--" + given[0].replace("_", "-")
         raise UserError(f"--resume takes images and model from the run itself, got {option}: leave it out")

@@ -8,13 +8,21 @@ import difflib
 import textwrap
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-__all__ = ["configurations_root", "find_configuration", "list_of_names", "name_in_project", "names_of"]
+__all__ = [
+    "configurations_root",
+    "find_configuration",
+    "list_of_names",
+    "method_overlays",
+    "name_in_project",
+    "names_of",
+]
 
 FOLDER = "configs"
 PACKED = Path(__file__).resolve().parent
 """Where a build puts the folder."""
 CHECKOUT = Path(__file__).resolve().parents[3]
-OVERLAYS = ("NPLP/ablations", "methods/overlays")
+METHODS = "methods/overlays"
+OVERLAYS = ("NPLP/ablations", METHODS)
 """Folders whose files are merged over a configuration and are none by themselves."""
 PREFERRED = "NPLP"
 BASE = "Base-"
@@ -55,6 +63,16 @@ def names_of(overlays: bool = False) -> dict[str, Path]:
             ends = ("/".join(parts[start:]) for start in range(len(parts) - 1, -1, -1))
             names[next(end for end in ends if _places(end, files) == [place])] = path
     return names
+
+
+def method_overlays() -> dict[str, Path]:
+    """Return the overlays that are methods, by name."""
+    found = _files(overlays=True)
+    return {
+        name.removeprefix(f"{METHODS}/"): path
+        for name, path in found.items()
+        if name.startswith(f"{METHODS}/")
+    }
 
 
 def list_of_names(title: str, overlays: bool = False) -> str:

@@ -48,10 +48,15 @@ DOMAINS = {
     ),
     "pku": Domain(
         "pku",
-        {"pku": "configs/NPLP/real/pku.yml", "pku_all": "configs/NPLP/real/pku_all.yml"},
+        {
+            "pku": "configs/NPLP/real/pku.yml",
+            "pku_all": "configs/NPLP/real/pku_all.yml",
+            "pku_methods": "configs/methods/compare/pku.yml",
+        },
         {
             "pku": "MSMT17 to half of PKU-Reid's people, evaluated on the other half",
             "pku_all": "MSMT17 to all of PKU-Reid's people, evaluated on the same",
+            "pku_methods": "MSMT17 to half of PKU-Reid's people, 240 batches of 64",
         },
         seed_keys=("SEED", "DATASETS.PKU.SPLIT"),
         pretrains=False,
@@ -383,18 +388,22 @@ def _on_real_people() -> tuple[Experiment, ...]:
 
 
 NECK, CONCATENATED = ("neck",), (*PAP2, "concat")
-METHODS: dict[str, tuple[str, ...]] = {
-    "uda": NECK,
-    "ssg": CONCATENATED,
-    "mmt": NECK,
-    "memory": NECK,
-    "cluster_contrast": NECK,
-    "spcl": NECK,
-    "cap": NECK,
-    "o2cap": NECK,
-    "pplr": NECK,
+METHODS: dict[str, Form] = {
+    "uda": (NECK, ()),
+    "ssg": (CONCATENATED, ()),
+    "mmt": (NECK, ()),
+    "memory": (NECK, (("NPLP.MEMORY.K1", 20),)),
+    "cluster_contrast": (NECK, (("NPLP.MEMORY.K1", 20),)),
+    "spcl": (NECK, (("NPLP.SPCL.K1", 20),)),
+    "cap": (NECK, ()),
+    "o2cap": (NECK, ()),
+    "pplr": (NECK, (("NPLP.PPLR.K1", 20),)),
 }
-"""Methods of others by name, and the head that their source model is trained with."""
+"""Methods of others by name: the head that their source model is trained with, and options.
+
+K1 is 20 for all, as in the paper: a person of these targets has 16 images, and among 30 neighbours each
+image has others.
+"""
 
 
 def _methods() -> Experiment:
@@ -406,8 +415,8 @@ def _methods() -> Experiment:
             Setting("direct transfer", FULL, (*PAP2, "methods/nplp"), metrics="direct_transfer", whole=True),
             Setting("nplp", FULL, (*PAP2, "methods/nplp"), whole=True),
             *(
-                Setting(name, STARTUP, (*head, f"methods/{name}"), against="nplp", whole=True)
-                for name, head in METHODS.items()
+                Setting(name, STARTUP, (*head, f"methods/{name}"), options, against="nplp", whole=True)
+                for name, (head, options) in METHODS.items()
             ),
             Setting(
                 "nplp-plus",
@@ -418,7 +427,7 @@ def _methods() -> Experiment:
                 whole=True,
             ),
         ),
-        ("p2s", "s2p", "p2c", "pku"),
+        ("p2s", "s2p", "p2c", "pku_methods"),
         seeds=3,
         first_seed=2,
         lost=True,

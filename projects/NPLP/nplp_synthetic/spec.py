@@ -11,8 +11,8 @@ import numpy as np
 
 __all__ = ["DOMAINS", "GENERATOR_VERSION", "LATER_SETTINGS", "DomainSpec", "DomainStyle", "generator"]
 
-# Part of every cache key: it rises whenever the same specification would give other pixels.
 GENERATOR_VERSION = 5
+"""Part of every cache key: it rises whenever the same specification would give other pixels."""
 # Fields of DomainStyle that version 5 did not have from the start: 0 gives the pixels of before.
 LATER_SETTINGS = ("white_balance", "haze", "few_cameras", "fixed_view")
 

@@ -1,6 +1,5 @@
 """What a choice of settings looks at: the images, the machine and the source model's network."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from nplp.circumstances import usable_cores
 from nplp.data.items import Item
 from nplp.data.own_dataset import TracksAndTimes
 from nplp.errors import UserError
@@ -100,4 +100,4 @@ def _size_of(path: str) -> tuple[int, int] | None:
 def look_at_machine(device: str) -> MachineFacts:
     """Return the facts of this machine; ``device`` is MODEL.DEVICE."""
     gpu = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else ""
-    return MachineFacts(gpu, os.cpu_count() or 1)
+    return MachineFacts(gpu, usable_cores())

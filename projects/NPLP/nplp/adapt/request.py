@@ -9,6 +9,7 @@ from fastreid.config import CfgNode
 from tabulate import tabulate
 
 from nplp.adapt.facts import look_at_images, look_at_machine
+from nplp.adapt.methods import NPLP, NamedMethod, check_cameras, lay_over
 from nplp.adapt.settings import Choice, choose_settings
 from nplp.clustering.people import alpha_of
 from nplp.config import default_config
@@ -25,6 +26,12 @@ from nplp.weights.source_models import SourceModel, recognise
 __all__ = ["Plan", "Request", "describe_choices", "make_plan"]
 
 SIZES = ("INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST")
+RECOMMENDED = Choice(
+    "method",
+    {"NPLP.METHOD": NPLP},
+    "gained most on real people: docs/what_we_found.md",
+    "the paper's, with recommended additions",
+)
 WITHOUT_BATCH_NORMS = ("vit", "timm_vit", "vision_transformer")
 
 
@@ -41,6 +48,7 @@ class Request:
         people: how many there are, by the user's guess; 0: unknown.
         skip_unreadable: leave out images that cannot be read, and say which, in place of an error.
         options: keys and values, in turn, that the user sets on top.
+        method: one in place of the recommended settings; None: those.
     """
 
     images: str
@@ -51,6 +59,7 @@ class Request:
     people: int = 0
     skip_unreadable: bool = False
     options: Sequence[str] = ()
+    method: NamedMethod | None = None
 
 
 @dataclass(frozen=True)
@@ -96,12 +105,25 @@ def make_plan(request: Request) -> Plan:
     tracks = tracks_of_items(cfg, items) if OWN_IMAGES in cfg.DATASETS.NAMES else None
     facts = look_at_images(items, bool(test_sets), tracks)
     batch_norms = not any(name in cfg.MODEL.BACKBONE.NAME for name in WITHOUT_BATCH_NORMS)
-    choices = choose_settings(facts, look_at_machine(cfg.MODEL.DEVICE), batch_norms=batch_norms)
-    choices.append(_alpha(request.people))
-    for choice in choices:
+    method = request.method
+    choices = choose_settings(
+        facts, look_at_machine(cfg.MODEL.DEVICE), batch_norms=batch_norms, additions=method is None
+    )
+    alpha = _alpha(request.people)
+    for choice in [*choices, alpha]:
         _set(cfg, {key: value for key, value in choice.keys.items() if key not in known})
+    if method is not None:
+        choices = lay_over(cfg, method, choices, known, facts, source.own_head)
+    else:
+        choices.insert(0, RECOMMENDED)
+    if cfg.NPLP.METHOD == NPLP:
+        choices.append(alpha)
+    elif request.people and method is not None:
+        raise UserError(f"--people sets alpha, which --method {method.name} has not: leave --people out")
     merge_pairs(cfg, list(request.options))
     validate_config(cfg)
+    if method is not None:
+        check_cameras(cfg, method, facts)
     cfg.freeze()
     tested = sum(len(data.query) + len(data.gallery) for data in test_sets)
     return Plan(cfg, choices, source, items, tested, unmeasured)

@@ -25,6 +25,7 @@ from nplp.engine.verdict import Verdict
 from nplp.errors import UserError
 from nplp.export.bundle import ExportOptions, export_bundle
 from nplp.files import read_json
+from nplp.methods import build_method
 from nplp.modeling import NPLP
 from nplp.report.after_run import write_pages
 from nplp.search import Embedder, Index, load_model
@@ -106,7 +107,10 @@ def _announce_time(plan: Plan) -> None:
         cfg = plan.cfg.clone()
         cfg.defrost()
         cfg.MODEL.BACKBONE.PRETRAIN = False
-        speed = measure_speed(cfg, cast(NPLP, ReidTrainer.build_model(cfg)).backbone, plan.items)
+        model = cast(NPLP, ReidTrainer.build_model(cfg))
+        # What a method lacks is said now, also where the settings are only shown.
+        build_method(cfg, model)
+        speed = measure_speed(cfg, model.backbone, plan.items)
         return expected_seconds(cfg, speed, len(plan.items), plan.tested)
 
     seconds = from_main_process(measured)

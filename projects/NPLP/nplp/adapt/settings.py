@@ -59,13 +59,17 @@ class Choice:
     shown: str = ""
 
 
-def choose_settings(images: ImageFacts, machine: MachineFacts, *, batch_norms: bool = True) -> list[Choice]:
+def choose_settings(
+    images: ImageFacts, machine: MachineFacts, *, batch_norms: bool = True, additions: bool = True
+) -> list[Choice]:
     """Return the settings of an adaptation, but for alpha.
 
     Args:
         images: the target's.
         machine: what it runs on.
         batch_norms: whether the network has batch norms, which may get statistics of each camera.
+        additions: with the recommended additions to the paper's method; without them where a method is named
+            that brings its own settings.
 
     Raises:
         UserError: if there are too few images to cluster.
@@ -99,10 +103,8 @@ def choose_settings(images: ImageFacts, machine: MachineFacts, *, batch_norms: b
             "Adam, rate 0.00035",
         ),
         *_schedule(images, machine),
-        _weights(),
-        *_cameras(images, batch_norms),
+        *([_weights(), *_cameras(images, batch_norms), _rules()] if additions else []),
         *_tracks(images),
-        _rules(),
         _workers(machine),
     ]
     if images.count < 10 * NEIGHBOURS:

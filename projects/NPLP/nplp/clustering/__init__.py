@@ -7,6 +7,8 @@ from nplp.clustering.constraints import Constraints, average_by_component, build
 from nplp.clustering.estimate import estimate_pseudo_labels
 from nplp.clustering.quality import label_quality
 from nplp.clustering.results import OUTLIER, LabelQuality, PseudoLabels
+from nplp.clustering.self_paced import self_paced_labels
+from nplp.clustering.singles import outliers_as_clusters
 
 __all__ = [
     "OUTLIER",
@@ -22,4 +24,6 @@ __all__ = [
     "estimate_pseudo_labels",
     "label_agreement",
     "label_quality",
+    "outliers_as_clusters",
+    "self_paced_labels",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nplp.clustering.quality import label_quality
-from nplp.clustering.results import OUTLIER
+from nplp.clustering.singles import outliers_as_clusters
 
 __all__ = ["label_agreement"]
 
@@ -23,7 +23,4 @@ def label_agreement(labels: np.ndarray, before: np.ndarray) -> float:
     Raises:
         ValueError: if the arguments are not integers of one length, or a label is below -1.
     """
-    others = np.asarray(before).copy()
-    alone = others == OUTLIER
-    others[alone] = others.max(initial=OUTLIER) + 1 + np.arange(np.count_nonzero(alone))
-    return label_quality(labels, others).ari
+    return label_quality(labels, outliers_as_clusters(before)).ari

@@ -17,7 +17,7 @@ from nplp.clustering.correction import correct_labels
 from nplp.clustering.dbscan import cluster
 from nplp.clustering.epsilon import smallest_share_epsilon, startup_epsilon
 from nplp.clustering.giants import cluster_without_giants
-from nplp.clustering.inputs import as_features, as_integer_ids
+from nplp.clustering.inputs import as_features, as_integer_ids, check_epsilon
 from nplp.clustering.jaccard import jaccard_distances
 from nplp.clustering.people import choose_alpha
 from nplp.clustering.reciprocal import reciprocal_encoding, relative_encoding
@@ -55,6 +55,7 @@ def estimate_pseudo_labels(
     equal_scores: str = "order",
     epsilon_pairs: str = "across",
     constraints: Constraints | None = None,
+    also_at: Sequence[float] = (),
     progress: bool = False,
 ) -> PseudoLabels:
     """Estimate pseudo-labels by the startup stage (eq. 4) and the correcting stage (eqs. 6-9).
@@ -97,6 +98,8 @@ def estimate_pseudo_labels(
         constraints: which images are one person and which are two, by `build_constraints`: the labels keep
             them, after the startup stage and again after the correcting stage (see `constrain_labels`). None,
             the paper's way, knows nothing of the kind.
+        also_at: further radii at which DBSCAN is to cluster the same distances, for `also_labels`; nothing
+            else depends on them.
         progress: show progress bars on the standard error where that is a terminal.
 
     Returns:
@@ -139,7 +142,9 @@ def estimate_pseudo_labels(
         raise ValueError(f"constraints must be of {len(values)} images, got {len(constraints)}")
     on_device = features.detach() if isinstance(features, torch.Tensor) and features.is_cuda else None
     rows = FeatureRows.prepared(values, cameras, camera_centering, camera_scaling, on_device)
-    return _run_stages(settings, rows, cameras, Progress(progress), constraints)
+    for radius in also_at:
+        check_epsilon(radius)
+    return _run_stages(settings, rows, cameras, Progress(progress), constraints, also_at)
 
 
 def _run_stages(
@@ -148,6 +153,7 @@ def _run_stages(
     cameras: np.ndarray | None,
     progress: Progress,
     constraints: Constraints | None = None,
+    also_at: Sequence[float] = (),
 ) -> PseudoLabels:
     """Run both stages on checked features of N samples and camera ids [N] int64."""
     distances = _distances_by_name(settings.distance, settings, rows, cameras, progress)
@@ -171,6 +177,7 @@ def _run_stages(
         startup, epsilon, giants = cluster_without_giants(
             distances, epsilon, settings.min_samples, settings.giant_share
         )
+    others = [cluster(distances, radius, settings.min_samples) for radius in also_at]
     constrained: dict[str, Any] = {}
     if constraints is not None:
         constrained["unconstrained_labels"] = startup
@@ -198,6 +205,7 @@ def _run_stages(
         *(labels, startup, epsilon, epsilon_c, scores, noisy, dissolved, pairs, averaged, literal, giants),
         alpha=alpha,
         alpha_trials=trials,
+        also_labels=np.array(others, dtype=np.int64).reshape(len(others), len(rows)),
         **constrained,
     )
 

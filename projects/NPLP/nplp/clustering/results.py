@@ -47,6 +47,7 @@ class PseudoLabels:
             where correction was asked for, what it made of them; empty without constraints.
         alpha_trials: [T, 4] float64, where alpha was chosen: of each guess the number of people (alpha is 0.9
             / guess), epsilon, the number of clusters and the share of samples in them.
+        also_labels: [R, N] int64, the clusters of DBSCAN at R further radii, where any were asked for.
     """
 
     labels: np.ndarray
@@ -64,6 +65,7 @@ class PseudoLabels:
     alpha_trials: np.ndarray = field(default_factory=lambda: np.empty((0, 4)))
     changes: ConstraintChanges | None = None
     unconstrained_labels: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    also_labels: np.ndarray = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
 
     @property
     def num_clusters(self) -> int:

@@ -13,6 +13,7 @@ from nplp.errors import UserError
 __all__ = [
     "IMAGE_COLUMNS",
     "SPLITS",
+    "TABLE_SUFFIXES",
     "ImageColumn",
     "check_columns",
     "compile_camera_pattern",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 SPLITS = ("train", "query", "gallery")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
 class ImageColumn(NamedTuple):

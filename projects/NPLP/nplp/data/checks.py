@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
+from nplp.circumstances import usable_cores
 from nplp.data.images import UnreadableImageError, decode
 from nplp.errors import UserError
 
@@ -14,6 +15,8 @@ __all__ = ["verify_images"]
 logger = logging.getLogger(__name__)
 
 NAMED_AT_MOST = 5
+IN_A_TASK = 16
+"""Images that a thread takes at a time."""
 
 
 def verify_images(
@@ -34,17 +37,14 @@ def verify_images(
     Raises:
         UserError: naming the number of files that cannot be decoded, the first of them and why.
     """
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        faults = list(
-            tqdm(
-                pool.map(_fault, paths),
-                total=len(paths),
-                desc=f"Checking {what}",
-                unit="image",
-                leave=False,
-                disable=None,
-            )
-        )
+    faults: list[str] = []
+    # Handing images to threads one by one costs as much as decoding small ones.
+    tasks = [paths[start : start + IN_A_TASK] for start in range(0, len(paths), IN_A_TASK)]
+    bar = tqdm(total=len(paths), desc=f"Checking {what}", unit="image", leave=False, disable=None)
+    with bar, ThreadPoolExecutor(workers or usable_cores()) as pool:
+        for found in pool.map(_faults, tasks):
+            faults.extend(found)
+            bar.update(len(found))
     bad = {path: fault for path, fault in zip(paths, faults, strict=True) if fault}
     if bad:
         # The same name may be there in several folders.
@@ -64,6 +64,10 @@ def verify_images(
         for line in named[NAMED_AT_MOST:]:
             logger.info("  left out: %s", line)
     return set(bad)
+
+
+def _faults(paths: list[str]) -> list[str]:
+    return [_fault(path) for path in paths]
 
 
 def _fault(path: str) -> str:

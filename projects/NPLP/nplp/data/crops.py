@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 from tqdm import tqdm
 
+from nplp.circumstances import usable_cores
 from nplp.data.images import UnreadableImageError, read_rgb
 from nplp.data.mot import EMPTY, LOW, Box, CropOptions, find_frames, read_boxes, select_boxes
 from nplp.data.own_cells import read_text_table
@@ -186,7 +187,7 @@ def _in_threads(
     cut: partial[list[tuple[Box, str]]], jobs: list[tuple[str, list[Box]]], camera: str
 ) -> Iterator[tuple[Box, str]]:
     """Yield what ``cut`` returns of each frame, in their order, with a progress bar."""
-    pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(min(MOST_THREADS, usable_cores()))
     try:
         results = pool.map(lambda job: cut(*job), jobs)
         bar = tqdm(

@@ -30,6 +30,7 @@ from nplp.data.samplers import (
     Epoch,
     IdentityBatchSampler,
     ShuffledBatchSampler,
+    StreamBatchSampler,
 )
 from nplp.distributed.processes import end_with_parent
 from nplp.errors import UserError, in_one_line
@@ -149,6 +150,7 @@ class TrainSet:
         cameras: np.ndarray,
         cluster_weights: np.ndarray | None = None,
         two_views: bool = False,
+        singles: bool = False,
     ) -> None:
         """Join items with labels.
 
@@ -159,8 +161,11 @@ class TrainSet:
             cameras: ``[N]`` int64 camera numbers.
             cluster_weights: ``[c]`` float64, each cluster's images' share of a loss; all 1 by default.
             two_views: transform each image twice, for "images" and "second_images" of a batch.
+            singles: whether labels of one image are expected: it is then drawn once where others are drawn K
+                times, see :class:`nplp.data.samplers.StreamBatchSampler`.
         """
         self.cfg = cfg
+        self.singles = singles
         kept = np.flatnonzero(labels >= 0)
         self.labels = labels[kept]
         self.cameras = cameras[kept]
@@ -220,7 +225,7 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
     cfg = train_set.cfg
     name, instances = cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.NUM_INSTANCE
     labels, cameras = train_set.labels, train_set.cameras
-    sampler: IdentityBatchSampler | ShuffledBatchSampler
+    sampler: IdentityBatchSampler | ShuffledBatchSampler | StreamBatchSampler
     epoch = Epoch(cfg.SOLVER.IMS_PER_BATCH, num_batches, seed, comm.get_rank(), comm.get_world_size())
     try:
         if name == IDENTITIES:
@@ -233,6 +238,8 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
             sampler = ShuffledBatchSampler(len(train_set), epoch)
     except ValueError as error:
         raise UserError(f"SOLVER.IMS_PER_BATCH: {error}") from error
+    if train_set.singles and isinstance(sampler, IdentityBatchSampler):
+        sampler = StreamBatchSampler(sampler)
     return _wrap(cfg, train_set.dataset, sampler, seed + comm.get_rank())
 
 

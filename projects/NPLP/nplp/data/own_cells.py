@@ -12,9 +12,8 @@ import polars as pl
 from nplp.config.own_images import IMAGE_COLUMNS
 from nplp.errors import UserError
 
-__all__ = ["TABLE_SUFFIXES", "Cells", "read_cells", "read_text_table"]
+__all__ = ["Cells", "read_cells", "read_text_table"]
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 PARQUET = ".parquet"
 IDS = ("camera", "identity", "track")
 
@@ -45,7 +44,7 @@ def read_cells(path: str, columns: Mapping[str, str]) -> Cells:
     """Return the cells of our columns; lines without a cell are left out.
 
     Args:
-        path: of a file that ends on one of :data:`TABLE_SUFFIXES`.
+        path: of a file that ends on one of :data:`nplp.config.own_images.TABLE_SUFFIXES`.
         columns: what the table calls our columns.
 
     Raises:

@@ -3,11 +3,9 @@
 import os
 from collections.abc import Mapping
 
-from nplp.config.own_images import check_columns, compile_camera_pattern
+from nplp.config.own_images import TABLE_SUFFIXES, check_columns, compile_camera_pattern
 from nplp.data.image_table import ImageTable
-from nplp.data.own_cells import TABLE_SUFFIXES
 from nplp.data.own_folder import read_image_folder
-from nplp.data.own_table import read_table_file
 from nplp.errors import UserError
 
 __all__ = ["read_image_table"]
@@ -55,4 +53,7 @@ def read_image_table(
             f"{place!r} is a table, whose cameras are in a column: leave the camera pattern out, or give the "
             "folder"
         )
+    # Polars, which reads tables, is imported where there is one.
+    from nplp.data.own_table import read_table_file
+
     return read_table_file(place, columns, skip_missing=skip_missing)

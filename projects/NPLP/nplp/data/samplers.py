@@ -17,6 +17,7 @@ __all__ = [
     "Epoch",
     "IdentityBatchSampler",
     "ShuffledBatchSampler",
+    "StreamBatchSampler",
 ]
 
 
@@ -54,6 +55,10 @@ class IdentityBatchSampler(Sampler[list[int]]):
 
     In a distributed run every rank draws the same batches and keeps its own consecutive share of the
     identities, so that the global batch in rank order is the batch of one process.
+
+    Attributes:
+        images: the numbers of each identity's images.
+        epoch: what it was given.
     """
 
     def __init__(self, labels: Sequence[int] | np.ndarray, epoch: Epoch, num_instances: int) -> None:
@@ -75,35 +80,42 @@ class IdentityBatchSampler(Sampler[list[int]]):
                 f"batch_size must be a positive multiple of num_instances x world_size = "
                 f"{num_instances} x {epoch.world_size}, got {epoch.batch_size}"
             )
-        self._images = [np.flatnonzero(labels == identity) for identity in np.unique(labels)]
+        self.images = [np.flatnonzero(labels == identity) for identity in np.unique(labels)]
         self._per_batch = epoch.batch_size // num_instances
         self._num_instances = num_instances
-        self._epoch = epoch
+        self.epoch = epoch
 
     def __len__(self) -> int:
-        return self._epoch.num_batches
+        return self.epoch.num_batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        rng = np.random.default_rng(self._epoch.seed)
-        own = self._epoch.share_of(self._per_batch)
+        rng = np.random.default_rng(self.epoch.seed)
+        own = self.epoch.share_of(self._per_batch)
         left: dict[int, list[int]] = {}
         identities = self._identities(rng)
-        for _ in range(self._epoch.num_batches):
-            batch = [self._draw(next(identities), left, rng) for _ in range(self._per_batch)]
+        for _ in range(self.epoch.num_batches):
+            batch = [self.draw(next(identities), left, rng) for _ in range(self._per_batch)]
             yield [image for images in batch[own] for image in images]
 
     def _identities(self, rng: np.random.Generator) -> Iterator[int]:
         while True:
-            order = rng.permutation(len(self._images))
+            order = rng.permutation(len(self.images))
             if len(order) > self._per_batch:
                 order = order[: len(order) - len(order) % self._per_batch]
             else:
                 order = np.resize(order, self._per_batch)
             yield from order.tolist()
 
-    def _draw(self, identity: int, left: dict[int, list[int]], rng: np.random.Generator) -> list[int]:
+    def draw(self, identity: int, left: dict[int, list[int]], rng: np.random.Generator) -> list[int]:
+        """Return K images of an identity.
+
+        Args:
+            identity: its number.
+            left: images not used up yet, by identity; changed.
+            rng: draws them.
+        """
         count = self._num_instances
-        images = self._images[identity]
+        images = self.images[identity]
         if len(images) < count:
             return np.concatenate([images, rng.choice(images, count - len(images))]).tolist()
         unused = left.get(identity, [])
@@ -154,8 +166,9 @@ class CrossCameraBatchSampler(IdentityBatchSampler):
         if self._cameras.shape != np.shape(labels):
             raise ValueError(f"there must be a camera for each of {len(labels)} labels, got {len(cameras)}")
 
-    def _draw(self, identity: int, left: dict[int, list[int]], rng: np.random.Generator) -> list[int]:
-        images = self._images[identity]
+    def draw(self, identity: int, left: dict[int, list[int]], rng: np.random.Generator) -> list[int]:
+        """Return K images of an identity, those of other cameras than the first one's before others."""
+        images = self.images[identity]
         unused = left.get(identity) or rng.permutation(images).tolist()
         first, left[identity] = unused[0], unused[1:]
         rest = rng.permutation(images[images != first])
@@ -187,6 +200,51 @@ class CameraProxyBatchSampler(IdentityBatchSampler):
         pairs = np.stack([np.asarray(labels), np.asarray(cameras)])
         proxies = np.unique(pairs, axis=1, return_inverse=True)[1].reshape(-1) if pairs.size else labels
         super().__init__(proxies, epoch, num_instances)
+
+
+class StreamBatchSampler(Sampler[list[int]]):
+    """Batches cut from a stream of identities: K images of each, but one of an identity that has no other.
+
+    So SpCL's authors draw clusters and un-clustered images (yxgeee/SpCL, spcl/utils/data/sampler.py).
+    The stream is random permutations of all identities, one after another; an identity's K images are drawn
+    as by the sampler that is given, and may lie in two batches. As there, what of a permutation's images does
+    not fill a batch is left out, unless it fills none at all.
+
+    In a distributed run every rank draws the same batches and keeps its own consecutive share of the images.
+    """
+
+    def __init__(self, identities: IdentityBatchSampler) -> None:
+        """Take the sampler that knows the identities' images and the epoch."""
+        self._identities = identities
+
+    def __len__(self) -> int:
+        return len(self._identities)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch = self._identities.epoch
+        rng = np.random.default_rng(epoch.seed)
+        own, left = epoch.share_of(epoch.batch_size), {}  # type: slice, dict[int, list[int]]
+        stream: list[int] = []
+        for _ in range(epoch.num_batches):
+            if len(stream) < epoch.batch_size:
+                stream = self._pass(left, rng)
+            while len(stream) < epoch.batch_size:
+                stream += self._pass(left, rng)
+            batch, stream = stream[: epoch.batch_size], stream[epoch.batch_size :]
+            yield batch[own]
+
+    def _pass(self, left: dict[int, list[int]], rng: np.random.Generator) -> list[int]:
+        """Return the images of one permutation of all identities."""
+        images = self._identities.images
+        return [
+            image
+            for identity in rng.permutation(len(images)).tolist()
+            for image in (
+                self._identities.draw(identity, left, rng)
+                if len(images[identity]) > 1
+                else images[identity].tolist()
+            )
+        ]
 
 
 class ShuffledBatchSampler(Sampler[list[int]]):

@@ -21,6 +21,7 @@ from nplp.clustering import (
     cross_camera_share,
     label_agreement,
     label_quality,
+    outliers_as_clusters,
 )
 from nplp.config.choices import TRACKS_AVERAGED
 from nplp.data.datasets import Item, index_cameras
@@ -137,6 +138,7 @@ class PseudoLabelHook(HookBase):
         self._cfg = cfg
         self._model = model
         self._method = method
+        self._trains_outliers = bool(getattr(method, "trains_outliers", False))
         self._items = items
         self._cameras = index_cameras(items)
         self._record = record
@@ -235,7 +237,7 @@ class PseudoLabelHook(HookBase):
         if labels.max(initial=-1) >= 0:
             logit = self._method.begin_iteration(features, labels, self._cameras)
         scale = measure_scale(labelling.distances, features, before.first_norm, logit)
-        remarks = findings(self._cfg, labelling, labels, before.labels.numpy(), scale)
+        remarks = findings(self._cfg, labelling, labels, before.labels.numpy(), scale, self._trains_outliers)
         rejected: np.ndarray | None = None
         agreement: float | None = None
         if keeps_labels(remarks):
@@ -291,11 +293,21 @@ class PseudoLabelHook(HookBase):
     def _install(self) -> None:
         """Hand the labels to the trainer."""
         labels = self.state.labels.numpy()
+        if self._trains_outliers:
+            labels = outliers_as_clusters(labels)
         weights = None
         if self._cfg.NPLP.CAMERA_ENTROPY_WEIGHT:
             weights = camera_entropy_weights(labels, self._cameras)
         two_views = isinstance(self._method, NetworkMethod) and self._method.two_views
-        train_set = TrainSet(self._cfg, self._items, labels, self._cameras, weights, two_views)
+        train_set = TrainSet(
+            self._cfg,
+            self._items,
+            labels,
+            self._cameras,
+            weights,
+            two_views=two_views,
+            singles=self._trains_outliers,
+        )
         self.trainer.reset_train_set(train_set, self._cfg.NPLP.STEPS_PER_EPOCH)
         self._installed = True
 

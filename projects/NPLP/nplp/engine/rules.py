@@ -139,7 +139,12 @@ def without_small_clusters(labels: np.ndarray, least: int) -> np.ndarray:
 
 
 def findings(
-    cfg: CfgNode, labelling: Labelling, labels: np.ndarray, previous: np.ndarray, scale: Scale
+    cfg: CfgNode,
+    labelling: Labelling,
+    labels: np.ndarray,
+    previous: np.ndarray,
+    scale: Scale,
+    trains_outliers: bool = False,
 ) -> list[Finding]:
     """Return what the rules find in an iteration's pseudo-labels.
 
@@ -149,6 +154,7 @@ def findings(
         labels: ``[N]`` int64, the labels after correction and the rule of small clusters.
         previous: ``[N]`` int64, those of the iteration before; empty at the first.
         scale: of the features that the labels come from.
+        trains_outliers: whether the method trains on outliers too, each as a cluster of one.
     """
     rules, found, radius_key = cfg.NPLP.RULES, labelling.estimate, labelling.radius_key
     clusters, before = int(labels.max(initial=-1)) + 1, int(previous.max(initial=-1)) + 1
@@ -156,12 +162,13 @@ def findings(
         *_about_epsilon(rules, labelling, scale),
         *_about_giants(rules, labelling),
         *_about_scores(cfg.NPLP, found),
-        *_about_batches(cfg, found.labels, clusters),
+        *_about_batches(cfg, found.labels, clusters, trains_outliers),
         *_about_scale(rules, scale),
     ]
     outliers = float((labels < 0).mean())
     if outliers > MANY_OUTLIERS:
-        text = f"{outliers:.0%} of the images are outliers and take no part: {radius_key} may be too small"
+        part = "are each a cluster of one" if trains_outliers else "take no part"
+        text = f"{outliers:.0%} of the images are outliers and {part}: {radius_key} may be too small"
         remarks.append(Finding("many_outliers", rules.MANY_OUTLIERS, text, {"share": outliers}))
     if min(clusters, before) and not 1 / SIZE_CHANGE < clusters / before < SIZE_CHANGE:
         text = f"{clusters} clusters, {before} in the iteration before"
@@ -256,10 +263,11 @@ def _about_scores(options: CfgNode, found: PseudoLabels) -> list[Finding]:
     return remarks
 
 
-def _about_batches(cfg: CfgNode, labels: np.ndarray, clusters: int) -> list[Finding]:
+def _about_batches(cfg: CfgNode, labels: np.ndarray, clusters: int, trains_outliers: bool) -> list[Finding]:
     """Look for fewer clusters than P, among those that train, and clusters of fewer images than K."""
     rules, instances = cfg.NPLP.RULES, cfg.DATALOADER.NUM_INSTANCE
-    wanted = cfg.SOLVER.IMS_PER_BATCH // instances
+    # Clusters of one fill up a batch.
+    wanted = 0 if trains_outliers else cfg.SOLVER.IMS_PER_BATCH // instances
     remarks = []
     if FEWEST_CLUSTERS <= clusters < wanted:
         text = f"{clusters} clusters, fewer than the {wanted} of a batch, which has some of them twice"

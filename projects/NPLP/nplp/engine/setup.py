@@ -30,6 +30,7 @@ __all__ = [
     "check_pairs",
     "configure_logging",
     "load_config",
+    "merge_file",
     "merge_pairs",
     "prepare_output",
 ]
@@ -52,7 +53,7 @@ def load_config(args: argparse.Namespace) -> CfgNode:
     check_pairs(args.opts)
     cfg = _read_file(args.config_file)
     for overlay in getattr(args, "overlay", ()):
-        _merge_file(cfg, overlay, "--overlay")
+        merge_file(cfg, overlay, "--overlay")
     merge_pairs(cfg, args.opts)
     validate_config(cfg)
     cfg.freeze()
@@ -78,7 +79,7 @@ def _read_file(path: str) -> CfgNode:
             if os.path.lexists(file.parent / SUMS):
                 return load_bundle_config(read_bundle(file.parent), file.name)
     cfg = default_config()
-    _merge_file(cfg, path)
+    merge_file(cfg, path)
     return cfg
 
 
@@ -108,7 +109,12 @@ def base_config(config_file: str) -> CfgNode:
     return _read_file(str(root))
 
 
-def _merge_file(cfg: CfgNode, path: str, option: str = "--config-file") -> None:
+def merge_file(cfg: CfgNode, path: str, option: str = "--config-file") -> None:
+    """Merge a file of a configuration, and what it inherits from, into another.
+
+    Raises:
+        UserError: naming ``option``, for a missing or malformed file or an unknown key.
+    """
     if not path:
         raise UserError("--config-file is missing: name one, such as configs/NPLP/quickstart.yml")
     if not os.path.isfile(path):

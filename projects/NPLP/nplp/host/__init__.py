@@ -23,6 +23,7 @@ from nplp.host.imports import (
     old_torch_six,
     scikit_learn_later,
     tensorboard_later,
+    torchvision_models_later,
 )
 
 __all__ = ["apply", "require_fastreid", "toolbox_fault"]
@@ -68,6 +69,7 @@ def apply() -> None:
         scikit_learn_later(),
         faiss_later(),
         tensorboard_later(),
+        torchvision_models_later(),
     ):
         importlib.import_module("fastreid.engine")
     # These modules need the toolbox, which can be imported only now.
@@ -75,7 +77,7 @@ def apply() -> None:
     from nplp.host.distances import bridge_distances
     from nplp.host.loaders import bridge_loaders
     from nplp.host.noise import bridge_image_conversion, bridge_serialization
-    from nplp.host.optimizer import bridge_zero_grad
+    from nplp.host.optimizer import bridge_zero_grad, optimizers_without_compiler
     from nplp.host.processes import bridge_launch
     from nplp.host.weights import bridge_pretrain_path, bridge_weights
 
@@ -88,6 +90,7 @@ def apply() -> None:
     bridge_weights()
     bridge_pretrain_path()
     bridge_zero_grad()
+    optimizers_without_compiler()
 
 
 def require_fastreid() -> None:

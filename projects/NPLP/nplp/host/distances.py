@@ -11,12 +11,6 @@ import torch
 
 from nplp.distributed.programs import fault_of_program
 
-try:
-    faiss: Any = importlib.import_module("faiss")
-except ImportError:
-    # Re-ranking alone needs it.
-    faiss = None
-
 __all__ = ["bridge_distances", "working_search_option"]
 
 logger = logging.getLogger(__name__)
@@ -34,6 +28,14 @@ assert (index.search(points, 1)[1][:, 0] == numpy.arange(4)).all(), "wrong neigh
 """
 
 
+def _faiss() -> Any:
+    """Return faiss, which re-ranking alone needs; None where it is not installed."""
+    try:
+        return importlib.import_module("faiss")
+    except ImportError:
+        return None
+
+
 def working_search_option(wanted: int) -> int:
     """Return the nearest-neighbour search nearest to the ``wanted`` one that works here.
 
@@ -45,6 +47,7 @@ def working_search_option(wanted: int) -> int:
         ``wanted`` where it works; 2 with a faiss that no longer has ``cast_integer_to_long_ptr``, which
         0 and 1 need; 3 without CUDA or without a GPU build of faiss that works.
     """
+    faiss = _faiss()
     resources = getattr(faiss, "StandardGpuResources", None)
     if wanted == CPU_SEARCH or resources is None or not torch.cuda.is_available():
         return CPU_SEARCH
@@ -65,7 +68,7 @@ def _gpu_search_works(resources: Callable[[], object]) -> bool:
     reason = ""
     try:
         resources()
-        if hasattr(faiss, "GpuIndexFlatL2"):
+        if hasattr(_faiss(), "GpuIndexFlatL2"):
             reason = fault_of_program(["-c", _GPU_SEARCH], GPU_SEARCH_SECONDS)
     except (RuntimeError, OSError, AttributeError, TypeError) as error:
         reason = str(error)

@@ -23,6 +23,7 @@ __all__ = [
     "old_torch_six",
     "scikit_learn_later",
     "tensorboard_later",
+    "torchvision_models_later",
 ]
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,9 @@ def bridge_torchvision() -> bool:
     ``torchvision::*`` operators are skipped while torchvision is imported; everything else passes
     through, and ``torch.library.register_fake`` is put back afterwards.
 
+    Its models, data sets and detection operators are imported when something of them is first asked for:
+    the operators alone bring torch's compiler along, a second of every start.
+
     Returns:
         Whether an operator was missing and its description skipped.
     """
@@ -76,7 +80,10 @@ def bridge_torchvision() -> bool:
 
     torch.library.register_fake = register_present
     try:
-        importlib.import_module("torchvision")
+        with contextlib.ExitStack() as stack:
+            for part in ("datasets", "models", "ops"):
+                stack.enter_context(_stand_in(True, _Later(f"torchvision.{part}")))
+            importlib.import_module("torchvision")
     finally:
         torch.library.register_fake = original
     if skipped:
@@ -151,6 +158,9 @@ class _Later(types.ModuleType):
     """A module that is imported when something of it is first asked for."""
 
     def __getattr__(self, name: str) -> Any:
+        # Python looks for these in every module that it knows, as for a traceback.
+        if name.startswith("__"):
+            raise AttributeError(name)
         return getattr(importlib.import_module(self.__name__), name)
 
 
@@ -165,24 +175,34 @@ def scikit_learn_later() -> contextlib.AbstractContextManager[bool]:
 
 
 def faiss_later() -> contextlib.AbstractContextManager[bool]:
-    """Offer ``faiss`` unloaded while the toolbox is imported, where it is not installed; yield whether so.
+    """Offer ``faiss`` unloaded while the toolbox is imported; yield whether it was not loaded yet.
 
     ``utils/compute_dist.py`` and ``utils/faiss_utils.py`` import it for re-ranking alone, which is off by
-    default and then says what is missing. ``METRIC_L2`` is a default argument there, read at import.
+    default and says what is missing where it is not installed. ``METRIC_L2`` is a default argument there,
+    read at import.
     """
-    missing = importlib.util.find_spec("faiss") is None
     stand_in = _Later("faiss")
     stand_in.METRIC_L2 = 1  # type: ignore[attr-defined]
-    return _stand_in(missing, stand_in)
+    return _stand_in(sys.modules.get("faiss") is None, stand_in)
 
 
 def tensorboard_later() -> contextlib.AbstractContextManager[bool]:
-    """Offer torch's ``SummaryWriter`` while the toolbox is imported, where TensorBoard is not installed.
+    """Offer torch's ``SummaryWriter`` while the toolbox is imported; yield whether it was not loaded yet.
 
-    ``solver/optim/lamb.py`` imports it for the type of an argument. Yields whether it was missing.
+    ``solver/optim/lamb.py`` imports it for the type of an argument.
     """
-    missing = importlib.util.find_spec("tensorboard") is None
+    missing = "torch.utils.tensorboard" not in sys.modules
     return _stand_in(missing, _module("torch.utils.tensorboard", SummaryWriter=object))
+
+
+def torchvision_models_later() -> contextlib.AbstractContextManager[bool]:
+    """Offer ``torchvision.models.utils`` while the toolbox is imported.
+
+    ``modeling/backbones/mobilenetv3.py`` asks it for a function that torch itself has, and takes torch's
+    where torchvision has no such module any more, which it knows once all of its models are imported.
+    """
+    function = torch.hub.load_state_dict_from_url
+    return _stand_in(True, _module("torchvision.models.utils", load_state_dict_from_url=function))
 
 
 def bridge_numpy_bool() -> bool:

@@ -1,4 +1,4 @@
-"""The toolbox's contiguous optimiser under a torch whose ``zero_grad`` drops gradients.
+"""The toolbox's optimisers under a present torch: gradients that are dropped, a compiler that is imported.
 
 The toolbox trains one flat buffer of parameters whose gradient buffer the model's own gradients are views
 of (utils/params.py), and clears it by ``optimizer.zero_grad()`` (engine/train_loop.py:248 and 346). Since
@@ -7,6 +7,8 @@ nothing, without an error, while the model's gradients pile up.
 """
 
 import functools
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +16,9 @@ from fastreid import solver
 from fastreid.engine import defaults
 from fastreid.solver import build
 
-__all__ = ["bridge_zero_grad"]
+__all__ = ["bridge_zero_grad", "optimizers_without_compiler"]
+
+COMPILER = "torch._dynamo"
 
 
 def bridge_zero_grad() -> None:
@@ -32,3 +36,43 @@ def bridge_zero_grad() -> None:
 
     for module in (build, solver, defaults):
         module.build_optimizer = build_optimizer
+
+
+def optimizers_without_compiler() -> None:
+    """Let torch's optimisers work without importing torch's compiler, which takes a second of every start.
+
+    They import it when they are built and at each step, to keep it from looking into them. Until something
+    else has imported it, which ``torch.compile`` does, there is nobody to look: a step computes the same.
+    Where another version of torch does not keep the methods apart from what surrounds them, the compiler is
+    imported as before.
+    """
+    base: Any = torch.optim.Optimizer
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        guarded = getattr(base, name)
+        if hasattr(guarded, "__wrapped__"):
+            setattr(base, name, _until_compiler_is_there(guarded.__wrapped__, guarded))
+    for kind in vars(torch.optim).values():
+        guarded = vars(kind).get("step") if isinstance(kind, type) else None
+        if guarded is not None and guarded.__code__.co_name == "_use_grad":
+            kind.step = _until_compiler_is_there(_in_own_grad_mode(guarded.__wrapped__), guarded)
+
+
+def _until_compiler_is_there(plain: Callable[..., Any], guarded: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that is ``plain`` until the compiler has been imported, and ``guarded`` from then."""
+
+    @functools.wraps(plain)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        return (guarded if COMPILER in sys.modules else plain)(*args, **kwargs)
+
+    return method
+
+
+def _in_own_grad_mode(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an optimiser's step that records gradients where the optimiser is ``differentiable`` alone."""
+
+    @functools.wraps(step)
+    def method(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            return step(self, *args, **kwargs)
+
+    return method

@@ -44,10 +44,6 @@ def bridge_weights() -> None:
 
 
 def _guard(original: Callable[..., Any], urls: dict[str, str]) -> Callable[..., Any]:
-    # Of the download the first three; the rest is what torch's unpickler makes of a damaged file.
-    expected: tuple[type[Exception], ...] = (*_errors_of_gdown(), OSError, ImportError)
-    expected += (RuntimeError, EOFError, ValueError, LookupError, struct.error, pickle.UnpicklingError)
-
     def init_pretrained_weights(*args: Any, **kwargs: Any) -> Any:
         """Return ImageNet weights from the cache or the network.
 
@@ -67,10 +63,16 @@ def _guard(original: Callable[..., Any], urls: dict[str, str]) -> Callable[..., 
             if read is not None:
                 read.append(str(_cached_file(key, urls[key])))
             return weights
-        except expected as error:
+        except _expected_errors() as error:
             raise UserError(_explain(key, urls[key], error)) from error
 
     return init_pretrained_weights
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """Return what a download, and torch's unpickler of a damaged file, may raise."""
+    unpickling = (RuntimeError, EOFError, ValueError, LookupError, struct.error, pickle.UnpicklingError)
+    return (*_errors_of_gdown(), OSError, ImportError, *unpickling)
 
 
 def _errors_of_gdown() -> tuple[type[Exception], ...]:

@@ -3,6 +3,7 @@
 from .camera_proxies import CameraProxyLoss
 from .center_contrastive import CenterContrastiveLoss
 from .cluster_memory import ClusterMemoryLoss
+from .hybrid_memory import HybridMemoryLoss
 from .lookup_table import cluster_centroids, update_lookup_table_
 from .mutual_teaching import MutualTeachingLoss
 from .pair_triplet import PairTripletLoss, pair_triplet_loss
@@ -21,6 +22,7 @@ __all__ = [
     "CameraProxyLoss",
     "CenterContrastiveLoss",
     "ClusterMemoryLoss",
+    "HybridMemoryLoss",
     "Loss",
     "MutualTeachingLoss",
     "PairTripletLoss",

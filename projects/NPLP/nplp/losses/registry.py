@@ -11,6 +11,7 @@ from nplp.errors import UserError
 from .camera_proxies import CameraProxyLoss
 from .center_contrastive import CenterContrastiveLoss
 from .cluster_memory import ClusterMemoryLoss
+from .hybrid_memory import HybridMemoryLoss
 from .mutual_teaching import MutualTeachingLoss
 from .pair_triplet import PairTripletLoss
 from .part_refinement import SoftmaxTripletLoss
@@ -22,6 +23,7 @@ __all__ = [
     "CENTER_CONTRASTIVE",
     "CLUSTER_MEMORY",
     "CROSS_ENTROPY",
+    "HYBRID_MEMORY",
     "LOSSES",
     "MUTUAL_TEACHING",
     "OUTPUTS",
@@ -42,14 +44,15 @@ CLUSTER_MEMORY = "ClusterMemoryLoss"
 CAMERA_PROXY = "CameraProxyLoss"
 MUTUAL_TEACHING = "MutualTeachingLoss"
 PAIR_TRIPLET = "PairTripletLoss"
+HYBRID_MEMORY = "HybridMemoryLoss"
 SOFTMAX_TRIPLET = "SoftmaxTripletLoss"
 
 OUTPUTS = ("f_e", "f_bn", "f_r", "logits")
 """The head's outputs that a loss can read."""
 
 WEIGHTS = "weights"
-TAKEN = (WEIGHTS, "camids")
-"""What of a batch a loss can take besides its labels: each image's weight, where there are any; cameras."""
+TAKEN = (WEIGHTS, "camids", "indices")
+"""What a loss can take of a batch besides labels: each image's weight, if there is one; camera; number."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,18 @@ register_loss(
         # MARGIN: as UDA and SSG published it.
         options={"MARGIN": 0.5},
         takes=(WEIGHTS,),
+    )
+)
+register_loss(
+    Loss(
+        HYBRID_MEMORY,
+        HybridMemoryLoss,
+        "loss_hybrid",
+        reads="f_bn",
+        section="HYBRID",
+        # MOMENTUM: the share of the OLD row that an image leaves of its own, as published.
+        options={"TEMPERATURE": 0.05, "MOMENTUM": 0.2},
+        takes=(WEIGHTS, "indices"),
     )
 )
 register_loss(

@@ -3,7 +3,7 @@
 The engine knows them by the protocol :class:`Method` alone. A new one is a file here and its name below.
 """
 
-from . import cap, memory, mmt, nplp, o2cap, pplr, ssg, uda
+from . import cap, memory, mmt, nplp, o2cap, pplr, spcl, ssg, uda
 from .protocol import DistanceSettings, Labelling, Method, NetworkMethod
 from .registry import METHODS, build_method, register_method
 
@@ -21,6 +21,7 @@ __all__ = [
     "o2cap",
     "pplr",
     "register_method",
+    "spcl",
     "ssg",
     "uda",
 ]

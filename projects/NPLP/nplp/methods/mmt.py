@@ -8,7 +8,8 @@ take the best by the test set's identities; here nothing is chosen.
 An iteration:
 
 1. The features BN(f_e) of both teachers, each L2-normalised, are averaged and normalised again, and clustered
-   by DBSCAN; the radius is the mean of the smallest share of all distances above 0 in the first iteration.
+   by DBSCAN on their k-reciprocal Jaccard distance; the radius is that of the first iteration, the mean of
+   the smallest share of all distances above 0.
 2. The classifiers' rows of both networks and both teachers become the clusters' L2-normalised means; the
    optimiser forgets its moments.
 3. In each step network k and teacher k see the k-th augmentation of the images. Network k minimises the
@@ -46,29 +47,16 @@ from nplp.errors import UserError
 from nplp.losses import MutualTeachingLoss, cluster_centroids
 from nplp.losses.registry import MUTUAL_TEACHING
 from nplp.methods.protocol import DistanceSettings, Labelling
-from nplp.methods.registry import register_method, require
+from nplp.methods.registry import check_options, register_method, require
+from nplp.methods.uda import FIRST_RADIUS, check_first_radius
 from nplp.modeling import NPLP, HeadOutput
 
 __all__ = ["MutualMeanTeaching"]
 
-DISTANCES = ("jaccard", "camera_jaccard")
 LOGS = ("loss_classes", "loss_soft_classes", "loss_triplets", "loss_soft_triplets")
 OPTIONS = {
-    # The share of all distances above 0 whose mean is DBSCAN's radius, in the first iteration.
-    "SHARE": 0.0016,
-    "MIN_SAMPLES": 4,
-    # Neighbours of the Jaccard distance and of its query expansion.
-    "K1": 20,
-    "K2": 6,
-    # "jaccard", or "camera_jaccard" with the four numbers of neighbours below (see NPLP.DISTANCE).
-    "DISTANCE": "jaccard",
-    "K1_INTRA": 5,
-    "K1_INTER": 20,
-    "K2_INTRA": 2,
-    "K2_INTER": 4,
-    # Subtract each camera's mean feature first; divide by its deviations too (see NPLP.CAMERA_SCALING).
-    "CAMERA_CENTERING": False,
-    "CAMERA_SCALING": False,
+    # The radius of the first iteration, and the neighbours: RHO, MIN_SAMPLES, K1 and K2 as in "uda".
+    **FIRST_RADIUS,
     # What a teacher keeps of itself at each step, from about the step 1 / (1 - DECAY) on.
     "DECAY": 0.999,
     # Weights of a second source model of the same architecture, trained with another seed. Empty: those of
@@ -156,11 +144,11 @@ class MutualMeanTeaching:
         """Cluster the mean features by the first iteration's radius."""
         del iteration
         options = self._options
-        distances = DistanceSettings.of(options, normalize=True)
+        distances = DistanceSettings("relative_jaccard", k1=options.K1, k2=options.K2)
         estimate = estimate_pseudo_labels(
             distances.prepare(features),
             cameras,
-            alpha=options.SHARE,
+            alpha=options.RHO,
             epsilon_pairs="all",
             epsilon=self._epsilon or None,
             min_samples=options.MIN_SAMPLES,
@@ -169,7 +157,7 @@ class MutualMeanTeaching:
             **distances.keywords(),
         )
         self._epsilon = self._epsilon or estimate.epsilon_e
-        return Labelling(estimate, distances, "NPLP.MMT.SHARE", "NPLP.MMT.MIN_SAMPLES")
+        return Labelling(estimate, distances, "NPLP.MMT.RHO", "NPLP.MMT.MIN_SAMPLES")
 
     def begin_iteration(self, features: torch.Tensor, labels: np.ndarray, cameras: np.ndarray) -> float:
         """Start all rows as the L2-normalised means of the clusters' features."""
@@ -246,44 +234,18 @@ def _check(cfg: CfgNode, options: CfgNode) -> None:
     Raises:
         UserError: naming the first key whose value does not fit.
     """
-    scaling = options.CAMERA_CENTERING or not options.CAMERA_SCALING
-    views = options.TWO_VIEWS or options.SECOND_WEIGHTS != ""
+    check_first_radius("NPLP.MMT", options)
+    check_options(
+        "NPLP.MMT",
+        options,
+        ("DECAY", 0 <= options.DECAY < 1, "in [0, 1)"),
+        ("TWO_VIEWS", options.TWO_VIEWS or options.SECOND_WEIGHTS != "", "True with one source model"),
+    )
+    names = tuple(cfg.MODEL.LOSSES.NAME)
     for key, value, holds, rule in (
-        ("NPLP.MMT.SHARE", options.SHARE, 0 < options.SHARE <= 1, "in (0, 1]"),
-        ("NPLP.MMT.MIN_SAMPLES", options.MIN_SAMPLES, options.MIN_SAMPLES >= 1, "at least 1"),
-        ("NPLP.MMT.K1", options.K1, options.K1 >= 1, "at least 1"),
-        ("NPLP.MMT.K2", options.K2, 1 <= options.K2 <= options.K1, "between 1 and NPLP.MMT.K1"),
-        ("NPLP.MMT.DISTANCE", options.DISTANCE, options.DISTANCE in DISTANCES, f"one of {DISTANCES}"),
-        ("NPLP.MMT.K1_INTRA", options.K1_INTRA, options.K1_INTRA >= 1, "at least 1"),
-        ("NPLP.MMT.K1_INTER", options.K1_INTER, options.K1_INTER >= 1, "at least 1"),
-        ("NPLP.MMT.K2_INTRA", options.K2_INTRA, options.K2_INTRA >= 1, "at least 1"),
-        ("NPLP.MMT.K2_INTER", options.K2_INTER, options.K2_INTER >= 0, "at least 0"),
-        (
-            "NPLP.MMT.CAMERA_SCALING",
-            options.CAMERA_SCALING,
-            scaling,
-            "False unless NPLP.MMT.CAMERA_CENTERING is True",
-        ),
-        ("NPLP.MMT.DECAY", options.DECAY, 0 <= options.DECAY < 1, "in [0, 1)"),
-        ("NPLP.MMT.TWO_VIEWS", options.TWO_VIEWS, views, "True with one source model"),
-        (
-            "MODEL.LOSSES.NAME",
-            tuple(cfg.MODEL.LOSSES.NAME),
-            tuple(cfg.MODEL.LOSSES.NAME) == (MUTUAL_TEACHING,),
-            f"('{MUTUAL_TEACHING}',) with NPLP.METHOD mmt",
-        ),
-        (
-            "NPLP.EMA",
-            cfg.NPLP.EMA,
-            not cfg.NPLP.EMA,
-            "False with NPLP.METHOD mmt, whose teachers are means",
-        ),
-        (
-            "SOLVER.HEADS_LR_FACTOR",
-            cfg.SOLVER.HEADS_LR_FACTOR,
-            cfg.SOLVER.HEADS_LR_FACTOR == 1,
-            "1 with NPLP.METHOD mmt",
-        ),
+        ("MODEL.LOSSES.NAME", names, names == (MUTUAL_TEACHING,), f"('{MUTUAL_TEACHING}',) alone"),
+        ("NPLP.EMA", cfg.NPLP.EMA, not cfg.NPLP.EMA, "False: the teachers are running means"),
+        ("SOLVER.HEADS_LR_FACTOR", factor := cfg.SOLVER.HEADS_LR_FACTOR, factor == 1, "1"),
     ):
         if not holds:
-            raise UserError(f"{key} must be {rule}, got {value!r}")
+            raise UserError(f"{key} must be {rule} with NPLP.METHOD mmt, got {value!r}")

@@ -102,6 +102,11 @@ class Method(Protocol):
 
     In several processes the main one alone calls :meth:`label` and :meth:`begin_iteration`; the others take
     its :meth:`state_dict`. All call :meth:`losses`, which may communicate.
+
+    A class with an attribute ``trains_outliers = True`` trains on images left out too, each as a cluster of
+    one: batches give them the labels c, c + 1, ... in the order of the images, as
+    :func:`nplp.clustering.outliers_as_clusters` does, and the sampler draws each once where it draws K images
+    of a cluster.
     """
 
     def label(

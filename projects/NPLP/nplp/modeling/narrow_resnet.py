@@ -3,8 +3,8 @@
 import torch
 from fastreid.config import CfgNode
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.backbones.resnet import BasicBlock
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
 from nplp.errors import UserError
 
@@ -61,8 +61,8 @@ def _stage(given: int, made: int, stride: int) -> nn.Sequential:
     projection = None
     if stride != 1 or given != made:
         projection = nn.Sequential(nn.Conv2d(given, made, 1, stride, bias=False), nn.BatchNorm2d(made))
-    later = (BasicBlock(made, made) for _ in range(BLOCKS - 1))
-    return nn.Sequential(BasicBlock(given, made, stride, projection), *later)
+    first = BasicBlock(given, made, "BN", stride=stride, downsample=projection)
+    return nn.Sequential(first, *(BasicBlock(made, made, "BN") for _ in range(BLOCKS - 1)))
 
 
 @BACKBONE_REGISTRY.register()

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from nplp.circumstances import usable_cores
 from nplp.data.images import UnreadableImageError, decode
 from nplp.errors import UserError, printable
 from nplp.memory import ShrinkingBlocks
@@ -216,7 +217,7 @@ def _read_all(
     names: list[str], size: tuple[int, int], ahead: int
 ) -> Iterator[np.ndarray | UnreadableImageError]:
     """Yield the images in their order; at most ``ahead`` of them are in memory beside those yielded."""
-    with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(READERS, usable_cores())) as pool:
         running = deque(pool.submit(_read, name, size) for name in names[:ahead])
         for name in names[ahead:]:
             image = running.popleft().result()

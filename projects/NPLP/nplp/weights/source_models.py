@@ -71,6 +71,8 @@ class SourceModel:
         embedding: what its feature is.
         notes: what weights do not show and was decided, a clause each.
         weights: the file to give; that of a bundle where its folder was named.
+        own_head: whether the file has weights of a head, which its options of MODEL.HEADS then fit; else
+            these are a choice.
     """
 
     description: str
@@ -78,6 +80,7 @@ class SourceModel:
     embedding: str
     notes: tuple[str, ...] = ()
     weights: str = ""
+    own_head: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class _Model:
         imagenet: whether it was trained on ImageNet alone.
         stride: of the last stage, as the family trains it.
         pixels: options of the images' means and deviations.
+        own_head: whether weights of the head are in the file.
     """
 
     family: str
@@ -99,6 +103,7 @@ class _Model:
     imagenet: bool = False
     stride: int = 1
     pixels: dict[str, Any] = field(default_factory=lambda: {"MODEL.PIXEL_MEAN": MEAN, "MODEL.PIXEL_STD": STD})
+    own_head: bool = True
 
 
 def recognise(path: str) -> SourceModel:
@@ -227,13 +232,14 @@ def _of_others(network: Network, shapes: Shapes) -> _Model:
             f"{MEAN} and {STD}"
         )
         pixels = {"MODEL.PIXEL_MEAN": MIDDLE, "MODEL.PIXEL_STD": MIDDLE}
-        return _Model("timm", _pooled(), (note,), imagenet, pixels=pixels)
+        return _Model("timm", _pooled(), (note,), imagenet, pixels=pixels, own_head=False)
     if family == "ResNet" and "classifier.weight" in shapes:
         # torchreid's embedding is the pooled map itself.
-        return _Model("torchreid", {**_pooled(), "PAP": 1}, imagenet=imagenet, stride=2)
+        return _Model("torchreid", {**_pooled(), "PAP": 1}, imagenet=imagenet, stride=2, own_head=False)
     if imagenet:
-        return _Model("torchvision or timm" if family != "OSNet" else "torchreid", _pooled(), imagenet=True)
-    return _Model("a backbone without its head", _pooled())
+        whose = "torchvision or timm" if family != "OSNet" else "torchreid"
+        return _Model(whose, _pooled(), imagenet=True, own_head=False)
+    return _Model("a backbone without its head", _pooled(), own_head=False)
 
 
 def _pooled() -> dict[str, Any]:
@@ -273,7 +279,7 @@ def _describe(
     )
     description = ", ".join(filter(None, (model.family, network.name, layers, trained)))
     embedding = f"{options['MODEL.HEADS.OUTPUT']}, {width} values: {layers}"
-    return SourceModel(description, options, embedding, tuple(notes), path)
+    return SourceModel(description, options, embedding, tuple(notes), path, model.own_head)
 
 
 def _layers(options: Mapping[str, Any]) -> tuple[str, int]:

@@ -4,9 +4,14 @@ from dataclasses import dataclass
 
 __all__ = ["CODES", "ERROR", "NOTE", "SEVERITIES", "WARNING", "Code"]
 
-ERROR, WARNING, NOTE = "error", "warning", "note"
+ERROR = "error"
+"""Training or evaluation would fail, or its figures would be wrong."""
+WARNING = "warning"
+"""Something is most likely not as it was meant, or makes the result worse."""
+NOTE = "note"
+"""Worth knowing; as a rule nothing is to be done."""
 SEVERITIES = (ERROR, WARNING, NOTE)
-"""From the gravest. An error: training or evaluation would fail, or its figures would be wrong."""
+"""From the gravest."""
 
 
 @dataclass(frozen=True)
