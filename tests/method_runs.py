@@ -59,10 +59,12 @@ class Case:
         overlay: a file of configs/methods/overlays, without ``.yml``; empty: none.
         options: keys and values besides, such as fewer neighbours for 96 images. ``{weights}`` in a text
             is the file that the run's model begins with.
+        state_stays: whether the method's state is that of the first iteration, and labels alone change.
     """
 
     overlay: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    state_stays: bool = False
 
     def words(self, name: str, synthetic_root: Path, output: Path, weights: Path | None = None) -> list[str]:
         """Return the overlay's path, or an empty word, and the KEY VALUE pairs of a run."""

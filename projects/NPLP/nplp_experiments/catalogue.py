@@ -397,7 +397,7 @@ METHODS: dict[str, Form] = {
     "spcl": (NECK, (("NPLP.SPCL.K1", 20),)),
     "cap": (NECK, ()),
     "o2cap": (NECK, ()),
-    "pplr": (CONCATENATED, (("NPLP.PPLR.K1", 20),)),
+    "pplr": (NECK, (("NPLP.PPLR.K1", 20),)),
 }
 """Methods of others by name: the head that their source model is trained with, and options.
 
