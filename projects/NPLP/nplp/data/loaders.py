@@ -22,8 +22,10 @@ from fastreid.utils import comm
 from torch.utils.data import BatchSampler, DataLoader
 
 from nplp.config.choices import ACROSS_CAMERAS, IDENTITIES
+from nplp.data.augmentation import of_pixels
 from nplp.data.datasets import Item
-from nplp.data.images import UnreadableImageError, read_rgb
+from nplp.data.decoded import crops_of, fixed_part
+from nplp.data.images import UnreadableImageError
 from nplp.data.samplers import (
     CrossCameraBatchSampler,
     Epoch,
@@ -31,6 +33,7 @@ from nplp.data.samplers import (
     ShuffledBatchSampler,
 )
 from nplp.distributed.processes import end_with_parent
+from nplp.distributed.waiting import now_at
 from nplp.errors import UserError, in_one_line
 
 _WORKERS_ERROR = mmap.mmap(-1, 240)
@@ -65,7 +68,9 @@ class ImageSet(CommDataset):
         ``indices`` [N] are the images' numbers in the set that the items are a part of, ``weights`` [N]
         their shares of a loss; without them batches have no weights.
         """
-        super().__init__(items, transform, relabel=False)
+        resize, rest = fixed_part(transform)
+        super().__init__(items, of_pixels(rest), relabel=False)
+        self.crops = crops_of([item[0] for item in items], resize)
         self.indices = np.arange(len(items)) if indices is None else indices
         self.weights = weights
 
@@ -77,7 +82,7 @@ class ImageSet(CommDataset):
         """
         path, identity, camera = self.img_items[index]
         try:
-            image = read_rgb(path)
+            pixels = self.crops.read(index, path)
         except UnreadableImageError as error:
             raise UserError(
                 f"{path!r} cannot be read any more ({error.reason}): put it back; what was saved is kept, "
@@ -86,7 +91,7 @@ class ImageSet(CommDataset):
         weight = {} if self.weights is None else {"weights": float(self.weights[index])}
         return {
             **weight,
-            "images": self.transform(image),
+            "images": self.transform(pixels),
             "targets": identity,
             "camids": camera,
             "img_paths": path,
@@ -108,7 +113,12 @@ class DeviceLoader:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         batches = iter(self.loader)
-        while (batch := _next_of(batches)) is not None:
+        while True:
+            now_at("reading a batch")
+            batch = _next_of(batches)
+            if batch is None:
+                return
+            now_at("the network, and what it exchanges")
             yield {
                 key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
                 for key, value in batch.items()
@@ -255,12 +265,18 @@ def _wrap(cfg: CfgNode, dataset: ImageSet, sampler: Any, seed: int) -> DeviceLoa
         dataset,
         batch_sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=fast_batch_collator,
+        collate_fn=_collate,
         pin_memory=device.type == "cuda",
         worker_init_fn=_seed_worker,
         generator=torch.Generator().manual_seed(seed),
     )
     return DeviceLoader(loader, device)
+
+
+def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the toolbox's batch of some samples, their images stacked at once."""
+    images = torch.stack([sample.pop("images") for sample in samples])
+    return {**fast_batch_collator(samples), "images": images}
 
 
 def _end_worker(kind: type[BaseException], error: BaseException, trace: Any) -> None:

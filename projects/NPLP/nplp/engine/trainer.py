@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from nplp.data.loaders import TrainSet, build_train_loader
 from nplp.distributed.collectives import from_main_process
+from nplp.distributed.waiting import now_at
 from nplp.engine.checkpoint import AtomicCheckpointer, read_checkpoint
 from nplp.engine.events import EpochWriter
 from nplp.engine.interruption import finished_first
@@ -368,6 +369,7 @@ class ReidTrainer(DefaultTrainer):
             with finished_first() as interruption:
                 for step in range(self.start_step, self.steps_per_epoch):
                     self.step = step
+                    now_at(f"epoch {self.epoch + 1}, step {step + 1}")
                     self.before_step()
                     self._run_step(step)
                     average_statistics(self.model)
