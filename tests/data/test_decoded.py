@@ -147,6 +147,22 @@ def test_an_unreadable_file_is_named_as_without(paths, tiny_cfg):
         list(build_test_loader(tiny_cfg, items))
 
 
+def test_after_the_end_crops_are_decoded_and_nothing_is_written(paths, decodings, tmp_path):
+    store = DecodedCrops(1 << 20, 0, str(tmp_path))
+    crops = store.crops(paths, SIZE)
+    crops.read(0, paths[0])
+    taken = store._files[0]
+    store.close()
+    with open(tmp_path / "another", "w+b") as another:
+        # The number of the descriptor is given again.
+        assert another.fileno() == taken or os.dup2(another.fileno(), taken) == taken
+        for _ in range(2):
+            np.testing.assert_array_equal(crops.read(0, paths[0]), fresh(paths[0]))
+        assert os.path.getsize(another.name) == 0
+        if another.fileno() != taken:
+            os.close(taken)
+
+
 def test_only_a_leading_resize_to_one_size_is_kept():
     assert fixed_part(Compose([Resize(8)]))[0] is None
     assert fixed_part(Compose([]))[0] is None

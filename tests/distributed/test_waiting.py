@@ -18,11 +18,11 @@ SCRIPT = """
     from fastreid.utils import comm
 
     def main():
-        waiting.now_at("epoch 1, step 1")
+        waiting.now_at("epoch 1, step 1", 2)
         dist.barrier()
         if comm.get_rank() == 1:
             time.sleep(6)
-        waiting.now_at("epoch 1, step 2")
+        waiting.now_at("epoch 1, step 2", 4)
         dist.barrier()
 
     waiting.PERIOD, waiting.TIME_TO_NAME = 0.2, 1.5
@@ -47,8 +47,8 @@ def tell(places):
 def test_one_that_stays_behind_is_named_once(two):
     places, said = two
     for each in places:
-        each.at("epoch 1, step 1")
-    places[0].at("the network, and what it exchanges")
+        each.at("epoch 1, step 1", 2)
+    places[0].at("the network, and what it exchanges", 3)
     for now in (0, 59, 61, 90):
         tell(places)
         places[0].look(now)
@@ -56,7 +56,7 @@ def test_one_that_stays_behind_is_named_once(two):
         "process 1 of 2 (numbers from 0) has been at: epoch 1, step 1, for 61 seconds, while others wait for "
         "it at: the network, and what it exchanges"
     ]
-    places[1].at("the network, and what it exchanges")
+    places[1].at("the network, and what it exchanges", 3)
     for now in (100, 200):
         tell(places)
         places[0].look(now)
@@ -67,8 +67,7 @@ def test_one_that_is_slow_is_not_named(two):
     places, said = two
     for now in range(0, 400, 50):
         for number, each in enumerate(places):
-            for _ in range(2 - number):
-                each.at("a step")
+            each.at("a step", 3 * now - number)
         tell(places)
         places[0].look(now)
     assert said == []
@@ -92,6 +91,16 @@ def test_one_that_is_stopped_is_named(two):
         "process 1 of 2 (numbers from 0) has told nothing for 61 seconds, and was at: the start; it is "
         "stopped, or its machine cannot be reached"
     ]
+
+
+def test_one_that_has_ended_is_not_named(two):
+    places, said = two
+    tell(places)
+    places[1].leave()
+    for now in (0, 100, 200):
+        places[0].tell()
+        places[0].look(now)
+    assert said == []
 
 
 def test_one_that_has_not_told_yet_is_waited_for(two):

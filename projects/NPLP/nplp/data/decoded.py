@@ -103,7 +103,7 @@ class DecodedCrops:
         """
         size = None if resize is None else tuple(resize.size)
         places = [self._place(path, size) for path in paths]
-        return Crops(resize, np.array(places, dtype=np.int64).reshape(-1, 3), tuple(self._files))
+        return Crops(resize, np.array(places, dtype=np.int64).reshape(-1, 3), self._files)
 
     def _place(self, path: str, size: tuple[int, ...] | None) -> Place:
         known = self._places.get((path, size))
@@ -153,14 +153,14 @@ class Crops:
     """The crops of a data set's files, decoded and resized, from where they are kept if they are."""
 
     def __init__(
-        self, resize: Resize | None, places: np.ndarray | None = None, files: tuple[int, ...] = ()
+        self, resize: Resize | None, places: np.ndarray | None = None, files: Sequence[int] = ()
     ) -> None:
         """Take what :meth:`DecodedCrops.crops` gives; without places nothing is kept.
 
         Args:
             resize: applied to an image that is decoded.
             places: [N, 3] int64, each a :data:`Place`; -1 for a crop that is not kept.
-            files: their descriptors.
+            files: their descriptors, which the store takes back when it is closed.
         """
         self._resize = resize
         self._places = places
@@ -180,7 +180,7 @@ class Crops:
         except (OSError, ValueError):
             # The decoder says what is wrong.
             number = NOWHERE
-        if number == NOWHERE:
+        if number == NOWHERE or self._files[number] == NOWHERE:
             return self._decode(path)
         state = (found.st_mtime_ns, found.st_size)
         crop = _read(self._files[number], start, room, state)

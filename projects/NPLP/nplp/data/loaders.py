@@ -33,7 +33,6 @@ from nplp.data.samplers import (
     ShuffledBatchSampler,
 )
 from nplp.distributed.processes import end_with_parent
-from nplp.distributed.waiting import now_at
 from nplp.errors import UserError, in_one_line
 
 _WORKERS_ERROR = mmap.mmap(-1, 240)
@@ -113,12 +112,7 @@ class DeviceLoader:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         batches = iter(self.loader)
-        while True:
-            now_at("reading a batch")
-            batch = _next_of(batches)
-            if batch is None:
-                return
-            now_at("the network, and what it exchanges")
+        while (batch := _next_of(batches)) is not None:
             yield {
                 key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
                 for key, value in batch.items()

@@ -39,19 +39,28 @@ class Places:
         self._store, self._rank, self._size = store, rank, size
         self._say, self._patience = say, patience
         self._place = "the start"
-        self._moves = 0
+        self._position = 0
         self._beats = 0
         self._seen: dict[int, tuple[int, float, int, float]] = {}
         self._named: set[tuple[int, int]] = set()
 
-    def at(self, place: str) -> None:
-        """Note where this process is now; it costs no exchange."""
-        self._place, self._moves = place, self._moves + 1
+    def at(self, place: str, position: int) -> None:
+        """Note where this process is now; it costs no exchange.
+
+        Args:
+            place: in words.
+            position: a number that grows in the same way in all processes.
+        """
+        self._place, self._position = place, position
 
     def tell(self) -> None:
         """Tell the others this process's place, and that it is alive."""
         self._beats += 1
-        self._store.set(f"place/{self._rank}", f"{self._moves} {self._beats} {self._place}")
+        self._store.set(f"place/{self._rank}", f"{self._position} {self._beats} {self._place}")
+
+    def leave(self) -> None:
+        """Tell the others that this process has ended its part, so that none waits for word of it."""
+        self._store.set(f"place/{self._rank}", "")
 
     def look(self, now: float) -> None:
         """Name each process that is silent, or that has not moved although another one has gone further.
@@ -63,26 +72,27 @@ class Places:
         """
         told = {}
         for rank in range(self._size):
-            if self._store.check([f"place/{rank}"]):
-                moves, beats, place = self._store.get(f"place/{rank}").decode().split(" ", 2)
-                told[rank] = (int(moves), int(beats), place)
-        for rank, (moves, beats, place) in told.items():
+            value = self._store.get(f"place/{rank}") if self._store.check([f"place/{rank}"]) else b""
+            if value:
+                position, beats, place = value.decode().split(" ", 2)
+                told[rank] = (int(position), int(beats), place)
+        for rank, (position, beats, place) in told.items():
             before = self._seen.get(rank)
-            moved = now if before is None or before[0] != moves else before[1]
+            moved = now if before is None or before[0] != position else before[1]
             alive = now if before is None or before[2] != beats else before[3]
-            self._seen[rank] = (moves, moved, beats, alive)
+            self._seen[rank] = (position, moved, beats, alive)
             furthest = max(told, key=lambda other: told[other][0])
             silent, still = now - alive, now - moved
             if silent >= self._patience:
                 line = f"has told nothing for {silent:.0f} seconds, and was at: {place}"
-                self._name(rank, moves, f"{line}; it is stopped, or its machine cannot be reached")
-            elif moves < told[furthest][0] and still >= self._patience:
+                self._name(rank, position, f"{line}; it is stopped, or its machine cannot be reached")
+            elif position < told[furthest][0] and still >= self._patience:
                 line = f"has been at: {place}, for {still:.0f} seconds"
-                self._name(rank, moves, f"{line}, while others wait for it at: {told[furthest][2]}")
+                self._name(rank, position, f"{line}, while others wait for it at: {told[furthest][2]}")
 
-    def _name(self, rank: int, moves: int, line: str) -> None:
-        if (rank, moves) not in self._named:
-            self._named.add((rank, moves))
+    def _name(self, rank: int, position: int, line: str) -> None:
+        if (rank, position) not in self._named:
+            self._named.add((rank, position))
             self._say(f"process {rank} of {self._size} (numbers from 0) {line}")
 
 
@@ -90,10 +100,10 @@ _places: list[Places] = []
 """The places of this process's run; none where it is alone."""
 
 
-def now_at(place: str) -> None:
-    """Note where this process of the run is; where it is alone nothing happens."""
+def now_at(place: str, position: int) -> None:
+    """Note where this process of the run is, see :meth:`Places.at`; where it is alone nothing happens."""
     for places in _places:
-        places.at(place)
+        places.at(place, position)
 
 
 @contextmanager
@@ -119,3 +129,5 @@ def places_told(store: Any, rank: int, size: int) -> Iterator[None]:
         ended.set()
         _places.remove(places)
         thread.join(PERIOD)
+        with suppress(RuntimeError, OSError):
+            places.leave()
