@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Install a wheel into a new environment, away from the checkout, and try what a user does first.
 
-Example: ``python tools/packaging/check_wheel.py dist/nplp-0.2.0-py3-none-any.whl``. It installs what the wheel
-requires, tries what works without the toolbox, installs the toolbox, and adapts a miniature of the quickstart.
+Example: ``python tools/packaging/check_wheel.py dist/nplp-0.2.0-py3-none-any.whl``. It installs what the
+wheel requires, tries what works without the toolbox, installs the toolbox, and adapts a miniature of the
+quickstart.
 """
 
 import argparse
