@@ -43,7 +43,7 @@ PURE = {
     },
     "nplp/losses": {"torch", "numpy"},
     "nplp/layers": {"torch"},
-    "nplp/weights": {"torch", "numpy", "safetensors"},
+    "nplp/weights": {"torch", "numpy", "safetensors", "filelock"},
     "nplp_synthetic": {"numpy", "PIL", "tqdm"},
 }
 """Packages that work without the toolbox, and what of others they may import."""

@@ -214,7 +214,8 @@ def _death_of_worker(error: Exception) -> UserError:
     text = _WORKERS_ERROR[:].rstrip(b"\0").decode("utf-8", "replace")
     text = text or in_one_line(error, 240)
     # Else torch reports the same death again, wherever python is when the other workers end.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return UserError(
         f"a worker that reads images died ({text[:240]}): there may be too little memory or shared memory, "
         "or too few open files (ulimit -n); lower DATALOADER.NUM_WORKERS and --resume"
@@ -326,7 +327,8 @@ def _seed_worker(worker_id: int) -> None:
     # In this process alone: the parent has queues of its own.
     sys.excepthook = _end_worker
     Queue._on_queue_feeder_error = staticmethod(_end_feeding)  # type: ignore[attr-defined]
-    end_with_parent(signal.SIGKILL)
+    if sys.platform == "linux":
+        end_with_parent(signal.SIGKILL)
     seed = torch.initial_seed() % 2**32
     np.random.seed(seed)  # noqa: NPY002  the toolbox's transforms draw from the global generator
     random.seed(seed)
