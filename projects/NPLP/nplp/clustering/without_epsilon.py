@@ -10,12 +10,15 @@ Shapes: N samples.
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from nplp.clustering.results import OUTLIER
 from nplp.clustering.sweep import SparseDistances, compiled
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 __all__ = ["CLUSTERERS", "DBSCAN", "cluster_without_epsilon", "missing_library", "nearest_graph"]
 
@@ -55,6 +58,9 @@ def nearest_graph(distances: SparseDistances, count: int) -> csr_matrix:
     Of equally near ones the first are taken, so that the graph does not depend on the order of pairs. A pair
     of distance 0 is stored. A pair may be held by one of its samples only.
     """
+    # Not above: it would take a fifth of every start.
+    from scipy.sparse import csr_matrix
+
     size = len(distances)
     nearest = np.full((size, count), np.iinfo(np.int32).max, dtype=np.int32)
     values = np.full((size, count), 1.0)
