@@ -29,6 +29,7 @@ MODULES = {
         "mkdocstrings": "mkdocstrings",
         "nbformat": "nbformat",
     },
+    "hdbscan": {"fast_hdbscan": "fast_hdbscan"},
     "infomap": {"infomap": "infomap"},
     "hub": {"huggingface_hub": "huggingface_hub"},
 }

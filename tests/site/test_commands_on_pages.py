@@ -8,6 +8,7 @@ import pytest
 
 from nplp.config import default_config
 from nplp.config.dotted import flat
+from nplp_commands.configurations import find_configuration
 from nplp_commands.main import COMMANDS
 from nplp_commands.parsing import TYPED
 from site_pages import ROOT, commands, inline_commands
@@ -86,9 +87,12 @@ def test_a_command_is_parsed(page, words):
 
 def check_keys_and_files(page, args):
     """Check that configurations exist, and that each KEY is one."""
-    named = [getattr(args, "config_file", "") or "", *(getattr(args, "overlay", []) or [])]
-    for name in named:
-        assert not name or name.startswith(MADE) or (ROOT / name).is_file(), f"{page}: there is no {name}"
+    file = getattr(args, "config_file", "")
+    named = [(file, False)] if file else []
+    named += [(overlay, True) for overlay in getattr(args, "overlay", []) or []]
+    for name, overlay in named:
+        there = name.startswith(MADE) or (ROOT / name).is_file()
+        assert there or find_configuration(name, overlays=overlay) != name, f"{page}: there is no {name}"
     pairs = getattr(args, "opts", [])
     assert len(pairs) % 2 == 0, f"{page}: {pairs} are no pairs"
     for key in pairs[::2]:

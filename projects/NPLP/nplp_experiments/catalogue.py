@@ -19,9 +19,9 @@ DOMAINS = {
             "m2msmt": "configs/NPLP/reproduce/s2c.yml",
             "d2msmt": "configs/NPLP/reproduce/p2c.yml",
             "unkind": "configs/NPLP/reproduce/p2h.yml",
-            "p2s": "configs/methods/compare/p2s.yml",
-            "s2p": "configs/methods/compare/s2p.yml",
-            "p2c": "configs/methods/compare/p2c.yml",
+            "p2s": "configs/methods/compare/methods_p2s.yml",
+            "s2p": "configs/methods/compare/methods_s2p.yml",
+            "p2c": "configs/methods/compare/methods_p2c.yml",
         },
         {
             "d2m": "SynthPlaza to SynthStation",
@@ -51,7 +51,7 @@ DOMAINS = {
         {
             "pku": "configs/NPLP/real/pku.yml",
             "pku_all": "configs/NPLP/real/pku_all.yml",
-            "pku_methods": "configs/methods/compare/pku.yml",
+            "pku_methods": "configs/methods/compare/methods_pku.yml",
         },
         {
             "pku": "MSMT17 to half of PKU-Reid's people, evaluated on the other half",
