@@ -32,8 +32,16 @@ CAMERAS = np.arange(12) % 3
         ("k2_intra", 0, "k2_intra must be an integer of at least 1, got 0"),
         ("k2_inter", -1, "k2_inter must be an integer of at least 0, got -1"),
         ("camera_scaling", True, "camera_scaling needs camera_centering, got False: turn it on"),
-        ("distance", "cosine", "distance must be one of jaccard, euclidean, camera_jaccard, got 'cosine'"),
-        ("assessment_distance", "l1", "one of jaccard, euclidean, camera_jaccard, got 'l1'"),
+        (
+            "distance",
+            "cosine",
+            "distance must be one of jaccard, euclidean, camera_jaccard, relative_jaccard, got 'cosine'",
+        ),
+        (
+            "assessment_distance",
+            "l1",
+            "one of jaccard, euclidean, camera_jaccard, relative_jaccard, got 'l1'",
+        ),
         ("dissolved", "merge", "dissolved must be one of drop, keep, got 'merge'"),
         ("epsilon", -0.1, "epsilon must be a finite distance of at least 0, or None, got -0.1"),
         ("epsilon", float("inf"), "epsilon must be a finite distance"),

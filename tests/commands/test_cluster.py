@@ -57,7 +57,7 @@ def test_every_setting_has_an_option_with_the_librarys_default() -> None:
     settings = {
         p.name: p.default
         for p in parameters
-        if p.kind is p.KEYWORD_ONLY and p.name not in ("progress", "constraints")
+        if p.kind is p.KEYWORD_ONLY and p.name not in ("progress", "constraints", "also_at")
     }
     assert settings.items() <= vars(args).items()
     text = cluster_command.build_parser().format_help()

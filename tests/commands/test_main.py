@@ -119,5 +119,5 @@ def test_the_defaults_in_the_help_of_cluster_are_those_of_the_function():
     assert {
         name: default
         for name, default in estimate_pseudo_labels.__kwdefaults__.items()
-        if name not in ("progress", "constraints")
+        if name not in ("progress", "constraints", "also_at")
     } == cluster._DEFAULTS

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ class FakeModel(nn.Module):
         self.heads = nn.Module()
         self.heads.neck = nn.Sequential(nn.BatchNorm1d(width), nn.ReLU())
         self.heads.output = "f_e"
+        self.heads.with_stripes = nullcontext
         self.device = torch.device("cpu")
         self.loss = CenterContrastiveLoss()
         self.criteria = {"CenterContrastiveLoss": self.loss}

@@ -76,13 +76,24 @@ _SETTINGS = (
         "across|all",
         "which pairs: across cameras, or all at a distance above 0 (the rule of UDA, SSG and MMT)",
     ),
+    (
+        "--clusterer",
+        str,
+        "dbscan|hdbscan|infomap",
+        "what clusters; the latter two need no radius, a Jaccard distance and --no-correct",
+    ),
     ("--beta", float, "RATIO", "epsilon_c / epsilon_e, in (0, 1]"),
     ("--epsilon", float, "DISTANCE", "epsilon_e itself, 0 or more (default: from --alpha)"),
     ("--min-samples", int, "COUNT", "images within epsilon of a core image, itself included"),
     ("--noisy-fraction", float, "SHARE", "share of the clusters that is clustered again, in (0, 1]"),
     ("--dissolved", str, "drop|keep", "what becomes of a noisy cluster without sub-clusters"),
     ("--reclustered-outliers", str, "drop|rejoin", "what becomes of an image that falls out of one"),
-    ("--distance", str, "jaccard|camera_jaccard|euclidean", "of epsilon and of the clusters"),
+    (
+        "--distance",
+        str,
+        "jaccard|camera_jaccard|relative_jaccard|euclidean",
+        "of epsilon and of the clusters",
+    ),
     ("--assessment-distance", str, "jaccard|camera_jaccard|euclidean", "of the scores (default: --distance)"),
     ("--k1", int, "COUNT", "neighbours of the Jaccard distance"),
     ("--k2", int, "COUNT", "neighbours of its local query expansion"),
@@ -136,6 +147,7 @@ _DEFAULTS: dict[str, Any] = {
     "giant_share": None,
     "equal_scores": "order",
     "epsilon_pairs": "across",
+    "clusterer": "dbscan",
 }
 """Those of `estimate_pseudo_labels`, which the help shows without importing it."""
 

@@ -20,7 +20,7 @@ examples:
   DukeMTMC-reID to Market-1501 on four GPUs, another seed:
     python tools/train_net.py --config-file configs/NPLP/d2m.yml --num-gpus 4 SEED 1 OUTPUT_DIR logs/d2m_seed1
   on eight GPUs by torchrun, which starts the run again from its last state where a process fails:
-    torchrun --nproc-per-node 8 --max-restarts 3 tools/train_net.py --config-file configs/NPLP/d2m.yml
+    torchrun --nproc-per-node 8 --max-restarts 3 -m nplp_commands.train --config-file configs/NPLP/d2m.yml
   continue a run that was stopped (by Ctrl-C, a signal, a crash):
     python tools/train_net.py --config-file configs/NPLP/d2m.yml --resume
   evaluate a trained model:
@@ -52,6 +52,7 @@ class _Words(argparse.Action):
             and not namespace.config_file
             and not words[0].startswith("-")
             and not KEY.fullmatch(words[0])
+            and not any(word.partition("=")[0] == "--config-file" for word in words)
         ):
             namespace.config_file = words.pop(0)
             if words and words[0].startswith("-"):

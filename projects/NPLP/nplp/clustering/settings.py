@@ -57,7 +57,7 @@ class Settings:
     epsilon: float | None
     giant_share: float | None
     equal_scores: str
-    epsilon_pairs: str
+    epsilon_pairs: str = "across"
     clusterer: str = "dbscan"
 
     def __post_init__(self) -> None:
