@@ -163,7 +163,7 @@ def test_a_run_whose_worker_is_killed_ends_with_code_two(synthetic_root, tmp_pat
     while len(workers) < 2:
         assert process.poll() is None
         workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    time.sleep(1)
+    time.sleep(0.05)
     os.kill(int(workers[0]), signal.SIGKILL)
     shown, _ = process.communicate(timeout=60)
     assert process.returncode == 2, shown
