@@ -93,7 +93,12 @@ def launch(
 
 def restarted() -> bool:
     """Tell whether torchrun has started this process again, after one of the run's processes had failed."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
+    return _starts() > 0
+
+
+def _starts() -> int:
+    """Return how often torchrun has started this process again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)
 
 
 def _check_device(device: str, size: int) -> None:
@@ -163,6 +168,9 @@ def _run_as_rank(
     comm: Any = importlib.import_module("fastreid.utils.comm")
     with _explained(rank, size, dist_url):
         store, _, _ = next(dist.rendezvous(dist_url, rank, size, timeout=TIME_TO_JOIN))
+    # torchrun keeps its store when it starts the processes again: what the earlier ones left there would be
+    # taken for the others' addresses.
+    store = dist.PrefixStore(f"start {_starts()}", store)
     dist.init_process_group(
         "nccl" if cuda else "gloo",
         store=dist.PrefixStore("nplp", store),
