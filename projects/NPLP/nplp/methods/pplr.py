@@ -75,7 +75,7 @@ class _Parts(nn.Module):
     """
 
     def __init__(
-        self, stripes: int, channels: int, width: int, rows: int, proxies: Sequence[CameraProxyLoss]
+        self, stripes: int, channels: int, width: int, rows: int, proxies: Sequence[nn.Module]
     ) -> None:
         super().__init__()
         # Values are normalised one by one: this is a neck for each stripe.
