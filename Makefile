@@ -12,7 +12,7 @@ EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 1700000000)
 PROGRAMS := onnx float16 int8-dynamic int8-calibrated torch-export
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-plus zoo test test-long test-min test-newest wheel check-wheel lint lint-workflows format site clean
+.PHONY: help quickstart quickstart-plus zoo test test-long test-min test-newest test-spawn wheel check-wheel lint lint-workflows format site clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -65,6 +65,10 @@ test-newest: .venv-newest/.ready  ## The same with the newest versions that are 
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(FASTREID)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+test-spawn: $(READY)  ## Run the tests of workers and processes with the start method of Windows and macOS.
+	@OMP_NUM_THREADS=1 NPLP_TEST_START_METHOD=spawn $(BIN)/python -m pytest -n 2 -m "not long" \
+		tests/data tests/distributed tests/synthetic $(ARGS)
 
 wheel: $(READY)  ## Build the package in dist/; the same commit gives the same file.
 	@rm -rf dist

@@ -78,8 +78,9 @@ setup(
         "deploy": read_requirements("requirements-deploy.txt"),
         "timm": ["timm>=1"],
         "docs": read_requirements("requirements-docs.txt"),
-        "infomap": ["infomap>=2"],
         "hub": ["huggingface_hub>=0.34"],
+        "hdbscan": ["fast_hdbscan>=0.3.4"],
+        "infomap": ["infomap>=2.16"],
     },
     entry_points={"console_scripts": ["nplp = nplp_commands.main:command_line"]},
 )

@@ -13,6 +13,9 @@ import torch
 from tiny import make_tiny_cfg
 
 torch.set_num_threads(1)
+if START_METHOD := os.environ.get("NPLP_TEST_START_METHOD"):
+    # "spawn" as on Windows and macOS: make test-spawn.
+    torch.multiprocessing.set_start_method(START_METHOD)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -122,3 +123,18 @@ def test_the_wheel_holds_the_packages_and_all_configurations_and_nothing_else(wh
     data = {f"{package}/{name}" for package, name in data_files()}
     assert len(configurations) > 40
     assert held == configurations | modules | data
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-deploy.txt"])
+def test_the_lowest_versions_that_are_promised_are_those_that_are_tested(name):
+    lines = (ROOT / "constraints-min.txt").read_text(encoding="utf-8").splitlines()
+    tested = dict(line.split("==") for line in lines if not line.startswith("#"))
+    required = [
+        re.match(r"([\w-]+)>=([\d.]+)", line)
+        for line in (ROOT / name).read_text(encoding="utf-8").splitlines()
+        if ">=" in line
+    ]
+    assert len(required) >= 3
+    for match in required:
+        version = tested[match[1]]
+        assert version == match[2] or version.startswith(f"{match[2]}."), match[0]

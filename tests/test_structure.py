@@ -38,10 +38,12 @@ FLOORS = (
 """From the roof to the ground. A package imports what is below its floor, and nothing else of the project."""
 
 PURE = {
-    "nplp/clustering": {"torch", "numpy", "scipy", "sklearn", "faiss", "numba", "tqdm"},
+    "nplp/clustering": {
+        *("torch", "numpy", "scipy", "sklearn", "faiss", "numba", "tqdm", "fast_hdbscan", "infomap")
+    },
     "nplp/losses": {"torch", "numpy"},
     "nplp/layers": {"torch"},
-    "nplp/weights": {"torch", "numpy", "safetensors"},
+    "nplp/weights": {"torch", "numpy", "safetensors", "filelock"},
     "nplp_synthetic": {"numpy", "PIL", "tqdm"},
 }
 """Packages that work without the toolbox, and what of others they may import."""

@@ -19,6 +19,11 @@ from nplp.errors import UserError
 from resumed_runs import start, wait_for
 from tiny import make_tiny_cfg
 
+by_forking = pytest.mark.skipif(
+    os.environ.get("NPLP_TEST_START_METHOD") == "spawn",
+    reason="the fault is made in this process, and workers that are spawned do not have it",
+)
+
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_that_vanishes_is_named_in_one_line(synthetic_root, tmp_path, workers):
@@ -51,6 +56,7 @@ def test_a_run_keeps_what_it_saved_when_an_image_vanishes(synthetic_root, tmp_pa
     assert run(cfg, cfg, resume=True)["final"]
 
 
+@by_forking
 def test_a_worker_that_is_killed_is_an_error_and_no_hang(synthetic_root, tmp_path, monkeypatch):
     cfg = make_tiny_cfg(synthetic_root, tmp_path, "DATALOADER.NUM_WORKERS", 2)
     items = load_dataset(cfg, "SynthStation").query
@@ -110,6 +116,7 @@ def test_the_death_of_a_worker_is_one_line_with_its_reason(synthetic_root, tmp_p
     assert "\n" not in str(caught.value)
 
 
+@by_forking
 def test_the_systems_error_that_ended_a_worker_is_named(synthetic_root, tmp_path, monkeypatch):
     cfg = make_tiny_cfg(synthetic_root, tmp_path, "DATALOADER.NUM_WORKERS", 2)
     items = load_dataset(cfg, "SynthStation").query

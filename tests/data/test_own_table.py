@@ -204,7 +204,7 @@ MISTAKES = {
     "duplicate": ("path\na.jpg\nb.jpg\n./a.jpg", "a.jpg' is there already, in line 2: leave one of them out"),
     "lines in cells": ('path,identity,split\na.jpg,"x\ny\nz",\nb.jpg,,test', "line 5: split is 'test'"),
     "no rows": ("path,camera\n", "has no row"),
-    "empty": ("", "cannot be read (empty"),
+    "empty": ("", "has no row"),
     "blank": ("\n\n", "has no row"),
     "too many": ("path,camera\na.jpg,1,2,3", "cannot be read (found more fields"),
     "two columns": ("path,camera,camera\na.jpg,1,2", "it has two columns 'camera'"),

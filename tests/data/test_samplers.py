@@ -15,6 +15,7 @@ from nplp.data.samplers import (
     CameraProxyBatchSampler,
     CrossCameraBatchSampler,
     Epoch,
+    EvenCameraBatchSampler,
     IdentityBatchSampler,
     ShuffledBatchSampler,
 )
@@ -204,6 +205,7 @@ def test_batches_across_cameras_keep_their_promises(people, p, k, seed):
         ("NaiveIdentitySampler", IdentityBatchSampler),
         ("BalancedIdentitySampler", CrossCameraBatchSampler),
         ("CameraProxySampler", CameraProxyBatchSampler),
+        ("CameraBalancedSampler", EvenCameraBatchSampler),
         ("TrainingSampler", ShuffledBatchSampler),
     ],
 )
@@ -286,3 +288,29 @@ def test_shuffled_ranks_share_the_batch():
 def test_wrong_sizes_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 8), st.integers(0, 99))
+def test_images_are_spread_evenly_over_the_cameras_of_an_identity(sizes, k, seed):
+    cameras = np.repeat(np.arange(len(sizes)), sizes)
+    labels = np.zeros(len(cameras), dtype=int)
+    (batch,) = EvenCameraBatchSampler(labels, cameras, Epoch(k, 1, seed), k)
+    assert len(batch) == k
+    if k <= len(cameras):
+        assert len(set(batch)) == k
+        counts = Counter(cameras[batch].tolist())
+        # No camera gives less than the fullest one but one, unless it has given all.
+        most = max(counts.values())
+        assert all(counts[camera] >= min(size, most - 1) for camera, size in enumerate(sizes))
+    else:
+        assert set(batch) == set(range(len(cameras)))
+
+
+def test_even_batches_of_ranks_make_that_of_one():
+    cameras = np.arange(len(LABELS)) % 3
+    one, *ranks = (
+        list(EvenCameraBatchSampler(LABELS, cameras, Epoch(8, 5, 3, rank, size), 2))
+        for rank, size in ((0, 1), (0, 2), (1, 2))
+    )
+    assert one == [first + second for first, second in zip(*ranks, strict=True)]

@@ -44,6 +44,15 @@ CASES = {
     "cap": Case("cap", {"NPLP.CAP.EPSILON": 0.4}),
     "o2cap": Case("o2cap", {"NPLP.O2CAP.EPSILON": 0.4}),
     "mmt": Case("mmt", {"NPLP.MMT.RHO": 0.05, "NPLP.MMT.K1": 10}),
+    "spcl": Case(
+        options={
+            **ONE_PART,
+            "MODEL.LOSSES.NAME": "HybridMemoryLoss",
+            "DATALOADER.SAMPLER_TRAIN": "BalancedIdentitySampler",
+            "NPLP.SPCL.K1": 20,
+            "NPLP.SPCL.EPSILON": 0.4,
+        },
+    ),
     "uda": Case("uda", {"NPLP.UDA.RHO": 0.08}, state_stays=True),
     "ssg": Case("ssg", {"NPLP.SSG.RHO": 0.08}),
     "pplr": Case(

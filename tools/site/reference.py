@@ -58,10 +58,11 @@ def public_modules(package: Path) -> dict[str, list[str]]:
 
 
 def page(package: Path) -> str:
-    """Return a package's page."""
+    """Return a package's page; a package that exports nothing is introduced by its docstring alone."""
+    name, modules = f"nplp.{package.name}", public_modules(package)
     text = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8"))) or ""
-    parts = ["\n\n".join([f"# nplp.{package.name}", ROLE.sub(r"`\1`", text), ""])]
-    parts += [f"::: {module}\n{OPTIONS}{names}\n" for module, names in public_modules(package).items()]
+    parts = [f"# {name}\n", "" if name in modules else ROLE.sub(r"`\1`", text) + "\n"]
+    parts += [f"::: {module}\n{OPTIONS}{names}\n" for module, names in modules.items()]
     return "\n".join(parts)
 
 

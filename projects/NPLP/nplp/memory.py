@@ -1,14 +1,16 @@
-"""Blocks that shrink where memory does not suffice."""
+"""What memory there is, and blocks that shrink where it does not suffice."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-__all__ = ["ShrinkingBlocks", "is_out_of_memory"]
+__all__ = ["ShrinkingBlocks", "available_memory", "is_out_of_memory"]
 
 Block = TypeVar("Block")
 
@@ -22,6 +24,22 @@ _OUT_OF_MEMORY = (
     "CUDNN_STATUS_ALLOC_FAILED",
 )
 """Words of errors that have no type of their own: torch's on the processor, and those of device libraries."""
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that programs may still take, as Linux says; elsewhere a large number.
+
+    Of a container the limit counts as well, whatever is in use of it.
+    """
+    found = [2**62]
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        # "max" is no number: there is none.
+        with suppress(OSError, ValueError):
+            found.append(int(Path(limit).read_text(encoding="ascii")))
+    return min(found)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

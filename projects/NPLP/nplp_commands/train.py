@@ -19,6 +19,8 @@ examples:
     python tools/train_net.py --config-file configs/NPLP/quickstart.yml
   DukeMTMC-reID to Market-1501 on four GPUs, another seed:
     python tools/train_net.py --config-file configs/NPLP/d2m.yml --num-gpus 4 SEED 1 OUTPUT_DIR logs/d2m_seed1
+  on eight GPUs by torchrun, which starts the run again from its last state where a process fails:
+    torchrun --nproc-per-node 8 --max-restarts 3 tools/train_net.py --config-file configs/NPLP/d2m.yml
   continue a run that was stopped (by Ctrl-C, a signal, a crash):
     python tools/train_net.py --config-file configs/NPLP/d2m.yml --resume
   evaluate a trained model:
@@ -124,6 +126,7 @@ def run_process(args: argparse.Namespace) -> None:
     Raises:
         UserError: for a mistake in the configuration, the data or the weights.
     """
+    from nplp.distributed.processes import restarted
     from nplp.engine.pipeline import evaluate_only, run
     from nplp.engine.setup import base_config, configure_logging, load_config
     from nplp.report.after_run import write_pages
@@ -131,6 +134,7 @@ def run_process(args: argparse.Namespace) -> None:
 
     with stoppable(as_typed(NAME), how_to_go_on(args)):
         cfg = load_config(args)
+        again = restarted()
         if args.eval_only:
             configure_logging(cfg, to_file=False)
             evaluate_only(cfg)
@@ -139,8 +143,8 @@ def run_process(args: argparse.Namespace) -> None:
         run(
             cfg,
             base_config(args.config_file),
-            resume=args.resume,
-            overwrite=args.overwrite,
+            resume=args.resume or again,
+            overwrite=args.overwrite and not again,
             at_end=write_pages,
         )
 

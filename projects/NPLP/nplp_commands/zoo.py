@@ -1,4 +1,4 @@
-"""List, describe and verify the bundles of a model zoo."""
+"""List, describe, verify and publish the bundles of a model zoo."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ examples:
   python tools/model_zoo.py verify zoo              sums, weights, programs, and the metrics measured again
   python tools/model_zoo.py verify zoo/nplp_quickstart_R18 --no-evaluate
   python tools/model_zoo.py verify zoo --trust      run programs of torch.export too
+  python tools/model_zoo.py info zoo://https://example.org/models/nplp_quickstart_R18
+  python tools/model_zoo.py push zoo/nplp_quickstart_R18 --output hub/nplp_quickstart_R18 --to OWNER/NAME
+
+Where a name stands, https://HOST/FOLDER/NAME and hf://OWNER/NAME (pip install 'nplp[hub]') may stand too, and
+wherever weights are named zoo:// before them. Each file is downloaded when it is first needed, compared with
+the bundle's sums and kept in the folder that NPLP_CACHE names.
+push writes the bundle with what the Hugging Face hub reads from a model card; with --to it uploads that.
 
 A bundle may come from a stranger. Loading a program of torch.export (model.pt2) runs what code the file
 holds; it is loaded with --trust alone, which is meant for bundles of people whom you trust. The other files
@@ -40,7 +47,7 @@ MARKS = {True: "ok ", False: "BAD", None: "-- "}
 def build_parser() -> OneLineParser:
     """Return the parser."""
     parser = OneLineParser(prog="model_zoo", description=__doc__, epilog=EPILOG)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|info|verify")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|info|verify|push")
     listing = actions.add_parser("list", help="a line a bundle")
     listing.add_argument("--markdown", action="store_true", help="in the table form of MODEL_ZOO.md")
     info = actions.add_parser("info", help="the model card")
@@ -56,12 +63,19 @@ def build_parser() -> OneLineParser:
         metavar="POINTS",
         help="by how many percentage points a metric may differ (default: 0.1)",
     )
+    push = actions.add_parser("push", help="write a bundle for the Hugging Face hub, and upload it")
+    push.add_argument("--output", required=True, type=Path, metavar="DIR", help="a new folder for it")
+    push.add_argument(
+        "--to", default="", metavar="OWNER/NAME", help="where to upload it (default: not at all)"
+    )
+    push.add_argument("--private", action="store_true", help="where --to is new, let others not see it")
     for action, text in (
+        (push, "a bundle's folder or its name in the zoo"),
         (listing, "a folder of bundles, or a bundle (default: NPLP_ZOO, else zoo)"),
         (info, "a bundle's folder or its name in the zoo"),
         (verify, "a folder of bundles, a bundle, or its name (default: NPLP_ZOO, else zoo)"),
     ):
-        action.add_argument("where", nargs=None if action is info else "?", default="", help=text)
+        action.add_argument("where", nargs=None if action in (info, push) else "?", default="", help=text)
     return parser
 
 
@@ -73,7 +87,8 @@ def find(where: str) -> list[Bundle]:
     """
     from nplp.weights.zoo import bundles_in, find_bundle, zoo_folder
 
-    if where and not Path(where).exists():
+    # On Windows an address is no path that could be asked for.
+    if where and ("://" in where or not Path(where).exists()):
         return [find_bundle(where.removeprefix("zoo://"))]
     return bundles_in(Path(where) if where else zoo_folder())
 
@@ -151,6 +166,18 @@ def verify(args: argparse.Namespace) -> int:
     return 3 if None in seen else 0
 
 
+def push(args: argparse.Namespace) -> int:
+    """Write a bundle as the hub expects it, and upload it where that was asked for."""
+    from nplp.export.hub import push_bundle, write_for_hub
+
+    (bundle,) = find(args.where)
+    folder = write_for_hub(bundle, args.output)
+    show(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    if args.to:
+        show(push_bundle(folder, args.to, args.private))
+    return 0
+
+
 def main(args: argparse.Namespace) -> int:
     """Do what was asked for and return the exit code.
 
@@ -158,7 +185,7 @@ def main(args: argparse.Namespace) -> int:
         UserError: if there is no such bundle, or it cannot be read.
     """
     require_toolbox()
-    return {"list": show_list, "info": show_info, "verify": verify}[args.action](args)
+    return {"list": show_list, "info": show_info, "verify": verify, "push": push}[args.action](args)
 
 
 def command_line() -> None:

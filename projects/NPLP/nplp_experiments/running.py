@@ -156,7 +156,7 @@ def _start(run: Run, folder: Path, threads: int, lock: IO[str] | None) -> _Activ
             stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
             start_new_session=True,
-            preexec_fn=partial(end_with_parent, signal.SIGTERM),
+            preexec_fn=partial(end_with_parent, signal.SIGTERM) if os.name == "posix" else None,
             pass_fds=() if lock is None else (lock.fileno(),),
         )
     return _Active(run, process, time.monotonic())

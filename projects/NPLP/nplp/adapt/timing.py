@@ -11,10 +11,11 @@ from torch import nn
 
 from nplp.adapt.facts import none_readable
 from nplp.config.choices import CAMERA_NONE
-from nplp.data.images import UnreadableImageError, decode
+from nplp.data.decoded import crops_kept
 from nplp.data.items import Item
 from nplp.data.loaders import ImageSet
 from nplp.engine.norm_statistics import refreshes
+from nplp.errors import UserError
 
 __all__ = ["Speed", "expected_seconds", "in_words", "measure_speed"]
 
@@ -24,9 +25,10 @@ TIMED = 2
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of this machine: ``decoded`` and ``embedded`` an image, ``step`` a training step."""
+    """Seconds of this machine: an image ``decoded``, ``read`` again and ``embedded``, a training ``step``."""
 
     decoded: float
+    read: float
     embedded: float
     step: float
 
@@ -46,12 +48,15 @@ def measure_speed(cfg: CfgNode, backbone: nn.Module, items: Sequence[Item]) -> S
     """
     batch = min(cfg.SOLVER.IMS_PER_BATCH, len(items))
     chosen = list(items[:: max(1, len(items) // batch)])[:batch]
-    readable = [item for item in chosen if _is_readable(item[0])]
-    if not readable:
-        raise none_readable(chosen)
+    with crops_kept(cfg):
+        images = ImageSet(chosen, build_transforms(cfg, is_train=True))
+        first = [_seconds_of_reading(images, number) for number in range(len(images))]
+        readable = [number for number, seconds in enumerate(first) if seconds is not None]
+        if not readable:
+            raise none_readable(chosen)
+        again = [_seconds_of_reading(images, number) for number in readable]
     batch = len(readable)
-    images = ImageSet(readable, build_transforms(cfg, is_train=True))
-    decoded = _seconds(lambda: [images[number] for number in range(len(images))], cfg, repeats=1)
+    decoded, read = (sum(seconds or 0.0 for seconds in each) / batch for each in (first, again))
     noise = torch.rand(batch, 3, *cfg.INPUT.SIZE_TRAIN, device=cfg.MODEL.DEVICE)
     backbone.to(cfg.MODEL.DEVICE)
 
@@ -63,29 +68,31 @@ def measure_speed(cfg: CfgNode, backbone: nn.Module, items: Sequence[Item]) -> S
     embedded = _seconds(embed, cfg)
     backbone.train()
     step = _seconds(lambda: backbone(noise).square().mean().backward(), cfg)
-    return Speed(decoded / batch, embedded / batch, step * cfg.SOLVER.IMS_PER_BATCH / batch)
+    return Speed(decoded, read, embedded / batch, step * cfg.SOLVER.IMS_PER_BATCH / batch)
 
 
-def _is_readable(path: str) -> bool:
+def _seconds_of_reading(images: ImageSet, number: int) -> float | None:
+    """Return how long an image takes; ``None`` for one that cannot be read."""
+    start = time.perf_counter()
     try:
-        decode(path)
-    except UnreadableImageError:
-        return False
-    return True
+        images[number]
+    except UserError:
+        return None
+    return time.perf_counter() - start
 
 
-def _seconds(work: Callable[[], object], cfg: CfgNode, repeats: int = TIMED) -> float:
+def _seconds(work: Callable[[], object], cfg: CfgNode) -> float:
     """Return the seconds of one call, after a first one that is not counted."""
     on_gpu = torch.device(cfg.MODEL.DEVICE).type == "cuda"
     work()
     if on_gpu:
         torch.cuda.synchronize()
     start = time.perf_counter()
-    for _ in range(repeats):
+    for _ in range(TIMED):
         work()
     if on_gpu:
         torch.cuda.synchronize()
-    return (time.perf_counter() - start) / repeats
+    return (time.perf_counter() - start) / TIMED
 
 
 def expected_seconds(cfg: CfgNode, speed: Speed, images: int, tested: int) -> float:
@@ -110,11 +117,13 @@ def expected_seconds(cfg: CfgNode, speed: Speed, images: int, tested: int) -> fl
         options.ITERATIONS // options.EVAL_PERIOD if options.EVAL_PERIOD else 1
     )
     embedded = passes * images + evaluations * (tested + measured * images)
-    loaded = speed.decoded / max(1, workers)
+    # An image is decoded once, and then read from where it is kept.
+    loaded = speed.read / max(1, workers)
+    decoded = (images + tested) * (speed.decoded - speed.read) / max(1, workers)
     loaded_batch = cfg.SOLVER.IMS_PER_BATCH * loaded
     # Workers load while the model trains.
     step = max(speed.step, loaded_batch) if workers else speed.step + loaded_batch
-    return steps * step + embedded * (speed.embedded + loaded)
+    return decoded + steps * step + embedded * (speed.embedded + loaded)
 
 
 def in_words(seconds: float) -> str:

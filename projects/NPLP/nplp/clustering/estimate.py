@@ -24,7 +24,8 @@ from nplp.clustering.reciprocal import reciprocal_encoding, relative_encoding
 from nplp.clustering.rejoining import rejoin_outliers
 from nplp.clustering.results import PseudoLabels
 from nplp.clustering.settings import ALL_PAIRS, CAMERA_JACCARD, RELATIVE_JACCARD, Settings
-from nplp.clustering.sweep import Distances, EuclideanDistances, FeatureRows, Progress
+from nplp.clustering.sweep import Distances, EuclideanDistances, FeatureRows, Progress, SparseDistances
+from nplp.clustering.without_epsilon import DBSCAN, cluster_without_epsilon
 
 __all__ = ["estimate_pseudo_labels"]
 
@@ -54,6 +55,7 @@ def estimate_pseudo_labels(
     giant_share: float | None = None,
     equal_scores: str = "order",
     epsilon_pairs: str = "across",
+    clusterer: str = "dbscan",
     constraints: Constraints | None = None,
     also_at: Sequence[float] = (),
     progress: bool = False,
@@ -95,6 +97,8 @@ def estimate_pseudo_labels(
             as noisy and "skip" none.
         epsilon_pairs: pairs that alpha is the share of: those "across" cameras, as in eq. 4, or "all" at a
             distance above 0, the rule of UDA, SSG and MMT (see `smallest_share_epsilon`).
+        clusterer: "dbscan" (the paper's), or without a radius "hdbscan" or "infomap", for a Jaccard distance
+            without the correcting stage; see `cluster_without_epsilon`.
         constraints: which images are one person and which are two, by `build_constraints`: the labels keep
             them, after the startup stage and again after the correcting stage (see `constrain_labels`). None,
             the paper's way, knows nothing of the kind.
@@ -135,6 +139,7 @@ def estimate_pseudo_labels(
         giant_share=giant_share,
         equal_scores=equal_scores,
         epsilon_pairs=epsilon_pairs,
+        clusterer=clusterer,
     )
     values = as_features(features)
     cameras = None if camera_ids is None else as_integer_ids("camera_ids", camera_ids, len(values))
@@ -171,7 +176,10 @@ def _run_stages(
         alpha = 0.0
         literal, pairs, averaged = float(settings.epsilon), 0, 0
     epsilon, giants = literal, ""
-    if settings.giant_share is None:
+    if settings.clusterer != DBSCAN:
+        assert isinstance(distances, SparseDistances)
+        startup = cluster_without_epsilon(distances, settings.clusterer, settings.min_samples)
+    elif settings.giant_share is None:
         startup = cluster(distances, epsilon, settings.min_samples)
     else:
         startup, epsilon, giants = cluster_without_giants(

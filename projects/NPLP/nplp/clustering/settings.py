@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nplp.clustering import inputs
+from nplp.clustering.without_epsilon import CLUSTERERS, DBSCAN
 
 __all__ = [
     "ALL_PAIRS",
@@ -57,6 +58,7 @@ class Settings:
     giant_share: float | None
     equal_scores: str
     epsilon_pairs: str
+    clusterer: str = "dbscan"
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
@@ -75,11 +77,25 @@ class Settings:
         inputs.check_choice("epsilon_pairs", self.epsilon_pairs, EPSILON_PAIRS)
         if self.epsilon_pairs == ALL_PAIRS and self.alpha is None and self.epsilon is None:
             raise ValueError("alpha must be given with epsilon_pairs 'all', got None")
+        inputs.check_choice("clusterer", self.clusterer, CLUSTERERS)
+        if self.clusterer != DBSCAN:
+            self._check_without_epsilon()
         if self.camera_scaling and not self.camera_centering:
             raise ValueError("camera_scaling needs camera_centering, got False: turn it on, or scaling off")
         if self.giant_share is not None:
             inputs.check_fraction("giant_share", self.giant_share)
         inputs.check_epsilon(self.epsilon)
+
+    def _check_without_epsilon(self) -> None:
+        """Check what goes with a clusterer that has no radius."""
+        for holds, rule in (
+            (self.distance != "euclidean", "a Jaccard distance, got distance 'euclidean'"),
+            (not self.correct, "correct False, as the correcting stage clusters by radii"),
+            (self.giant_share is None, "giant_share None, as there is no radius to lower"),
+            (self.epsilon is not None, "an epsilon, which it does not use, in place of eq. 4: give 1.0"),
+        ):
+            if not holds:
+                raise ValueError(f"clusterer {self.clusterer!r} needs {rule}")
 
     @property
     def assessed_by(self) -> str:

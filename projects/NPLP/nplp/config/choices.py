@@ -11,6 +11,7 @@ __all__ = [
     "CAMERA_STANDARDIZE",
     "CAMERA_TREATMENTS",
     "EMBEDDING",
+    "EVENLY",
     "GEM",
     "HEAD_FEATURES",
     "HEAD_FUSIONS",
@@ -32,9 +33,10 @@ SHUFFLED = "TrainingSampler"
 IDENTITIES = "NaiveIdentitySampler"
 ACROSS_CAMERAS = "BalancedIdentitySampler"
 CAMERA_PROXIES = "CameraProxySampler"
-SAMPLERS = (SHUFFLED, IDENTITIES, ACROSS_CAMERAS, CAMERA_PROXIES)
+EVENLY = "CameraBalancedSampler"
+SAMPLERS = (SHUFFLED, IDENTITIES, ACROSS_CAMERAS, CAMERA_PROXIES, EVENLY)
 """Values of ``DATALOADER.SAMPLER_TRAIN``: the toolbox's names for the classes of ``nplp.data.samplers``, and
-that of camera proxies, which the toolbox has not."""
+two that the toolbox has not: that of camera proxies, and ``CameraBalancedSampler``."""
 
 CAMERA_NONE, CAMERA_MEAN, CAMERA_STANDARDIZE = CAMERA_TREATMENTS = ("none", "mean", "standardize")
 """Values of ``TEST.CAMERAS``: what ``nplp.modeling.camera_statistics`` does to features in evaluation."""

@@ -115,6 +115,13 @@ def _add_section(cfg: CfgNode, section: str, options: Mapping[str, Any]) -> None
 
 
 def _add_data_keys(cfg: CfgNode) -> None:
+    # Decoded crops are kept for the next epoch, extraction and evaluation, in shared memory of so many MB at
+    # most, and beyond in a file without a name in the system's temporary folder (TMPDIR), of so many MB at
+    # most; never more than a quarter of what is free. The processes of a machine divide them; 0 and 0 keep
+    # nothing. Nothing but the time depends on it: see nplp/data/decoded.py.
+    cfg.DATALOADER.DECODED = CfgNode()
+    cfg.DATALOADER.DECODED.MEMORY_MB = 2048
+    cfg.DATALOADER.DECODED.DISK_MB = 8192
     # Decode every training image once before training and stop with the list of unreadable ones.
     cfg.DATASETS.VERIFY = True
     # Leave unreadable training images out instead of stopping; they are counted in the log.

@@ -193,6 +193,10 @@ def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
             f"one of {CAMERA_TREATMENTS}",
         ),
         ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, cfg.TEST.IMS_PER_BATCH >= 1, "at least 1"),
+        *(
+            (f"DATALOADER.DECODED.{name}", value, value >= 0, "at least 0")
+            for name, value in cfg.DATALOADER.DECODED.items()
+        ),
         (
             "DATALOADER.NUM_WORKERS",
             cfg.DATALOADER.NUM_WORKERS,

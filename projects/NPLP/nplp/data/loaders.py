@@ -21,13 +21,16 @@ from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
 from torch.utils.data import BatchSampler, DataLoader
 
-from nplp.config.choices import ACROSS_CAMERAS, CAMERA_PROXIES, IDENTITIES
+from nplp.config.choices import ACROSS_CAMERAS, CAMERA_PROXIES, EVENLY, IDENTITIES
+from nplp.data.augmentation import of_pixels
 from nplp.data.datasets import Item
-from nplp.data.images import UnreadableImageError, read_rgb
+from nplp.data.decoded import crops_of, fixed_part
+from nplp.data.images import UnreadableImageError
 from nplp.data.samplers import (
     CameraProxyBatchSampler,
     CrossCameraBatchSampler,
     Epoch,
+    EvenCameraBatchSampler,
     IdentityBatchSampler,
     ShuffledBatchSampler,
     StreamBatchSampler,
@@ -69,7 +72,9 @@ class ImageSet(CommDataset):
         their shares of a loss; without them batches have no weights. With ``two_views`` an image is
         transformed twice, the second time into "second_images".
         """
-        super().__init__(items, transform, relabel=False)
+        resize, rest = fixed_part(transform)
+        super().__init__(items, of_pixels(rest), relabel=False)
+        self.crops = crops_of([item[0] for item in items], resize)
         self.indices = np.arange(len(items)) if indices is None else indices
         self.weights = weights
         self.two_views = two_views
@@ -82,16 +87,16 @@ class ImageSet(CommDataset):
         """
         path, identity, camera = self.img_items[index]
         try:
-            image = read_rgb(path)
+            pixels = self.crops.read(index, path)
         except UnreadableImageError as error:
             raise UserError(
                 f"{path!r} cannot be read any more ({error.reason}): put it back; what was saved is kept, "
                 "--resume goes on from it"
             ) from error
         weight = {} if self.weights is None else {"weights": float(self.weights[index])}
-        views = {"images": self.transform(image)}
+        views = {"images": self.transform(pixels)}
         if self.two_views:
-            views["second_images"] = self.transform(image)
+            views["second_images"] = self.transform(pixels)
         return {
             **weight,
             **views,
@@ -209,7 +214,8 @@ def _death_of_worker(error: Exception) -> UserError:
     text = _WORKERS_ERROR[:].rstrip(b"\0").decode("utf-8", "replace")
     text = text or in_one_line(error, 240)
     # Else torch reports the same death again, wherever python is when the other workers end.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return UserError(
         f"a worker that reads images died ({text[:240]}): there may be too little memory or shared memory, "
         "or too few open files (ulimit -n); lower DATALOADER.NUM_WORKERS and --resume"
@@ -234,6 +240,8 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
             sampler = CrossCameraBatchSampler(labels, cameras, epoch, instances)
         elif name == CAMERA_PROXIES:
             sampler = CameraProxyBatchSampler(labels, cameras, epoch, instances)
+        elif name == EVENLY:
+            sampler = EvenCameraBatchSampler(labels, cameras, epoch, instances)
         else:
             sampler = ShuffledBatchSampler(len(train_set), epoch)
     except ValueError as error:
@@ -273,12 +281,18 @@ def _wrap(cfg: CfgNode, dataset: ImageSet, sampler: Any, seed: int) -> DeviceLoa
         dataset,
         batch_sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=fast_batch_collator,
+        collate_fn=_collate,
         pin_memory=device.type == "cuda",
         worker_init_fn=_seed_worker,
         generator=torch.Generator().manual_seed(seed),
     )
     return DeviceLoader(loader, device)
+
+
+def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the toolbox's batch of some samples, their images stacked at once."""
+    images = torch.stack([sample.pop("images") for sample in samples])
+    return {**fast_batch_collator(samples), "images": images}
 
 
 def _end_worker(kind: type[BaseException], error: BaseException, trace: Any) -> None:
@@ -313,7 +327,8 @@ def _seed_worker(worker_id: int) -> None:
     # In this process alone: the parent has queues of its own.
     sys.excepthook = _end_worker
     Queue._on_queue_feeder_error = staticmethod(_end_feeding)  # type: ignore[attr-defined]
-    end_with_parent(signal.SIGKILL)
+    if sys.platform == "linux":
+        end_with_parent(signal.SIGKILL)
     seed = torch.initial_seed() % 2**32
     np.random.seed(seed)  # noqa: NPY002  the toolbox's transforms draw from the global generator
     random.seed(seed)

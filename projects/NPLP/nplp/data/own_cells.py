@@ -53,6 +53,8 @@ def read_cells(path: str, columns: Mapping[str, str]) -> Cells:
     is_parquet = os.path.splitext(path)[1].lower() == PARQUET
     try:
         frame = pl.read_parquet(path, glob=False) if is_parquet else read_text_table(path)
+    except pl.exceptions.NoDataError as error:
+        raise UserError(f"{path!r} has no row: it must have one for each image") from error
     # Damaged files make polars panic, too.
     except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         remedy = "save it again" if is_parquet else "save it again as CSV in UTF-8"

@@ -7,6 +7,7 @@ on what ran before a resume.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -15,6 +16,7 @@ __all__ = [
     "CameraProxyBatchSampler",
     "CrossCameraBatchSampler",
     "Epoch",
+    "EvenCameraBatchSampler",
     "IdentityBatchSampler",
     "ShuffledBatchSampler",
     "StreamBatchSampler",
@@ -245,6 +247,28 @@ class StreamBatchSampler(Sampler[list[int]]):
                 else images[identity].tolist()
             )
         ]
+
+
+class EvenCameraBatchSampler(CrossCameraBatchSampler):
+    """Batches of P identities, the K images of each spread evenly over its cameras (CameraBalancedSampler).
+
+    An addition to the paper. Identities, batches and the ranks' shares are those of
+    :class:`IdentityBatchSampler`. For each draw of an identity its cameras come in random order and give an
+    image each, in turn, until there are K: a camera's images in random order, none twice. A camera that has
+    given all of its images is left out. An identity with fewer than K images begins anew with all of them.
+    """
+
+    def draw(self, identity: int, left: dict[int, list[int]], rng: np.random.Generator) -> list[int]:
+        """Return an identity's K images, a camera after the other."""
+        del left
+        drawn: list[int] = []
+        while len(drawn) < self._num_instances:
+            images = rng.permutation(self.images[identity])
+            cameras = rng.permutation(np.unique(self._cameras[images]))
+            by_camera = [images[self._cameras[images] == camera].tolist() for camera in cameras]
+            rounds = zip_longest(*by_camera)
+            drawn += [image for round_ in rounds for image in round_ if image is not None]
+        return drawn[: self._num_instances]
 
 
 class ShuffledBatchSampler(Sampler[list[int]]):

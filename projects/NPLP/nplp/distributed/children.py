@@ -60,13 +60,14 @@ def run_children(function: Callable[..., Any], count: int, args: tuple[Any, ...]
                 os.kill(process.pid, signum)
 
     # Else it would be started with the first process and unblock the signals.
-    resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    if os.name == "posix":
+        resource_tracker.ensure_running()
+    _block_signals(True)
     before = {number: signal.signal(number, pass_on) for number in SIGNALS}
     try:
         context = mp.spawn(function, nprocs=count, args=args, join=False)
         processes.extend(context.processes)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        _block_signals(False)
         failed = _first_failure(processes)
         if failed is not None:
             _end_others(failed, processes, folder)
@@ -74,7 +75,13 @@ def run_children(function: Callable[..., Any], count: int, args: tuple[Any, ...]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        _block_signals(False)
+
+
+def _block_signals(blocked: bool) -> None:
+    """Keep the signals back, or let them come; Windows cannot, and does nothing."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK if blocked else signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _first_failure(processes: Sequence[Any]) -> Any:
@@ -135,7 +142,7 @@ def begin_child(folder: str, number: int) -> None:
     """
     global _mark
     _mark = _mark_of(Path(folder), number)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    _block_signals(False)
 
 
 def report_to_parent(error: UserError, folder: str, number: int) -> None:

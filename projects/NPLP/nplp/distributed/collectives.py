@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from nplp.errors import UserError
 
-__all__ = ["all_shares", "from_main_process", "largest", "take_from_main_process"]
+__all__ = ["all_shares", "from_all", "from_main_process", "largest", "take_from_main_process"]
 
 Result = TypeVar("Result")
 
@@ -73,6 +73,16 @@ def all_shares(share: torch.Tensor) -> list[torch.Tensor]:
     shares = [torch.empty_like(share) for _ in range(size)]
     dist.all_gather(shares, share)
     return shares
+
+
+def from_all(value: Result) -> list[Result]:
+    """Return the value of every process, in the order of their numbers; it is pickled on the way."""
+    comm = _comm()
+    if comm.get_world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * comm.get_world_size()
+    dist.all_gather_object(values, value, group=comm._get_global_gloo_group())
+    return values
 
 
 def take_from_main_process(tensor: torch.Tensor) -> None:

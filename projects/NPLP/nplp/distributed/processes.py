@@ -22,9 +22,10 @@ import torch
 import torch.distributed as dist
 
 from nplp.distributed.children import begin_child, report_to_parent, run_children
+from nplp.distributed.waiting import places_told
 from nplp.errors import UserError
 
-__all__ = ["end_with_parent", "launch"]
+__all__ = ["end_with_parent", "launch", "restarted"]
 
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl: the signal that a process gets when its parent dies."""
@@ -88,6 +89,11 @@ def launch(
         first_rank = machine_rank * num_gpus_per_machine
         common = (main_func, args, first_rank, size, num_gpus_per_machine, dist_url, folder, cuda)
         run_children(_spawned, num_gpus_per_machine, common, Path(folder))
+
+
+def restarted() -> bool:
+    """Tell whether torchrun has started this process again, after one of the run's processes had failed."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
 
 
 def _check_device(device: str, size: int) -> None:
@@ -169,7 +175,8 @@ def _run_as_rank(
     # The toolbox's own, through which it gathers, is given up after half an hour.
     comm._get_global_gloo_group = lambda: patient
     comm._LOCAL_PROCESS_GROUP = _group_of_machine(rank, size, local_rank)
-    main_func(*args)
+    with places_told(store, rank, size):
+        main_func(*args)
     # Not after an error: the others may wait in a collective that this process never reaches.
     dist.barrier(group=patient)
     comm._get_global_gloo_group = toolbox_group

@@ -18,6 +18,7 @@ from nplp.config import source_config
 from nplp.config.choices import CAMERA_NONE, EMBEDDING
 from nplp.config.ignored import warn_of_ignored
 from nplp.data.datasets import ReidData, load_test_sets, load_training_items, verify_test_sets
+from nplp.data.decoded import crops_kept
 from nplp.engine.adaptation import AdaptationTrainer
 from nplp.engine.checkpoint import load_weights
 from nplp.engine.evaluating import announce_evaluation, count_queries, evaluate
@@ -25,6 +26,7 @@ from nplp.engine.norm_statistics import refreshes
 from nplp.engine.output_folder import CONFIG, OWN, PRODUCTS, OutputFolder, held
 from nplp.engine.resuming import WITHOUT_A_WORD, differences
 from nplp.engine.run_record import RunRecord, format_results
+from nplp.engine.same_run import check_same_data, check_same_program
 from nplp.engine.setup import prepare_output
 from nplp.engine.supervised import SupervisedTrainer, means_nothing_to_source, source_key
 from nplp.engine.verdict import last_verdict
@@ -76,11 +78,14 @@ def run(
     Raises:
         UserError: for whatever a user can set right.
     """
-    with held(Path(cfg.OUTPUT_DIR), resume) as folder:
+    with held(Path(cfg.OUTPUT_DIR), resume) as folder, crops_kept(cfg):
         start = _Start(folder, resume, overwrite, at_end, watchers)
+        check_same_program(cfg)
         warn_of_ignored(cfg)
         test_sets = load_test_sets(cfg, optional=True)
         announce_evaluation(cfg, test_sets)
+        for data in test_sets:
+            check_same_data(f"{data.name}'s query and gallery", data.query + data.gallery)
         verify_test_sets(cfg, test_sets)
         if cfg.MODEL.META_ARCHITECTURE != "NPLP":
             return _train_stock(cfg, base, test_sets, start)
@@ -155,6 +160,7 @@ def _train_nplp(
     # target's cameras or statistics for batch norms are measured.
     needs_target = cfg.NPLP.ITERATIONS or cfg.TEST.CAMERAS != CAMERA_NONE or refreshes(cfg)
     target = load_training_items(cfg) if needs_target else []
+    check_same_data("the target's training images", target)
     trainer = AdaptationTrainer(_without_pretraining(cfg), target, test_sets, base)
     if start.resume and trainer.resume():
         start.again(trainer, cfg)
@@ -166,7 +172,9 @@ def _train_nplp(
     else:
         # Refuses what a method's further networks cannot begin from before hours are spent.
         trainer.load_source("", LEFT_BEHIND, NECK)
-        weights, seconds = _pretrain(cfg, start)
+        # Of the source's crops none is needed afterwards.
+        with crops_kept(cfg):
+            weights, seconds = _pretrain(cfg, start)
         trainer.load_source(weights, LEFT_BEHIND, NECK)
         trainer.record.seconds.update(seconds)
     trainer.start_afresh()

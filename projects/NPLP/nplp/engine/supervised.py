@@ -11,6 +11,7 @@ from nplp.config.keys import SOURCE_LOSSES
 from nplp.data.datasets import Item, ReidData, index_cameras, load_training_items
 from nplp.data.loaders import TrainSet
 from nplp.engine.evaluating import evaluate, scalars
+from nplp.engine.same_run import check_same_data
 from nplp.engine.trainer import ReidTrainer
 from nplp.errors import UserError
 from nplp.losses import LOSSES
@@ -27,6 +28,7 @@ def load_labelled(cfg: CfgNode) -> tuple[list[Item], np.ndarray, np.ndarray]:
         UserError: if an image cannot be read or has no identity, or fewer than two identities are there.
     """
     items = load_training_items(cfg, labelled=True)
+    check_same_data(f"the training images of {', '.join(cfg.DATASETS.NAMES)}", items)
     names, labels = np.unique([str(item[1]) for item in items], return_inverse=True)
     if len(names) < 2:
         raise UserError(

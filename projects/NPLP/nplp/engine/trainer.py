@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from nplp.data.loaders import TrainSet, build_train_loader
 from nplp.distributed.collectives import from_main_process
+from nplp.distributed.waiting import now_at
 from nplp.engine.checkpoint import AtomicCheckpointer, read_checkpoint
 from nplp.engine.events import EpochWriter
 from nplp.engine.interruption import finished_first
@@ -53,6 +54,8 @@ __all__ = ["ReidTrainer"]
 logger = logging.getLogger(__name__)
 
 WRITER_PERIOD = 20
+MOST_STEPS = 10**9
+"""More than any training takes."""
 
 
 class ReidTrainer(DefaultTrainer):
@@ -364,7 +367,7 @@ class ReidTrainer(DefaultTrainer):
         loader = build_train_loader(self.train_set, num_batches=self.steps_per_epoch, seed=seed)
         seed_everything(derive_seed(seed, comm.get_rank()))
         self._trainer.data_loader = loader
-        batches = self._trainer._data_loader_iter = iter(loader)
+        batches = self._trainer._data_loader_iter = self._told(iter(loader))
         bar = tqdm(
             total=self.steps_per_epoch,
             desc=f"Epoch {self.epoch + 1} of {self.max_epoch}",
@@ -378,6 +381,7 @@ class ReidTrainer(DefaultTrainer):
             with finished_first() as interruption:
                 for step in range(self.start_step, self.steps_per_epoch):
                     self.step = step
+                    self._tell("reading its batch", 0)
                     self.before_step()
                     self._run_step(step)
                     average_statistics(self.model)
@@ -390,6 +394,17 @@ class ReidTrainer(DefaultTrainer):
         equalise_buffers(self.model)
         # Ends the loader's workers.
         self._trainer._data_loader_iter = iter(())
+
+    def _told(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Yield batches, and tell the other processes when one is read."""
+        for batch in batches:
+            self._tell("the network, and the exchange with the others", 1)
+            yield batch
+
+    def _tell(self, what: str, part: int) -> None:
+        # Positions grow through the stages' steps, in the same way in all processes.
+        position = 2 * (self.stage * MOST_STEPS + self.iter) + part
+        now_at(f"step {self.step + 1} of epoch {self.epoch + 1}, {what}", position)
 
     def _run_step(self, step: int) -> None:
         """Run a step; a loss that is infinite or not a number ends the run before it reaches the weights."""

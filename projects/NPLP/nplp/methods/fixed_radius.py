@@ -1,4 +1,4 @@
-"""Labels by DBSCAN at a radius that is the same in every iteration, for the methods with a memory.
+"""Labels by one clusterer with the same settings in every iteration, for the methods with a memory.
 
 Shapes: N target images, D values of a feature.
 """
@@ -11,6 +11,7 @@ import torch
 from fastreid.config import CfgNode
 
 from nplp.clustering import Constraints, estimate_pseudo_labels
+from nplp.clustering.without_epsilon import CLUSTERERS, missing_library
 from nplp.errors import UserError
 from nplp.methods.protocol import DistanceSettings, Labelling
 
@@ -22,6 +23,9 @@ DISTANCES = ("jaccard", "camera_jaccard")
 def radius_options(epsilon: float, k1: int) -> Mapping[str, Any]:
     """Return the options of a method's section that say how it clusters, with two of its own defaults."""
     return {
+        # What clusters: "dbscan" by EPSILON, or without a radius "hdbscan" or "infomap", which need the
+        # packages fast_hdbscan and infomap. All count MIN_SAMPLES; see nplp/clustering/without_epsilon.py.
+        "CLUSTERER": "dbscan",
         # DBSCAN's radius in the Jaccard distance, the same in every iteration.
         "EPSILON": epsilon,
         "MIN_SAMPLES": 4,
@@ -42,7 +46,7 @@ def radius_options(epsilon: float, k1: int) -> Mapping[str, Any]:
 
 
 class FixedRadius:
-    """Clusters L2-normalised features at a fixed radius.
+    """Clusters L2-normalised features at a fixed radius, or by a clusterer that has none.
 
     Args:
         options: a method's section, with the keys of :func:`radius_options`.
@@ -54,6 +58,7 @@ class FixedRadius:
 
     def __init__(self, options: CfgNode, section: str) -> None:
         for key, holds, rule in (
+            ("CLUSTERER", options.CLUSTERER in CLUSTERERS, f"one of {CLUSTERERS}"),
             ("EPSILON", 0 < options.EPSILON <= 1, "in (0, 1]"),
             ("MIN_SAMPLES", options.MIN_SAMPLES >= 1, "at least 1"),
             ("K1", options.K1 >= 1, "at least 1"),
@@ -71,6 +76,11 @@ class FixedRadius:
         ):
             if not holds:
                 raise UserError(f"{section}.{key} must be {rule}, got {options[key]!r}")
+        if missing := missing_library(options.CLUSTERER):
+            raise UserError(
+                f"{section}.CLUSTERER {options.CLUSTERER!r} needs the package {missing}, which is not "
+                f"installed: pip install 'nplp[{options.CLUSTERER}]'"
+            )
         self._options = options
         self._section = section
 
@@ -86,6 +96,7 @@ class FixedRadius:
             epsilon=options.EPSILON,
             min_samples=options.MIN_SAMPLES,
             correct=False,
+            clusterer=options.CLUSTERER,
             constraints=constraints,
             **distances.keywords(),
         )

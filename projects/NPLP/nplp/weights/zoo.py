@@ -1,7 +1,8 @@
 """Where the bundles of the model zoo are, and whether they are what they were when they were written.
 
 A bundle is a folder; its name is the model's. ``zoo://NAME`` stands for its weights wherever weights are
-named. ``SHA256SUMS`` lists its other files in the form that ``sha256sum --check`` reads.
+named; ``zoo://https://HOST/FOLDER/NAME`` and ``zoo://hf://OWNER/NAME`` for those of a bundle elsewhere.
+``SHA256SUMS`` lists its other files in the form that ``sha256sum --check`` reads.
 """
 
 import os
@@ -210,11 +211,15 @@ def bundles_in(folder: Path) -> list[Bundle]:
 
 
 def find_bundle(name: str) -> Bundle:
-    """Return the bundle of a name in the zoo's folder.
+    """Return the bundle of a name in the zoo's folder, or at the address that the name is.
 
     Raises:
-        UserError: if there is no such bundle, naming those that there are.
+        UserError: if there is no such bundle, naming those that there are; or it cannot be downloaded.
     """
+    from nplp.weights.remote_zoo import fetch_bundle, is_remote
+
+    if is_remote(name):
+        return fetch_bundle(name)
     zoo = zoo_folder()
     if not NAME.fullmatch(name) or not (zoo / name / SUMS).is_file():
         known = ", ".join(path.parent.name for path in sorted(zoo.glob(f"*/{SUMS}"))) or "none"

@@ -1,0 +1,170 @@
+#!/usr/bin/env python
+"""Measure a training iteration and an extraction, with crops decoded each time and with crops that are kept.
+
+    python benchmarks/training.py                              # the reproduced matrix's network
+    python benchmarks/training.py --config-file configs/NPLP/quickstart.yml
+    python benchmarks/training.py --images 13000 --size 256 128 --backbone build_osnet_backbone --depth x0_25
+
+`before` reads as the toolbox does: each image is decoded, and augmented by the toolbox's own steps. `decoded`
+has augmentation in one pass; with `kept` the crops are kept from the second time on. All train on the same
+batches, taking turns. Times are of the processor, which a busy machine does not change much.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+from PIL import Image
+
+from nplp.circumstances import circumstances, commit
+from nplp.config import source_config
+from nplp.data import augmentation, loaders
+from nplp.data.datasets import Item, index_cameras, load_training_items
+from nplp.data.decoded import crops_kept
+from nplp.data.loaders import TrainSet, build_test_loader, build_train_loader
+from nplp.engine.setup import load_config
+from nplp.engine.trainer import ReidTrainer
+
+PER_IDENTITY = 16
+
+
+@contextmanager
+def read_as_before() -> Iterator[None]:
+    """Give loaders that are built within the block the toolbox's own steps."""
+    with (
+        patch.object(loaders, "of_pixels", augmentation._Through),
+        patch.object(loaders, "_collate", loaders.fast_batch_collator),
+    ):
+        yield
+
+
+def draw_images(folder: Path, count: int) -> list[Item]:
+    """Write as many noisy JPEGs of 128 x 64, of 16 an identity, in six cameras."""
+    rng = np.random.default_rng(0)
+    items = []
+    for number in range(count):
+        path = folder / f"{number:06d}.jpg"
+        small = Image.fromarray(rng.integers(0, 256, (16, 8, 3), dtype=np.uint8))
+        small.resize((64, 128), Image.Resampling.BICUBIC).save(path, quality=90)
+        items.append((str(path), str(number // PER_IDENTITY), str(number % 6)))
+    return items
+
+
+class Measured:
+    """Training in one mode: a model, its batches and the seconds of each step."""
+
+    def __init__(self, name: str, cfg: CfgNode, items: list[Item]) -> None:
+        """Build all, and go over each image once."""
+        self.name, self.cfg, self.items = name, cfg, items
+        torch.manual_seed(0)
+        self.model = ReidTrainer.build_model(cfg).train()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-4)
+        labels = np.unique([item[1] for item in items], return_inverse=True)[1]
+        train_set = TrainSet(cfg, items, labels, index_cameras(items))
+        self.batches = iter(build_train_loader(train_set, num_batches=10**9, seed=0))
+        self.loading: list[float] = []
+        self.computing: list[float] = []
+        self.first_pass, self.extraction = self.extract(), self.extract()
+
+    def extract(self) -> float:
+        """Return the seconds of reading all images once, without the network."""
+        start = time.process_time()
+        for _ in build_test_loader(self.cfg, self.items):
+            pass
+        return time.process_time() - start
+
+    def step(self) -> None:
+        """Take one step."""
+        start = time.process_time()
+        batch = next(self.batches)
+        loaded = time.process_time()
+        losses = self.model(batch)
+        sum(losses.values()).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.loading.append(loaded - start)
+        self.computing.append(time.process_time() - loaded)
+
+    def record(self) -> dict[str, float]:
+        """Return the medians, in milliseconds, and the seconds of reading all images once."""
+        loading, computing = (1000 * statistics.median(each) for each in (self.loading, self.computing))
+        return {
+            "loading_ms": round(loading, 1),
+            "computing_ms": round(computing, 1),
+            "iteration_ms": round(loading + computing, 1),
+            "reading_all_first_s": round(self.first_pass, 2),
+            "reading_all_again_s": round(self.extraction, 2),
+        }
+
+
+def configured(args: argparse.Namespace, identities: int) -> CfgNode:
+    """Return the configuration, with one class an identity."""
+    options: list[Any] = ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 0, "DATASETS.VERIFY", False]
+    options += ["MODEL.HEADS.NUM_CLASSES", identities] if identities else []
+    if args.size:
+        options += ["INPUT.SIZE_TRAIN", list(args.size), "INPUT.SIZE_TEST", list(args.size)]
+    if args.backbone:
+        options += ["MODEL.BACKBONE.NAME", args.backbone]
+    if args.depth:
+        options += ["MODEL.BACKBONE.DEPTH", args.depth]
+    options = [str(each) for each in options]
+    # The pre-training's losses need no iteration's tables.
+    return source_config(load_config(argparse.Namespace(config_file=args.config_file, opts=options)))
+
+
+def _take_turns(runs: list[Measured], steps: int) -> None:
+    for number in range(steps):
+        for run in runs:
+            # What augmentation draws.
+            torch.manual_seed(number)
+            run.step()
+
+
+def main() -> None:
+    """Measure, and print a JSON object."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", default="configs/NPLP/reproduce/p2s.yml", metavar="FILE")
+    parser.add_argument(
+        "--images", type=int, default=0, metavar="N", help="draw as many instead of the source's"
+    )
+    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of the crops in training")
+    parser.add_argument("--backbone", metavar="NAME", help="another backbone")
+    parser.add_argument("--depth", metavar="NAME", help="of the backbone")
+    parser.add_argument("--steps", type=int, default=15, metavar="N")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        cfg = configured(args, 0)
+        items = draw_images(Path(folder), args.images) if args.images else load_training_items(cfg)
+        cfg = configured(args, len({item[1] for item in items}))
+        with read_as_before():
+            runs = [Measured("before", cfg, items)]
+        runs.append(Measured("decoded", cfg, items))
+        with crops_kept(cfg):
+            runs.append(Measured("kept", cfg, items))
+            _take_turns(runs, args.steps)
+        same = all(
+            torch.equal(ours, theirs)
+            for run in runs[1:]
+            for ours, theirs in zip(runs[0].model.parameters(), run.model.parameters(), strict=True)
+        )
+        results = {run.name: run.record() for run in runs}
+    ratio = results["before"]["iteration_ms"] / results["kept"]["iteration_ms"]
+    found = {"images": len(items), "same_weights": same, "before_over_kept": round(ratio, 2), **results}
+    sys.stdout.write(json.dumps({**circumstances(), "commit": commit(), **found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

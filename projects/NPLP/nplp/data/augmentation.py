@@ -1,0 +1,106 @@
+"""The usual augmentation in one pass over the pixels, with the numbers that the toolbox's draws.
+
+The toolbox pads, crops, flips and converts an image in four steps through Pillow, each of which makes a new
+one. What it draws for an image, and the pixels that come of it, are the same here to the bit.
+
+Shapes: H x W pixels.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.data.transforms import ToTensor
+from PIL import Image
+from torchvision.transforms import Compose, Pad, RandomCrop, RandomErasing, RandomHorizontalFlip
+
+__all__ = ["of_pixels"]
+
+Transform = Callable[[np.ndarray], torch.Tensor]
+
+
+def of_pixels(transform: Callable[[Any], Any]) -> Transform:
+    """Return a transformation of images as one of arrays [H, W, 3] uint8, in one pass where it is usual.
+
+    Usual are any of: padding with a constant, a random crop, a random flip, the conversion to a tensor and
+    random erasing, in this order.
+    """
+    parts = list(transform.transforms) if isinstance(transform, Compose) else []
+    found = [_next(parts, kind) for kind in (Pad, RandomCrop, RandomHorizontalFlip, ToTensor, RandomErasing)]
+    pad, crop, flip, convert, erase = found
+    if parts or convert is None or not (_is_usual_pad(pad) and _is_usual_crop(crop)):
+        return _Through(transform)
+    if erase is not None:
+        # The tensor is new: nobody else sees that it changes.
+        erase = RandomErasing(erase.p, erase.scale, erase.ratio, erase.value, inplace=True)
+    return _InOnePass(pad.padding if pad else 0, crop, flip, erase)
+
+
+def _next(parts: list[Any], kind: type) -> Any:
+    """Take the first of the parts if it is of a kind; ``None`` if not."""
+    return parts.pop(0) if parts and type(parts[0]) is kind else None
+
+
+def _is_usual_pad(pad: Any) -> bool:
+    return pad is None or (isinstance(pad.padding, int) and pad.padding_mode == "constant" and pad.fill == 0)
+
+
+def _is_usual_crop(crop: Any) -> bool:
+    return crop is None or (crop.padding is None and not crop.pad_if_needed)
+
+
+class _Through:
+    """Any transformation of images."""
+
+    def __init__(self, transform: Callable[[Any], Any]) -> None:
+        self._transform = transform
+
+    def __call__(self, pixels: np.ndarray) -> torch.Tensor:
+        return self._transform(Image.fromarray(pixels))
+
+
+class _InOnePass:
+    """Padding with black, a crop, a flip, the conversion and erasing."""
+
+    def __init__(
+        self,
+        padding: int,
+        crop: RandomCrop | None,
+        flip: RandomHorizontalFlip | None,
+        erase: RandomErasing | None,
+    ) -> None:
+        self._padding = padding
+        self._crop = crop
+        self._flip = flip
+        self._erase = erase
+
+    def __call__(self, pixels: np.ndarray) -> torch.Tensor:
+        border = self._padding
+        height, width = pixels.shape[0] + 2 * border, pixels.shape[1] + 2 * border
+        top, left = 0, 0
+        if self._crop is not None:
+            # The crop draws by the size of what it is given alone.
+            given = _NOTHING.expand(1, height, width)
+            top, left, height, width = self._crop.get_params(given, self._crop.size)
+        cut = _window(pixels, top - border, left - border, height, width)
+        if self._flip is not None and torch.rand(1) < self._flip.p:
+            cut = cut[:, ::-1]
+        image = torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1))).float()
+        return image if self._erase is None else self._erase(image)
+
+
+_NOTHING = torch.zeros(1)
+
+
+def _window(pixels: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
+    """Return the pixels of a rectangle that may reach over the image's border, black there."""
+    rows, columns = pixels.shape[:2]
+    if top >= 0 and left >= 0 and top + height <= rows and left + width <= columns:
+        return pixels[top : top + height, left : left + width]
+    window = np.zeros((height, width, pixels.shape[2]), dtype=pixels.dtype)
+    # In wide padding it may miss the image.
+    first, start = min(max(top, 0), rows), min(max(left, 0), columns)
+    last, end = max(min(top + height, rows), first), max(min(left + width, columns), start)
+    window[first - top : last - top, start - left : end - left] = pixels[first:last, start:end]
+    return window
