@@ -16,9 +16,10 @@ def by_sets(first, second, k):
 
 
 @pytest.mark.parametrize("k", [1, 5, 20])
-def test_it_is_the_share_of_common_neighbours(k):
+def test_it_is_the_share_of_common_neighbours(monkeypatch, k):
+    monkeypatch.setattr("nplp.clustering.neighbour_agreement._ROWS_AT_ONCE", 64)
     rng = np.random.default_rng(0)
-    first = rng.normal(size=(3000, 6)).astype(np.float32)
+    first = rng.normal(size=(200, 6)).astype(np.float32)
     second = (first + 0.7 * rng.normal(size=first.shape)).astype(np.float32)
     agreement = neighbour_agreement(nearest_others(first, k), nearest_others(second, k))
     np.testing.assert_allclose(agreement, by_sets(first.astype(float), second.astype(float), k))
