@@ -26,7 +26,7 @@ from nplp.errors import UserError
 from nplp.losses import CameraProxyLoss
 from nplp.losses.registry import CAMERA_PROXY
 from nplp.methods.camera_proxies import CameraProxies
-from nplp.methods.fixed_radius import FixedRadius, radius_options
+from nplp.methods.fixed_radius import CLUSTERER, FixedRadius, radius_options
 from nplp.methods.protocol import Labelling
 from nplp.methods.registry import register_method, require
 from nplp.modeling import NPLP, HeadOutput
@@ -131,6 +131,7 @@ class ProxyMethod:
 @register_method(
     "cap",
     options={
+        **CLUSTERER,
         **radius_options(epsilon=0.5, k1=20),
         # Epochs before cameras are contrasted, 5 of 50 in CAP. An iteration contrasts cameras if so many
         # epochs lie before it: with 3 epochs an iteration the third is the first that does. 1: all iterations

@@ -14,18 +14,23 @@ from nplp.clustering import Constraints, estimate_pseudo_labels
 from nplp.clustering.without_epsilon import CLUSTERERS, missing_library
 from nplp.errors import UserError
 from nplp.methods.protocol import DistanceSettings, Labelling
+from nplp.methods.registry import check_options
 
-__all__ = ["FixedRadius", "radius_options"]
+__all__ = ["CLUSTERER", "FixedRadius", "check_radius", "radius_options"]
 
 DISTANCES = ("jaccard", "camera_jaccard")
+
+
+CLUSTERER = {
+    # What clusters: "dbscan" by EPSILON, or without a radius "hdbscan" or "infomap", which need the packages
+    # fast_hdbscan and infomap. All count MIN_SAMPLES; see nplp/clustering/without_epsilon.py.
+    "CLUSTERER": "dbscan",
+}
 
 
 def radius_options(epsilon: float, k1: int) -> Mapping[str, Any]:
     """Return the options of a method's section that say how it clusters, with two of its own defaults."""
     return {
-        # What clusters: "dbscan" by EPSILON, or without a radius "hdbscan" or "infomap", which need the
-        # packages fast_hdbscan and infomap. All count MIN_SAMPLES; see nplp/clustering/without_epsilon.py.
-        "CLUSTERER": "dbscan",
         # DBSCAN's radius in the Jaccard distance, the same in every iteration.
         "EPSILON": epsilon,
         "MIN_SAMPLES": 4,
@@ -45,11 +50,37 @@ def radius_options(epsilon: float, k1: int) -> Mapping[str, Any]:
     }
 
 
+def check_radius(section: str, options: CfgNode) -> None:
+    """Check the options of `radius_options`.
+
+    Raises:
+        UserError: naming the first key whose value is out of its range.
+    """
+    check_options(
+        section,
+        options,
+        ("EPSILON", 0 < options.EPSILON <= 1, "in (0, 1]"),
+        ("MIN_SAMPLES", options.MIN_SAMPLES >= 1, "at least 1"),
+        ("K1", options.K1 >= 1, "at least 1"),
+        ("K2", 1 <= options.K2 <= options.K1, f"between 1 and {section}.K1"),
+        ("DISTANCE", options.DISTANCE in DISTANCES, f"one of {DISTANCES}"),
+        ("K1_INTRA", options.K1_INTRA >= 1, "at least 1"),
+        ("K1_INTER", options.K1_INTER >= 1, "at least 1"),
+        ("K2_INTRA", options.K2_INTRA >= 1, "at least 1"),
+        ("K2_INTER", options.K2_INTER >= 0, "at least 0"),
+        (
+            "CAMERA_SCALING",
+            options.CAMERA_CENTERING or not options.CAMERA_SCALING,
+            f"False unless {section}.CAMERA_CENTERING is True",
+        ),
+    )
+
+
 class FixedRadius:
     """Clusters L2-normalised features at a fixed radius, or by a clusterer that has none.
 
     Args:
-        options: a method's section, with the keys of :func:`radius_options`.
+        options: a method's section, with the keys of :func:`radius_options` and `CLUSTERER`.
         section: its dotted name, for messages.
 
     Raises:
@@ -57,25 +88,10 @@ class FixedRadius:
     """
 
     def __init__(self, options: CfgNode, section: str) -> None:
-        for key, holds, rule in (
-            ("CLUSTERER", options.CLUSTERER in CLUSTERERS, f"one of {CLUSTERERS}"),
-            ("EPSILON", 0 < options.EPSILON <= 1, "in (0, 1]"),
-            ("MIN_SAMPLES", options.MIN_SAMPLES >= 1, "at least 1"),
-            ("K1", options.K1 >= 1, "at least 1"),
-            ("K2", 1 <= options.K2 <= options.K1, f"between 1 and {section}.K1"),
-            ("DISTANCE", options.DISTANCE in DISTANCES, f"one of {DISTANCES}"),
-            ("K1_INTRA", options.K1_INTRA >= 1, "at least 1"),
-            ("K1_INTER", options.K1_INTER >= 1, "at least 1"),
-            ("K2_INTRA", options.K2_INTRA >= 1, "at least 1"),
-            ("K2_INTER", options.K2_INTER >= 0, "at least 0"),
-            (
-                "CAMERA_SCALING",
-                options.CAMERA_CENTERING or not options.CAMERA_SCALING,
-                f"False unless {section}.CAMERA_CENTERING is True",
-            ),
-        ):
-            if not holds:
-                raise UserError(f"{section}.{key} must be {rule}, got {options[key]!r}")
+        check_radius(section, options)
+        check_options(
+            section, options, ("CLUSTERER", options.CLUSTERER in CLUSTERERS, f"one of {CLUSTERERS}")
+        )
         if missing := missing_library(options.CLUSTERER):
             raise UserError(
                 f"{section}.CLUSTERER {options.CLUSTERER!r} needs the package {missing}, which is not "

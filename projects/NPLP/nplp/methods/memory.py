@@ -24,14 +24,14 @@ from nplp.clustering import Constraints
 from nplp.losses import ClusterMemoryLoss, cluster_centroids
 from nplp.losses.registry import CLUSTER_MEMORY
 from nplp.methods.camera_proxies import CameraProxies
-from nplp.methods.fixed_radius import FixedRadius, radius_options
+from nplp.methods.fixed_radius import CLUSTERER, FixedRadius, radius_options
 from nplp.methods.protocol import Labelling
 from nplp.methods.registry import register_method, require
 from nplp.modeling import NPLP, HeadOutput
 
 __all__ = ["ClusterMemory"]
 
-OPTIONS = radius_options(epsilon=0.6, k1=30)
+OPTIONS = {**CLUSTERER, **radius_options(epsilon=0.6, k1=30)}
 
 
 @register_method("memory", options=OPTIONS)

@@ -42,13 +42,13 @@ from fastreid.modeling.meta_arch import build_model
 from torch import nn
 from torch.nn import functional as F
 
-from nplp.clustering import Constraints, estimate_pseudo_labels
+from nplp.clustering import Constraints
 from nplp.errors import UserError
 from nplp.losses import MutualTeachingLoss, cluster_centroids
 from nplp.losses.registry import MUTUAL_TEACHING
+from nplp.methods.first_radius import FIRST_RADIUS, check_first_radius, first_radius_labels
 from nplp.methods.protocol import DistanceSettings, Labelling
 from nplp.methods.registry import check_options, register_method, require
-from nplp.methods.uda import FIRST_RADIUS, check_first_radius
 from nplp.modeling import NPLP, HeadOutput
 
 __all__ = ["MutualMeanTeaching"]
@@ -145,17 +145,7 @@ class MutualMeanTeaching:
         del iteration
         options = self._options
         distances = DistanceSettings("relative_jaccard", k1=options.K1, k2=options.K2)
-        estimate = estimate_pseudo_labels(
-            distances.prepare(features),
-            cameras,
-            alpha=options.RHO,
-            epsilon_pairs="all",
-            epsilon=self._epsilon or None,
-            min_samples=options.MIN_SAMPLES,
-            correct=False,
-            constraints=constraints,
-            **distances.keywords(),
-        )
+        estimate = first_radius_labels(options, distances, features, cameras, self._epsilon, constraints)
         self._epsilon = self._epsilon or estimate.epsilon_e
         return Labelling(estimate, distances, "NPLP.MMT.RHO", "NPLP.MMT.MIN_SAMPLES")
 

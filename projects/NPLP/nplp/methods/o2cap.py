@@ -18,13 +18,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from nplp.methods.cap import ProxyMethod
-from nplp.methods.fixed_radius import radius_options
+from nplp.methods.fixed_radius import CLUSTERER, radius_options
 from nplp.methods.registry import register_method
 
 __all__ = ["AssociatedProxies"]
 
 
-@register_method("o2cap", options=radius_options(epsilon=0.5, k1=20))
+@register_method("o2cap", options={**CLUSTERER, **radius_options(epsilon=0.5, k1=20)})
 class AssociatedProxies(ProxyMethod):
     """O2CAP: offline and online association; see :class:`~nplp.methods.cap.ProxyMethod`."""
 

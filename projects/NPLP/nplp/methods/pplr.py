@@ -51,7 +51,7 @@ from nplp.losses import (
 from nplp.losses.mutual_teaching import smoothed_cross_entropy
 from nplp.losses.registry import CAMERA_PROXY, SOFTMAX_TRIPLET
 from nplp.methods.camera_proxies import CameraProxies
-from nplp.methods.fixed_radius import FixedRadius, radius_options
+from nplp.methods.fixed_radius import CLUSTERER, FixedRadius, radius_options
 from nplp.methods.protocol import Labelling
 from nplp.methods.registry import check_options, refuse_tables, register_method, require
 from nplp.modeling import NPLP, HeadOutput
@@ -89,6 +89,7 @@ class _Parts(nn.Module):
 @register_method(
     "pplr",
     options={
+        **CLUSTERER,
         **radius_options(epsilon=0.5, k1=30),
         # P, the stripes.
         "PARTS": 3,

@@ -34,32 +34,19 @@ from nplp.errors import UserError
 from nplp.losses import HybridMemoryLoss
 from nplp.losses.registry import HYBRID_MEMORY
 from nplp.methods.camera_proxies import CameraProxies
+from nplp.methods.fixed_radius import check_radius, radius_options
 from nplp.methods.protocol import DistanceSettings, Labelling
-from nplp.methods.registry import register_method, require
+from nplp.methods.registry import check_options, register_method, require
 from nplp.modeling import NPLP, HeadOutput
 
 __all__ = ["SelfPacedLearning"]
 
 logger = logging.getLogger(__name__)
 
-DISTANCES = ("jaccard", "camera_jaccard")
 OPTIONS = {
-    # DBSCAN's radius in the Jaccard distance, the same in every iteration, and how much smaller and larger
-    # the radii are that it is compared with.
-    "EPSILON": 0.6,
+    **radius_options(epsilon=0.6, k1=30),
+    # How much smaller and larger than EPSILON the radii are that it is compared with.
     "GAP": 0.02,
-    "MIN_SAMPLES": 4,
-    # Neighbours of the Jaccard distance and of its query expansion, the image itself among them.
-    "K1": 30,
-    "K2": 6,
-    # As in nplp/methods/memory.py.
-    "DISTANCE": "jaccard",
-    "K1_INTRA": 5,
-    "K1_INTER": 20,
-    "K2_INTRA": 2,
-    "K2_INTER": 4,
-    "CAMERA_CENTERING": False,
-    "CAMERA_SCALING": False,
 }
 
 
@@ -84,25 +71,12 @@ class SelfPacedLearning:
     def __init__(self, cfg: CfgNode, model: NPLP) -> None:
         require(cfg, HYBRID_MEMORY, "f_bn")
         self._options = options = cfg.NPLP.SPCL
-        for key, holds, rule in (
-            ("EPSILON", 0 < options.EPSILON <= 1, "in (0, 1]"),
+        check_radius("NPLP.SPCL", options)
+        check_options(
+            "NPLP.SPCL",
+            options,
             ("GAP", 0 <= options.GAP < options.EPSILON, "at least 0 and below NPLP.SPCL.EPSILON"),
-            ("MIN_SAMPLES", options.MIN_SAMPLES >= 1, "at least 1"),
-            ("K1", options.K1 >= 1, "at least 1"),
-            ("K2", 1 <= options.K2 <= options.K1, "between 1 and NPLP.SPCL.K1"),
-            ("DISTANCE", options.DISTANCE in DISTANCES, f"one of {DISTANCES}"),
-            ("K1_INTRA", options.K1_INTRA >= 1, "at least 1"),
-            ("K1_INTER", options.K1_INTER >= 1, "at least 1"),
-            ("K2_INTRA", options.K2_INTRA >= 1, "at least 1"),
-            ("K2_INTER", options.K2_INTER >= 0, "at least 0"),
-            (
-                "CAMERA_SCALING",
-                options.CAMERA_CENTERING or not options.CAMERA_SCALING,
-                "False unless NPLP.SPCL.CAMERA_CENTERING is True",
-            ),
-        ):
-            if not holds:
-                raise UserError(f"NPLP.SPCL.{key} must be {rule}, got {options[key]!r}")
+        )
         if cfg.NPLP.EMA_LABELS:
             raise UserError(
                 "NPLP.EMA_LABELS True changes the features that are clustered, but NPLP.METHOD 'spcl' "

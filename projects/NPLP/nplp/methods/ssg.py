@@ -1,11 +1,11 @@
 """SSG: self-similarity grouping of images and of their stripes (Fu et al., ICCV 2019, arXiv 1811.10144).
 
 The whole image and two stripes of PAP's pooled feature are clustered each by itself, with a radius of its own
-from the first iteration (see :mod:`nplp.methods.uda`). An image that is an outlier in any of them is left
-out. Triplet losses, see :func:`nplp.losses.pair_triplet_loss`: of an embedding of the whole image with the
-labels of the whole, and of the whole and of each stripe with its own labels. Batches are drawn by the labels
-of the whole, and positives are taken from the images that were drawn together, whatever the stripe's labels
-say of them, as the authors' code does. Whole and stripes together are evaluated.
+from the first iteration (see :mod:`nplp.methods.first_radius`). An image that is an outlier in any of them is
+left out. Triplet losses, see :func:`nplp.losses.pair_triplet_loss`: of an embedding of the whole image with
+the labels of the whole, and of the whole and of each stripe with its own labels. Batches are drawn by the
+labels of the whole, and positives are taken from the images that were drawn together, whatever the stripe's
+labels say of them, as the authors' code does. Whole and stripes together are evaluated.
 
 Where it differs from its authors' code:
 
@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from fastreid.config import CfgNode
 
-from nplp.clustering import OUTLIER, Constraints, PseudoLabels, estimate_pseudo_labels
+from nplp.clustering import OUTLIER, Constraints, PseudoLabels
 from nplp.errors import UserError
 from nplp.losses import PairTripletLoss
 from nplp.losses.registry import PAIR_TRIPLET
+from nplp.methods.first_radius import FIRST_RADIUS, check_first_radius, first_radius_labels
 from nplp.methods.protocol import DistanceSettings, Labelling
 from nplp.methods.registry import refuse_tables, register_method, require
-from nplp.methods.uda import FIRST_RADIUS, check_first_radius
 from nplp.modeling import NPLP, HeadOutput
 
 __all__ = ["SelfSimilarityGrouping"]
@@ -91,17 +91,7 @@ class SelfSimilarityGrouping:
         options = self._options
         distances = DistanceSettings("relative_jaccard", k1=options.K1, k2=options.K2, columns=self._width)
         estimates = [
-            estimate_pseudo_labels(
-                distances.prepare(part),
-                cameras,
-                alpha=options.RHO,
-                epsilon_pairs="all",
-                epsilon=epsilon or None,
-                min_samples=options.MIN_SAMPLES,
-                correct=False,
-                constraints=constraints,
-                **distances.keywords(),
-            )
+            first_radius_labels(options, distances, part, cameras, epsilon, constraints)
             for part, epsilon in zip(features.split(self._width, dim=1), self._epsilons, strict=True)
         ]
         self._epsilons = [estimate.epsilon_e for estimate in estimates]

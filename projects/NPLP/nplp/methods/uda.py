@@ -27,42 +27,15 @@ import numpy as np
 import torch
 from fastreid.config import CfgNode
 
-from nplp.clustering import Constraints, estimate_pseudo_labels
+from nplp.clustering import Constraints
 from nplp.losses import PairTripletLoss
 from nplp.losses.registry import PAIR_TRIPLET
+from nplp.methods.first_radius import FIRST_RADIUS, check_first_radius, first_radius_labels
 from nplp.methods.protocol import DistanceSettings, Labelling
-from nplp.methods.registry import check_options, refuse_tables, register_method, require
+from nplp.methods.registry import refuse_tables, register_method, require
 from nplp.modeling import NPLP, HeadOutput
 
-__all__ = ["FIRST_RADIUS", "SelfTraining", "check_first_radius"]
-
-FIRST_RADIUS = {
-    # rho: DBSCAN's radius is the mean of this share of the distances above 0, the smallest, in the first
-    # iteration. The authors' 0.0016 is 1.2 / 751 for Market-1501's identities; a target with other numbers
-    # needs about 1.2 / identities.
-    "RHO": 0.0016,
-    "MIN_SAMPLES": 4,
-    # Neighbours of the Jaccard distance, the image itself not counted, and of its query expansion, counted.
-    "K1": 20,
-    "K2": 6,
-}
-"""Options of the methods whose radius is that of the first iteration."""
-
-
-def check_first_radius(section: str, options: CfgNode) -> None:
-    """Check the options of `FIRST_RADIUS`.
-
-    Raises:
-        UserError: naming the first key whose value is out of its range.
-    """
-    check_options(
-        section,
-        options,
-        ("RHO", 0 < options.RHO <= 1, "in (0, 1]"),
-        ("MIN_SAMPLES", options.MIN_SAMPLES >= 1, "at least 1"),
-        ("K1", options.K1 >= 1, "at least 1"),
-        ("K2", 1 <= options.K2 <= options.K1, f"between 1 and {section}.K1"),
-    )
+__all__ = ["SelfTraining"]
 
 
 @register_method("uda", options=FIRST_RADIUS)
@@ -102,17 +75,7 @@ class SelfTraining:
         del iteration
         options = self._options
         distances = DistanceSettings("relative_jaccard", normalize=False, k1=options.K1, k2=options.K2)
-        estimate = estimate_pseudo_labels(
-            distances.prepare(features),
-            cameras,
-            alpha=options.RHO,
-            epsilon_pairs="all",
-            epsilon=self._epsilon or None,
-            min_samples=options.MIN_SAMPLES,
-            correct=False,
-            constraints=constraints,
-            **distances.keywords(),
-        )
+        estimate = first_radius_labels(options, distances, features, cameras, self._epsilon, constraints)
         self._epsilon = self._epsilon or estimate.epsilon_e
         return Labelling(estimate, distances, "NPLP.UDA.RHO", "NPLP.UDA.MIN_SAMPLES")
 
