@@ -38,8 +38,8 @@ class Groups:
         """Return a group for each camera of `camera_ids` [N]."""
         samples = np.argsort(camera_ids, kind="stable")
         sizes = np.unique(camera_ids, return_counts=True)[1]
-        stops = np.cumsum(sizes)
-        starts, stops = (np.repeat(part.astype(np.int32), sizes) for part in (stops - sizes, stops))
+        ends = np.cumsum(sizes)
+        starts, stops = (np.repeat(part.astype(np.int32), sizes) for part in (ends - sizes, ends))
         return cls(samples, starts, stops)
 
     @property

@@ -60,7 +60,8 @@ def nearest_by_camera(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest samples of each sample in its own camera, and those in all other cameras.
 
-    The order in a list is that of `nearest_neighbours`. Both lists come from one sweep.
+    The order in a list is that of `nearest_neighbours`. Both lists come from one sweep, camera by camera:
+    features in a memory-mapped file whose images are not stored so are read in pieces of one row.
 
     Args:
         features: N samples.
