@@ -83,6 +83,12 @@ def parsed(arguments: Sequence[str] | None, description: str) -> argparse.Namesp
         default=list(USUAL_DISTANCES),
         help=f"default: {' '.join(USUAL_DISTANCES)}",
     )
+    add(
+        "--relative-to",
+        choices=DISTANCES,
+        metavar="DISTANCE",
+        help="also print the time and memory of the other distances relative to this one of --distances",
+    )
     add("--repeats", type=positive, default=5, help="rounds to take the median of (default: 5)")
     add("--threads", type=positive, default=usable_cores(), help="default: all cores, %(default)s here")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where the features are (default: cpu)")
@@ -115,6 +121,11 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--device cuda needs a GPU that torch can use, and there is none: leave it out")
     if args.output is not None and args.output.is_dir():
         parser.error(f"--output must be a file, {args.output} is a folder: add a name, as in figures.json")
+    if args.relative_to is not None and not {args.relative_to} < set(args.distances):
+        parser.error(
+            f"--relative-to must be one of two --distances or more, got {args.relative_to} of "
+            f"{', '.join(args.distances)}: add it or another to --distances"
+        )
     unusual = set(args.distances) - set(USUAL_DISTANCES)
     if args.usual and unusual:
         parser.error(f"--usual is not there for {', '.join(sorted(unusual))}: leave one of them out")

@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from fresh_process import REFERENCE
 
-__all__ = ["TARGETS", "Target", "clustered_table", "worst_table"]
+__all__ = ["TARGETS", "Target", "clustered_table", "relative_table", "worst_table"]
 
 _REASON_WIDTH = 100
 
@@ -77,6 +77,30 @@ def _rows_of_size(result: dict[str, Any], device: str) -> list[list[str]]:
         rows.append([*cells, f"{labels['outliers']:,}", f"{labels['f1']:.2f}"])
     rows += [[size, work, reason, *[""] * 7] for work, reason in result["not_run"].items()]
     return rows
+
+
+def relative_table(results: Sequence[dict[str, Any]], base: str) -> str:
+    """Return the table of time and memory of the other works over those of `base`, in Markdown.
+
+    Args:
+        results: an entry a size, as `clustered_table` takes them.
+        base: a work that was measured in each.
+    """
+    headers = ["N x D", "", f"x time of {base} (min-max)", f"x memory of {base}"]
+    rows = []
+    for result in results:
+        size = f"{result['count']:,} x {result['dimension']}"
+        seconds, memory = result["seconds"], result["memory"]
+        for work in seconds:
+            if work in memory and work != base:
+                shares = (memory[part]["host_mb"] for part in (work, base))
+                rows.append([size, work, _spread(seconds[work], seconds[base]), f"{_quotient(*shares):.2f}"])
+    return _markdown(rows, headers)
+
+
+def _quotient(value: float, base: float) -> float:
+    """Return value / base; infinite where the base is too small to be seen."""
+    return value / base if base else float("inf")
 
 
 def worst_table(results: Sequence[dict[str, Any]]) -> str:

@@ -17,6 +17,9 @@ process that is limited to the memory it has with its features and the reference
 (--allowance) that no N x N array of float32 fits in. The limit is Linux's RLIMIT_DATA, set after the kernels
 are compiled. A case that does not fit is a row that says so.
 
+--relative-to DISTANCE also prints the time of each other distance over that of this one in the same round,
+and its memory over that of this one, as for --distances jaccard camera_jaccard --relative-to jaccard.
+
 An interrupted run leaves the sizes that were finished in the output.
 """
 
@@ -39,7 +42,7 @@ from fresh_process import REFERENCE, Job, MeasurementError, measure
 from nplp.circumstances import circumstances, commit, package_versions
 from peak_memory import available_memory
 from pseudo_label_options import parsed
-from pseudo_label_tables import clustered_table, worst_table
+from pseudo_label_tables import clustered_table, relative_table, worst_table
 from usual_way import needed_memory
 
 PACKAGES = ("nplp", "fastreid", "torch", "numpy", "scipy", "scikit-learn", "numba", "faiss-cpu")
@@ -193,6 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = 130
     if figures["clustered"]:
         sys.stdout.write(f"{clustered_table(figures['clustered'], args.device)}\n\n")
+        if args.relative_to is not None:
+            sys.stdout.write(f"{relative_table(figures['clustered'], args.relative_to)}\n\n")
     if figures["worst"]:
         sys.stdout.write(f"{worst_table(figures['worst'])}\n\n")
     known = {name: value for name, value in figures.items() if name not in ("clustered", "worst")}

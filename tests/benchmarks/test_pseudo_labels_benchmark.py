@@ -226,9 +226,43 @@ def test_ratios_are_to_the_round_and_are_held_against_the_targets() -> None:
     assert "met" not in pseudo_label_tables.clustered_table([{**result, "dimension": 512}], "cpu")
 
 
+def test_time_and_memory_relative_to_a_distance_are_of_the_same_round() -> None:
+    memory = {
+        "jaccard": {"host_mb": 40.0},
+        "camera_jaccard": {"host_mb": 60.0},
+        "euclidean": {"host_mb": 0.0},
+    }
+    seconds = {"jaccard": [1.0, 2.0, 4.0], "camera_jaccard": [2.0, 3.0, 5.0], "euclidean": [1.0, 1.0, 1.0]}
+    seconds["reference"] = [9.0, 9.0, 9.0]
+    result = {"count": 12936, "dimension": 1024, "seconds": seconds, "memory": memory}
+    for base, expected in (
+        (
+            "jaccard",
+            [["camera_jaccard", "1.50 (1.25-2.00)", "1.50"], ["euclidean", "0.50 (0.25-1.00)", "0.00"]],
+        ),
+        (
+            "euclidean",
+            [["jaccard", "2.00 (1.00-4.00)", "inf"], ["camera_jaccard", "3.00 (2.00-5.00)", "inf"]],
+        ),
+    ):
+        rows = pseudo_label_tables.relative_table([result], base).splitlines()[2:]
+        assert [[cell.strip() for cell in row.split("|")[2:-1]] for row in rows] == expected
+
+
+@linux_only
+def test_a_run_prints_what_is_relative_to_a_distance(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--sizes", "600x16", "--distances", "jaccard", "camera_jaccard", "--relative-to", "jaccard"]
+    assert pseudo_labels.main([*options, "--repeats", "1", "--threads", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "x time of jaccard (min-max)" in printed
+    assert printed.count("camera_jaccard |") == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--relative-to", "camera_jaccard"], "--relative-to must be one of two --distances or more"),
+        (["--relative-to", "euclidean", "--distances", "euclidean"], "got euclidean of euclidean: add it"),
         (["--sizes", "12936"], "a size must be like 12936x1024, at least 2x1, got '12936'"),
         (["--sizes", "1x8"], "at least 2x1"),
         (["--repeats", "0"], "must be an integer of at least 1, got '0'"),

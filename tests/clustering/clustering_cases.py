@@ -17,10 +17,10 @@ from nplp.clustering.settings import Settings
 from nplp.clustering.sweep import (
     FeatureRows,
     Progress,
+    candidates,
     euclidean,
     euclidean_tiles,
     features,
-    neighbours,
     pairs,
     smallest,
     tiles,
@@ -124,7 +124,7 @@ def cases(draw: st.DrawFn, smallest: int = 2, largest: int = 60) -> Case:
 BLOCKS = {
     tiles: {"_TILE_ROWS": 7, "_TILE_COLUMNS": 11, "_MIN_ROWS": 3, "_DEVICE_TILE": 8},
     features: {"_PAIR_BLOCK": 5, "_ROW_BLOCK": 6},
-    neighbours: {"_CANDIDATES": 2, "_MIN_CANDIDATES": 2, "_SEGMENT": 4},
+    candidates: {"_CANDIDATES": 2, "_MIN_CANDIDATES": 2, "_SEGMENT": 4},
     reciprocal: {"_BLOCK_ENTRIES": 97, "_MOST_ROWS": 5},
     jaccard: {"_BLOCK_ROWS": 5, "_MIN_BUFFER": 1},
     pairs: {"_MIN_PAIRS": 13, "_PAIRS_PER_SAMPLE": 0},

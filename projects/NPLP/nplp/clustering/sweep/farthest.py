@@ -14,9 +14,10 @@ from threading import Lock
 import numpy as np
 import torch
 
+from nplp.clustering.sweep.candidates import Candidates, segments, segments_held
 from nplp.clustering.sweep.compiling import compiled
 from nplp.clustering.sweep.features import FeatureRows, squared_distance
-from nplp.clustering.sweep.neighbours import Candidates, segments, segments_held, sweep_for_both
+from nplp.clustering.sweep.neighbours import sweep_for_both
 from nplp.clustering.sweep.parallel import Progress
 from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_precision_pays
 
@@ -44,7 +45,8 @@ def nearest_and_farthest(
         half = half_precision_pays(features)
     source = TileSource(features, half)
     candidates, records = Candidates(source, min(k, len(features))), _Records(source)
-    sweep_for_both(source, (candidates, records), progress or Progress(), "nearest and farthest")
+    everything = np.arange(len(features))
+    sweep_for_both(source, everything, (candidates, records), progress or Progress(), "nearest and farthest")
     return candidates.nearest(), records.farthest
 
 
