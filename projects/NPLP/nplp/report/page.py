@@ -113,7 +113,9 @@ def _headline(run: RunFolder) -> dict[str, Any]:
     end = (
         f"finished: stopped after {done} of {planned} iterations" if "stopped" in run.results else "finished"
     )
-    source = run.option("NPLP", "SOURCE", "DATASETS", default=["source"])
+    weights = run.option("NPLP", "SOURCE", "WEIGHTS", default="")
+    # What weights of others were trained on is not known.
+    source = [Path(weights).name] if weights else run.option("NPLP", "SOURCE", "DATASETS", default=["source"])
     target = run.option("DATASETS", "NAMES", default=["target"])
     seconds = run.results.get("seconds", {})
     return {
