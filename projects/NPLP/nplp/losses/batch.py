@@ -2,7 +2,7 @@
 
 import torch
 
-__all__ = ["at_least_float32", "check_batch", "check_label_range", "check_weights"]
+__all__ = ["at_least_float32", "check_batch", "check_label_range", "check_weights", "weighted_mean"]
 
 
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
@@ -54,3 +54,8 @@ def check_weights(weights: torch.Tensor | None, count: int) -> None:
             f"weights must be {count} floating point numbers, one for each image, got {weights.dtype} of "
             f"shape {tuple(weights.shape)}"
         )
+
+
+def weighted_mean(own: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """Return the mean of each image's own loss [B], times its weight [B] where there are any."""
+    return own.mean() if weights is None else (weights.to(own) * own).mean()

@@ -14,7 +14,7 @@ from torch import nn
 
 from nplp.errors import UserError
 
-from .batch import at_least_float32, check_batch, check_label_range, check_weights
+from .batch import at_least_float32, check_batch, check_label_range, check_weights, weighted_mean
 from .triplet import mine_hardest, take_rows
 
 __all__ = [
@@ -50,7 +50,7 @@ def smoothed_cross_entropy(
     with torch.autocast(logits.device.type, enabled=False):
         values = at_least_float32(logits)
         own = F.cross_entropy(values, labels.long(), reduction="none", label_smoothing=smoothing)
-        return _weighted_mean(own, weights)
+        return weighted_mean(own, weights)
 
 
 def soft_cross_entropy(
@@ -76,7 +76,7 @@ def soft_cross_entropy(
     with torch.autocast(logits.device.type, enabled=False):
         soft = F.softmax(at_least_float32(taught.detach()), dim=1)
         own = -(soft * F.log_softmax(at_least_float32(logits), dim=1)).sum(dim=1)
-        return _weighted_mean(own, weights)
+        return weighted_mean(own, weights)
 
 
 def softmax_triplet_loss(
@@ -124,7 +124,7 @@ def softmax_triplet_loss(
         if taught is not None:
             trusted = torch.sigmoid(-_gap(at_least_float32(taught.detach()), positive, negative))
             own = trusted * own + (1 - trusted) * F.softplus(-gap)
-        return _weighted_mean(torch.where(has_negative, own, torch.zeros_like(own)), weights)
+        return weighted_mean(torch.where(has_negative, own, torch.zeros_like(own)), weights)
 
 
 def _gap(features: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
@@ -132,10 +132,6 @@ def _gap(features: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor)
     to_positive = torch.linalg.vector_norm(features - take_rows(features, positive), dim=1)
     to_negative = torch.linalg.vector_norm(features - take_rows(features, negative), dim=1)
     return to_positive - to_negative
-
-
-def _weighted_mean(own: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-    return own.mean() if weights is None else (weights.to(own) * own).mean()
 
 
 def _check_same(name: str, tensor: torch.Tensor, other: torch.Tensor) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .batch import at_least_float32, check_batch, check_weights
-from .triplet import take_rows
+from .triplet import check_margin, take_rows
 
 __all__ = ["PairTripletLoss", "pair_triplet_loss"]
 
@@ -49,7 +49,7 @@ def pair_triplet_loss(
     Raises:
         ValueError: for shapes or a margin that do not fit.
     """
-    _check_margin(margin)
+    check_margin(margin)
     check_batch(features, labels)
     groups = labels if groups is None else groups
     check_batch(features, groups)
@@ -83,11 +83,6 @@ def _mine(
     return anchors, positives, negatives[anchors], ~same.all(dim=1)[anchors]
 
 
-def _check_margin(margin: float) -> None:
-    if not (margin >= 0 and math.isfinite(margin)):
-        raise ValueError(f"margin must be a finite number >= 0, got {margin}")
-
-
 class PairTripletLoss(nn.Module):
     """Module form of :func:`pair_triplet_loss`.
 
@@ -100,7 +95,7 @@ class PairTripletLoss(nn.Module):
 
     def __init__(self, margin: float = 0.5) -> None:
         super().__init__()
-        _check_margin(margin)
+        check_margin(margin)
         self.margin = margin
 
     def forward(

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .batch import at_least_float32, check_batch, check_label_range, check_weights
+from .batch import at_least_float32, check_batch, check_label_range, check_weights, weighted_mean
 from .mutual_teaching import softmax_triplet_loss
 
 __all__ = ["SoftmaxTripletLoss", "agreement_smoothed_cross_entropy", "part_refined_cross_entropy"]
@@ -63,7 +63,7 @@ def part_refined_cross_entropy(
         predicted = (F.softmax(at_least_float32(part_logits.detach()), dim=2) * share).sum(dim=1)
         label = F.one_hot(labels.long(), values.shape[1]).to(values)
         refined = kept * label + (1 - kept) * predicted
-        return _weighted_mean(-(refined * F.log_softmax(values, dim=1)).sum(dim=1), weights)
+        return weighted_mean(-(refined * F.log_softmax(values, dim=1)).sum(dim=1), weights)
 
 
 def agreement_smoothed_cross_entropy(
@@ -99,11 +99,7 @@ def agreement_smoothed_cross_entropy(
         trusted = agreement.to(values)
         by_label = F.cross_entropy(values, labels.long(), reduction="none")
         to_uniform = -F.log_softmax(values, dim=1).mean(dim=1) - math.log(values.shape[1])
-        return _weighted_mean(trusted * by_label + (1 - trusted) * to_uniform, weights)
-
-
-def _weighted_mean(own: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-    return own.mean() if weights is None else (weights.to(own) * own).mean()
+        return weighted_mean(trusted * by_label + (1 - trusted) * to_uniform, weights)
 
 
 class SoftmaxTripletLoss(nn.Module):

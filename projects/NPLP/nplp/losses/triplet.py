@@ -10,7 +10,7 @@ from torch import nn
 
 from .batch import at_least_float32, check_batch, check_weights
 
-__all__ = ["BatchHardTripletLoss", "batch_hard_triplet_loss", "mine_hardest", "take_rows"]
+__all__ = ["BatchHardTripletLoss", "batch_hard_triplet_loss", "check_margin", "mine_hardest", "take_rows"]
 
 REDUCTIONS = ("mean", "sum")
 OWN_CAMERA = "own"
@@ -95,9 +95,18 @@ def take_rows(f_e: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     return f_e[indices] if f_e.is_cuda else f_e.index_select(0, indices)
 
 
-def _check_options(margin: float, reduction: str) -> None:
+def check_margin(margin: float) -> None:
+    """Check a triplet loss's margin.
+
+    Raises:
+        ValueError: if it is negative or not finite.
+    """
     if not (margin >= 0 and math.isfinite(margin)):
         raise ValueError(f"margin must be a finite number >= 0, got {margin}")
+
+
+def _check_options(margin: float, reduction: str) -> None:
+    check_margin(margin)
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
 

@@ -20,7 +20,6 @@ __all__ = ["CLUSTERER", "FixedRadius", "check_radius", "radius_options"]
 
 DISTANCES = ("jaccard", "camera_jaccard")
 
-
 CLUSTERER = {
     # What clusters: "dbscan" by EPSILON, or without a radius "hdbscan" or "infomap", which need the packages
     # fast_hdbscan and infomap. All count MIN_SAMPLES; see nplp/clustering/without_epsilon.py.
