@@ -9,7 +9,7 @@ from clustering_cases import Case, cases, threads, tiny_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.clustering.assessment import assess, self_assessment
+from nplp.clustering.assessment import assess, score_weights, self_assessment
 from nplp.clustering.jaccard import jaccard_distances
 from nplp.clustering.reciprocal import reciprocal_encoding
 from nplp.clustering.sweep import EdgeVisitor
@@ -116,3 +116,17 @@ def test_scores_are_the_oracles(case: Case, seed: int, jaccard: bool, swept: boo
     assert len(noisy) == len(lowest)
     # Noisy or not is settled but for ties of the rounding of float64 sums.
     np.testing.assert_allclose(np.sort(expected[noisy]), np.sort(expected[lowest]), atol=2e-9)
+
+
+def test_weights_by_scores_are_relative_to_their_mean_over_the_clusters() -> None:
+    startup = np.array([0, 0, 1, 1, 2, 2, 2, 2, -1])
+    # Cluster 1 is dropped, cluster 2 becomes two.
+    labels = np.array([0, 0, -1, -1, 1, 1, 2, 2, -1])
+    weights = score_weights(np.array([0.6, 0.1, -0.2]), startup, labels)
+    np.testing.assert_allclose(weights, np.array([1.6, 0.8, 0.8]) * 3 / 3.2)
+
+
+@pytest.mark.parametrize("scores", [[-1.0, -1.0], []])
+def test_without_a_score_above_the_lowest_all_clusters_count_alike(scores: list[float]) -> None:
+    startup = np.array([0, 1, -1])[: len(scores) + 1] if scores else np.array([-1])
+    np.testing.assert_array_equal(score_weights(np.array(scores), startup, startup), np.ones(len(scores)))

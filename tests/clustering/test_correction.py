@@ -9,7 +9,7 @@ from clustering_cases import Case, cases, make_case, threads, tiny_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.clustering.correction import correct_labels
+from nplp.clustering.correction import correct_labels, without_clusters
 from nplp.clustering.jaccard import jaccard_distances
 from nplp.clustering.reciprocal import reciprocal_encoding
 from nplp.clustering.sweep import Distances
@@ -108,3 +108,10 @@ def test_a_radius_that_reaches_everything_keeps_large_enough_clusters(
         assert len(set(labels[startup == cluster])) == 1
     assert labels.max() == 2
     assert labels[6] == -1
+
+
+def test_clusters_left_out_are_outliers_and_the_others_keep_their_order() -> None:
+    labels = np.array([2, 0, -1, 1, 3, 2, 1])
+    assert without_clusters(labels, np.array([2, 0])).tolist() == [-1, -1, -1, 0, 1, -1, 0]
+    assert without_clusters(labels, np.empty(0, dtype=np.int64)).tolist() == labels.tolist()
+    assert without_clusters(labels, np.arange(4)).tolist() == [-1] * 7

@@ -198,6 +198,7 @@ def test_the_base_of_a_leaf_is_the_root_of_its_chain():
         ("NPLP.K2_INTER", -1, "at least 0"),
         ("NPLP.CAMERA_SCALING", True, "False unless NPLP.CAMERA_CENTERING is True, got True"),
         ("NPLP.EPSILON_UPDATE", "never", "'iteration' or 'first'"),
+        ("NPLP.NOISY", "split", "one of .*recluster.*drop.*keep"),
         ("NPLP.DISSOLVED", "merge", "'drop' or 'keep'"),
         ("NPLP.RECLUSTERED_OUTLIERS", "keep", "'drop' or 'rejoin'"),
         ("NPLP.EMA_DECAY", 1.0, "in"),

@@ -180,6 +180,35 @@ def test_clusters_are_weighed_by_their_cameras_where_asked_to(make):
     np.testing.assert_array_equal(train_set.dataset.weights, expected[train_set.labels])
 
 
+def test_clusters_are_weighed_by_their_scores_where_asked_to(make):
+    hook = make(SCORE_WEIGHT=True, NOISY="keep", STARTUP_ITERATIONS=1)
+    run_epoch(hook, 0)
+    assert hook.trainer.sets[0][0].dataset.weights is None, "nothing is scored in the startup stage"
+    seen = []
+    estimate = hook._method.label
+    hook._method.label = lambda *given: seen.append(estimate(*given)) or seen[-1]
+    run_epoch(hook, 2)
+    result, (train_set, _) = seen[0].estimate, hook.trainer.sets[1]
+    np.testing.assert_array_equal(result.labels, result.startup_labels)
+    assert len(result.noisy_clusters) == 1
+    expected = (1 + result.self_assessment) / np.mean(1 + result.self_assessment)
+    np.testing.assert_allclose(train_set.dataset.weights, expected[train_set.labels])
+    assert np.ptp(train_set.dataset.weights) > 0
+    resumed = make(SCORE_WEIGHT=True, NOISY="keep", STARTUP_ITERATIONS=1)
+    resumed.load_state_dict(hook.state_dict())
+    run_epoch(resumed, 3)
+    again = resumed.trainer.sets[0][0].dataset.weights
+    np.testing.assert_array_equal(again, train_set.dataset.weights)
+
+
+def test_a_noisy_cluster_can_wait_for_a_later_iteration(make):
+    hook = make(NOISY="drop", STARTUP_ITERATIONS=0)
+    run_epoch(hook, 0)
+    labels = hook.state.labels.numpy()
+    trained_on = np.unique(IDENTITIES[labels >= 0])
+    assert len(trained_on) == labels.max() + 1 == PEOPLE - 1
+
+
 def test_epsilon_of_the_first_iteration_can_be_frozen(make):
     hook = make(EPSILON_UPDATE="first")
     run_epoch(hook, 0)

@@ -172,6 +172,7 @@ LABELS = {
     "NPLP.MIN_SAMPLES": (3, "min_samples"),
     "NPLP.K1": (9, "k1"),
     "NPLP.K2": (3, "k2"),
+    "NPLP.NOISY": ("drop", "noisy"),
     "NPLP.DISSOLVED": ("keep", "dissolved"),
     "NPLP.RECLUSTERED_OUTLIERS": ("rejoin", "reclustered_outliers"),
     "NPLP.ASSESSMENT_DISTANCE": ("euclidean", "assessment_distance"),
@@ -189,8 +190,9 @@ def test_the_next_iteration_is_labelled_with_the_new_settings(resumed, monkeypat
     assert {name: seen[name] for _, name in LABELS.values()} == {
         name: value for value, name in LABELS.values()
     }
-    # The hook chooses the weights (tests/engine/test_recommended.py) and the constraints (test_tracks.py).
-    elsewhere = {"NPLP.EMA_LABELS", "NPLP.TRACKS"}
+    # The hook chooses the network's weights (test_recommended.py), the clusters' (test_pseudo_label_hook.py)
+    # and the constraints (test_tracks.py).
+    elsewhere = {"NPLP.EMA_LABELS", "NPLP.SCORE_WEIGHT", "NPLP.TRACKS"}
     assert {key for key in LABELLING if not key.startswith("NPLP.RULES.")} - elsewhere <= LABELS.keys()
     assert trainer.pseudo_labels._cfg.NPLP.RULES.SMALL_CLUSTERS == "drop"
 

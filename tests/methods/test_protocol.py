@@ -80,8 +80,9 @@ def test_a_loss_that_takes_no_weights_is_not_weighed_without_a_word(registries, 
     register_loss(Loss("Spread", Spread, "loss_spread", "f_bn"))
     names = ("MODEL.LOSSES.NAME", "('TripletLoss', 'CenterContrastiveLoss', 'Spread')")
     assert make_tiny_cfg(synthetic_root, tmp_path, *names).MODEL.LOSSES.NAME[-1] == "Spread"
-    with pytest.raises(UserError, match=r"NPLP\.CAMERA_ENTROPY_WEIGHT needs losses .* got 'Spread'"):
-        make_tiny_cfg(synthetic_root, tmp_path, *names, "NPLP.CAMERA_ENTROPY_WEIGHT", True)
+    for key in ("CAMERA_ENTROPY_WEIGHT", "SCORE_WEIGHT"):
+        with pytest.raises(UserError, match=rf"NPLP\.{key} needs losses .* got 'Spread'"):
+            make_tiny_cfg(synthetic_root, tmp_path, *names, f"NPLP.{key}", True)
 
 
 @pytest.mark.parametrize(

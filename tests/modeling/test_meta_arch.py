@@ -186,3 +186,30 @@ def test_trains_on_a_gpu_in_mixed_precision(tiny_backbone: nn.Module, batch: dic
     sum(losses.values()).backward()
     assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
     assert not torch.equal(model.criteria[CC].table, before)
+
+
+@pytest.mark.parametrize("options", [{}, {"MODEL__NORM_CAMERAS": True}, {"MODEL__NORM_CHUNK": 4}])
+def test_channels_last_changes_the_layout_and_the_rounding_alone(
+    make_cfg: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    models = []
+    for last in (False, True):
+        torch.manual_seed(0)
+        models.append(NPLP(make_cfg(MODEL__CHANNELS_LAST=last, **options)).double())
+    plain, laid_out = models
+    assert list(laid_out.state_dict()) == list(plain.state_dict())
+    seen: list[torch.Tensor] = []
+    laid_out.backbone.register_forward_hook(lambda _, given, made: seen.extend([given[0], made]))
+    images = torch.rand(8, 3, 64, 32, generator=torch.Generator().manual_seed(0)).double() * 255
+    batch = {"images": images, "targets": torch.arange(8) // 2, "camids": torch.arange(8) % 2}
+    maps: list[torch.Tensor] = []
+    for model in (plain, laid_out):
+        maps.append(model.output(batch).f_e)
+        maps[-1].square().sum().backward()
+    torch.testing.assert_close(*maps)
+    for ours, theirs in zip(laid_out.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in seen)
+    assert not seen[0].is_contiguous()
+    kernels = [weight for weight in laid_out.backbone.parameters() if weight.dim() == 4]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels)

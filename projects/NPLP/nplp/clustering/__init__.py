@@ -1,6 +1,7 @@
 """The pseudo-label stage: distances, epsilon, DBSCAN, self-assessment, correction and label quality."""
 
 from nplp.clustering.agreement import label_agreement
+from nplp.clustering.assessment import score_weights
 from nplp.clustering.cameras import camera_entropies, camera_entropy_weights, cross_camera_share
 from nplp.clustering.changes import ConstraintChanges
 from nplp.clustering.constraints import Constraints, average_by_component, build_constraints
@@ -25,5 +26,6 @@ __all__ = [
     "label_agreement",
     "label_quality",
     "outliers_as_clusters",
+    "score_weights",
     "self_paced_labels",
 ]

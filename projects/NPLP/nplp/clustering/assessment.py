@@ -11,7 +11,7 @@ from nplp.clustering.epsilon import round_half_up
 from nplp.clustering.results import OUTLIER
 from nplp.clustering.sweep import Distances
 
-__all__ = ["all_equal", "assess", "noisy_clusters", "self_assessment"]
+__all__ = ["all_equal", "assess", "noisy_clusters", "score_weights", "self_assessment"]
 
 _TIE_DECIMALS = 9
 _SCORE_ERROR = 2e-5
@@ -109,3 +109,25 @@ def noisy_clusters(scores: np.ndarray, noisy_fraction: float) -> np.ndarray:
     if count >= 2:
         noisy = max(1, noisy)
     return np.argsort(np.round(scores, _TIE_DECIMALS), kind="stable")[:noisy].astype(np.int64)
+
+
+def score_weights(scores: np.ndarray, startup_labels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the weight of each cluster by its self-assessment score q (eq. 8), on average 1.
+
+    w_i = c (1 + q_i) / sum_j (1 + q_j): 0 for the worst score there can be, -1. A cluster that came of
+    another by correction has the score of the one that it came of. Not in the paper, which uses scores to
+    choose what is clustered again.
+
+    Args:
+        scores: [c'] float64 in [-1, 1], of the startup clusters.
+        startup_labels: [N] int64, -1 for outliers.
+        labels: [N] int64, 0..c-1 without gaps, -1 for outliers, each cluster within one startup cluster.
+
+    Returns:
+        [c] float64; all 1 where no cluster scores above -1.
+    """
+    inside = labels >= 0
+    of = np.zeros(int(labels.max(initial=-1)) + 1, dtype=np.int64)
+    of[labels[inside]] = startup_labels[inside]
+    raw = 1 + scores[of]
+    return raw * (len(raw) / raw.sum()) if raw.sum() > 0 else np.ones(len(raw))

@@ -8,7 +8,7 @@ from nplp.clustering.dbscan import dbscan
 from nplp.clustering.results import OUTLIER
 from nplp.clustering.sweep import Distances, EdgeVisitor
 
-__all__ = ["correct_labels"]
+__all__ = ["correct_labels", "without_clusters"]
 
 
 def correct_labels(
@@ -36,24 +36,45 @@ def correct_labels(
     Returns:
         labels [N] int64, and the clusters without sub-clusters [at most K] int64, ascending.
     """
-    num_clusters = int(startup_labels.max(initial=OUTLIER)) + 1
-    is_noisy = np.zeros(num_clusters + 1, dtype=bool)  # the last entry is that of outliers, label -1
-    is_noisy[noisy] = True
+    is_noisy = _marked(startup_labels, noisy)
+    num_clusters = len(is_noisy) - 1
     parts = _parts(distances, startup_labels, is_noisy[startup_labels], epsilon_c, min_samples)
     found = parts != OUTLIER
     has_parts = np.zeros(num_clusters + 1, dtype=bool)
     has_parts[startup_labels[found]] = True
     dissolved = np.flatnonzero(is_noisy & ~has_parts)
     is_split = is_noisy & (has_parts | (not keep_dissolved))
-    whole = np.flatnonzero(~is_split[:-1])
-    renumbered = np.full(num_clusters + 1, OUTLIER, dtype=np.int64)
-    renumbered[whole] = np.arange(len(whole))
-    labels = renumbered[startup_labels]
+    labels = without_clusters(startup_labels, np.flatnonzero(is_split))
+    whole = num_clusters - int(is_split.sum())
     # Sub-clusters in the order of their startup cluster, and within it in the order of DBSCAN.
     pairs = np.stack([startup_labels[found], parts[found]], axis=1)
     if len(pairs):
-        labels[found] = len(whole) + np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+        labels[found] = whole + np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
     return labels, dissolved.astype(np.int64)
+
+
+def without_clusters(labels: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+    """Return labels in which the images of some clusters are outliers; the others keep their order.
+
+    Args:
+        labels: [N] int64, 0..c-1 without gaps, -1 for outliers.
+        left_out: [K] int64, clusters.
+
+    Returns:
+        [N] int64, 0..c-K-1 without gaps, -1 for outliers.
+    """
+    is_left_out = _marked(labels, left_out)
+    whole = np.flatnonzero(~is_left_out[:-1])
+    renumbered = np.full(len(is_left_out), OUTLIER, dtype=np.int64)
+    renumbered[whole] = np.arange(len(whole))
+    return renumbered[labels]
+
+
+def _marked(labels: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Return [c + 1] bool, which of the clusters are meant; the last entry is that of outliers, label -1."""
+    marked = np.zeros(int(labels.max(initial=OUTLIER)) + 2, dtype=bool)
+    marked[clusters] = True
+    return marked
 
 
 def _parts(

@@ -13,7 +13,7 @@ from nplp.clustering.assessment import all_equal, assess
 from nplp.clustering.camera_reciprocal import camera_reciprocal_encoding
 from nplp.clustering.constrain import constrain_labels
 from nplp.clustering.constraints import Constraints
-from nplp.clustering.correction import correct_labels
+from nplp.clustering.correction import correct_labels, without_clusters
 from nplp.clustering.dbscan import cluster
 from nplp.clustering.epsilon import smallest_share_epsilon, startup_epsilon
 from nplp.clustering.giants import cluster_without_giants
@@ -23,7 +23,7 @@ from nplp.clustering.people import choose_alpha
 from nplp.clustering.reciprocal import reciprocal_encoding, relative_encoding
 from nplp.clustering.rejoining import rejoin_outliers
 from nplp.clustering.results import PseudoLabels
-from nplp.clustering.settings import ALL_PAIRS, CAMERA_JACCARD, RELATIVE_JACCARD, Settings
+from nplp.clustering.settings import ALL_PAIRS, CAMERA_JACCARD, RECLUSTERED, RELATIVE_JACCARD, Settings
 from nplp.clustering.sweep import Distances, EuclideanDistances, FeatureRows, Progress, SparseDistances
 from nplp.clustering.without_epsilon import DBSCAN, cluster_without_epsilon
 
@@ -49,6 +49,7 @@ def estimate_pseudo_labels(
     k2_inter: int = 4,
     camera_centering: bool = False,
     camera_scaling: bool = False,
+    noisy: str = "recluster",
     dissolved: str = "drop",
     reclustered_outliers: str = "drop",
     epsilon: float | None = None,
@@ -87,6 +88,9 @@ def estimate_pseudo_labels(
         camera_scaling: then divide each value by its deviation in the camera, and L2-normalise the features
             again; a camera of fewer than 20 images takes the deviations over all cameras (see
             `scaled_by_camera`). Needs camera_centering.
+        noisy: what becomes of a noisy cluster: "recluster", the paper's way, clusters it again at epsilon_c;
+            "drop" makes outliers of its images, so that it waits for a later estimate; "keep" leaves it as
+            it is, for whoever uses the scores alone.
         dissolved: whether a noisy cluster without sub-clusters is to "drop" into outliers or to "keep" whole.
         reclustered_outliers: whether what falls out of a noisy cluster that is clustered again is to "drop"
             into outliers or to "rejoin" the sub-cluster in which it has the most neighbours within epsilon_e.
@@ -133,6 +137,7 @@ def estimate_pseudo_labels(
         k2_inter=k2_inter,
         camera_centering=camera_centering,
         camera_scaling=camera_scaling,
+        noisy=noisy,
         dissolved=dissolved,
         reclustered_outliers=reclustered_outliers,
         epsilon=epsilon,
@@ -201,10 +206,15 @@ def _run_stages(
         scores, noisy = assess(assessed, startup, settings.noisy_fraction)
         if settings.equal_scores == "skip" and all_equal(scores):
             noisy = noisy[:0]
-        keep = settings.dissolved == "keep"
-        labels, dissolved = correct_labels(distances, startup, noisy, epsilon_c, settings.min_samples, keep)
-        if settings.reclustered_outliers == "rejoin":
-            labels = rejoin_outliers(distances, startup, labels, epsilon)
+        if settings.noisy == RECLUSTERED:
+            keep = settings.dissolved == "keep"
+            labels, dissolved = correct_labels(
+                distances, startup, noisy, epsilon_c, settings.min_samples, keep
+            )
+            if settings.reclustered_outliers == "rejoin":
+                labels = rejoin_outliers(distances, startup, labels, epsilon)
+        elif settings.noisy == "drop":
+            labels = without_clusters(startup, noisy)
         if constraints is not None:
             constrained["unconstrained_labels"] = labels
             labels, changes = constrain_labels(labels, constraints, rows, settings.min_samples)

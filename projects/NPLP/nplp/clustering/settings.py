@@ -14,6 +14,8 @@ __all__ = [
     "DISTANCES",
     "EPSILON_PAIRS",
     "EQUAL_SCORES",
+    "NOISY",
+    "RECLUSTERED",
     "RECLUSTERED_OUTLIERS",
     "RELATIVE_JACCARD",
     "Settings",
@@ -25,6 +27,8 @@ DISTANCES = ("jaccard", "euclidean", CAMERA_JACCARD, RELATIVE_JACCARD)
 DISSOLVED = ("drop", "keep")
 RECLUSTERED_OUTLIERS = ("drop", "rejoin")
 EQUAL_SCORES = ("order", "skip")
+RECLUSTERED = "recluster"
+NOISY = (RECLUSTERED, "drop", "keep")
 ALL_PAIRS = "all"
 EPSILON_PAIRS = ("across", ALL_PAIRS)
 
@@ -59,6 +63,7 @@ class Settings:
     equal_scores: str
     epsilon_pairs: str = "across"
     clusterer: str = "dbscan"
+    noisy: str = RECLUSTERED
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
@@ -71,6 +76,7 @@ class Settings:
         inputs.check_choice("distance", self.distance, DISTANCES)
         if self.assessment_distance is not None:
             inputs.check_choice("assessment_distance", self.assessment_distance, DISTANCES)
+        inputs.check_choice("noisy", self.noisy, NOISY)
         inputs.check_choice("dissolved", self.dissolved, DISSOLVED)
         inputs.check_choice("reclustered_outliers", self.reclustered_outliers, RECLUSTERED_OUTLIERS)
         inputs.check_choice("equal_scores", self.equal_scores, EQUAL_SCORES)

@@ -85,6 +85,11 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # Not in the pre-training.
     cfg.MODEL.NORM_CAMERAS = False
 
+    # Keep the backbone's weights and feature maps with channels last in memory, in the pre-training too.
+    # Results differ by rounding. On a CPU OSNet trains about twice as fast, ResNet-18 no faster
+    # (docs/scaling.md).
+    cfg.MODEL.CHANNELS_LAST = False
+
     # The options of each loss are explained at its entry in nplp/losses/registry.py.
     for loss in LOSSES.values():
         if loss.section:

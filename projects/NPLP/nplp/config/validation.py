@@ -23,6 +23,7 @@ from nplp.weights.zoo import ZOO_PREFIX
 __all__ = ["validate_config", "validate_device"]
 
 DISTANCES = ("jaccard", "camera_jaccard", "euclidean")
+NOISY_USES = ("recluster", "drop", "keep")
 SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
 LEAST_PIXELS = 16
 """The backbones' feature maps are a sixteenth as high and wide as their images."""
@@ -89,6 +90,13 @@ def validate_config(cfg: CfgNode) -> None:
             nplp.EPSILON_UPDATE in ("iteration", "first"),
             "'iteration' or 'first'",
         ),
+        ("NPLP.NOISY", nplp.NOISY, nplp.NOISY in NOISY_USES, f"one of {NOISY_USES}"),
+        (
+            "NPLP.SCORE_WEIGHT",
+            nplp.SCORE_WEIGHT,
+            nplp.METHOD == "nplp" or not nplp.SCORE_WEIGHT,
+            f"False with NPLP.METHOD {nplp.METHOD!r}, which has no scores",
+        ),
         ("NPLP.DISSOLVED", nplp.DISSOLVED, nplp.DISSOLVED in ("drop", "keep"), "'drop' or 'keep'"),
         (
             "NPLP.RECLUSTERED_OUTLIERS",
@@ -134,11 +142,12 @@ def validate_config(cfg: CfgNode) -> None:
     unweighed = [
         name for name in cfg.MODEL.LOSSES.NAME if name in LOSSES and WEIGHTS not in LOSSES[name].takes
     ]
-    if nplp.CAMERA_ENTROPY_WEIGHT and unweighed:
-        raise UserError(
-            f"NPLP.CAMERA_ENTROPY_WEIGHT needs losses that take weights, got {unweighed[0]!r} in "
-            "MODEL.LOSSES.NAME: register it with takes=('weights',), or set the key to False"
-        )
+    for key in ("CAMERA_ENTROPY_WEIGHT", "SCORE_WEIGHT"):
+        if nplp[key] and unweighed:
+            raise UserError(
+                f"NPLP.{key} needs losses that take weights, got {unweighed[0]!r} in MODEL.LOSSES.NAME: "
+                "register it with takes=('weights',), or set the key to False"
+            )
     _validate_batches(cfg)
     _validate_own_images(cfg)
     validate_device(cfg)

@@ -22,6 +22,7 @@ from nplp.clustering import (
     label_agreement,
     label_quality,
     outliers_as_clusters,
+    score_weights,
 )
 from nplp.config.choices import TRACKS_AVERAGED
 from nplp.data.datasets import Item, index_cameras
@@ -86,12 +87,14 @@ class PseudoLabelState:
         first_norm: mean norm of the features at the first iteration; 0 before it.
         agreement: of the labels with those of the iteration before; ``None`` where there are none, or where
             those before were kept.
+        score_weights: ``[c]`` float64, the clusters' weights by their scores; ``None``: not weighed so.
     """
 
     iteration: int = 0
     labels: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     first_norm: float = 0.0
     agreement: float | None = None
+    score_weights: torch.Tensor | None = None
 
     def is_last(self, options: CfgNode) -> bool:
         """Tell whether the iteration is the run's last, by ``options``, the section NPLP."""
@@ -182,6 +185,7 @@ class PseudoLabelHook(HookBase):
             state["labels"],
             float(state.get("first_norm", 0.0)),
             state.get("agreement"),
+            state.get("score_weights"),
         )
         self._method.load_state_dict(state.get("method", state))
         self._installed = False
@@ -242,16 +246,17 @@ class PseudoLabelHook(HookBase):
         agreement: float | None = None
         if keeps_labels(remarks):
             line, estimate, rejected = self._kept(iteration, estimate, labels, remarks)
-            labels = before.labels.numpy()
+            labels, weights = before.labels.numpy(), before.score_weights
             self._method.begin_iteration(features, labels, self._cameras)
         else:
+            weights = self._score_weights(estimate, labels)
             if before.iteration:
                 agreement = label_agreement(labels, before.labels.numpy())
             line = self._line(iteration, estimate, labels, remarks, agreement)
         line["unrelated_distance"] = scale.unrelated
         verdict = judge([*self._record.history, line])
         line["verdict"] = verdict.entry()
-        state = PseudoLabelState(iteration, torch.from_numpy(labels), scale.first_norm, agreement)
+        state = PseudoLabelState(iteration, torch.from_numpy(labels), scale.first_norm, agreement, weights)
         logger.info("%s", _format_line(line, options.ITERATIONS, len(labels)))
         for finding in remarks:
             said = finding.rule.replace("_", " ")
@@ -276,6 +281,12 @@ class PseudoLabelHook(HookBase):
             return self._method.label(iteration, average_by_component(features, known), self._cameras)
         return self._method.label(iteration, features, self._cameras, known)
 
+    def _score_weights(self, estimate: PseudoLabels, labels: np.ndarray) -> torch.Tensor | None:
+        """Return the weights of the clusters of labels [N] by their scores, where they are weighed so."""
+        if not (self._cfg.NPLP.SCORE_WEIGHT and len(estimate.self_assessment)):
+            return None
+        return torch.from_numpy(score_weights(estimate.self_assessment, estimate.startup_labels, labels))
+
     def _check_finite(self, iteration: int, features: torch.Tensor) -> None:
         """Look for features that are infinite or not a number.
 
@@ -298,6 +309,9 @@ class PseudoLabelHook(HookBase):
         weights = None
         if self._cfg.NPLP.CAMERA_ENTROPY_WEIGHT:
             weights = camera_entropy_weights(labels, self._cameras)
+        if self.state.score_weights is not None:
+            by_score = self.state.score_weights.numpy()
+            weights = by_score if weights is None else weights * by_score
         two_views = isinstance(self._method, NetworkMethod) and self._method.two_views
         train_set = TrainSet(
             self._cfg,

@@ -98,6 +98,7 @@ LABELLING = (
     "NPLP.K1",
     "NPLP.K2",
     "NPLP.MIN_SAMPLES",
+    "NPLP.NOISY",
     "NPLP.NOISY_FRACTION",
     "NPLP.RECLUSTERED_OUTLIERS",
     "NPLP.RULES.EPSILON",
@@ -110,6 +111,7 @@ LABELLING = (
     "NPLP.RULES.NO_CLUSTER",
     "NPLP.RULES.SIZE_CHANGE",
     "NPLP.RULES.SMALL_CLUSTERS",
+    "NPLP.SCORE_WEIGHT",
     "NPLP.TRACKS",
 )
 """Keys that are applied from the next iteration on, if there is one."""

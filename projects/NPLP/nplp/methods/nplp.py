@@ -54,6 +54,12 @@ OPTIONS = {
     "NORMALIZE": True,
     # "iteration": eq. 4 in every iteration (Algorithm 1); "first": epsilon_e of the first one is kept.
     "EPSILON_UPDATE": "iteration",
+    # What becomes of a noisy cluster: "recluster", the paper's way (eq. 9), or, additions to the paper,
+    # "drop", so that its images wait for a later iteration, or "keep", nothing, for SCORE_WEIGHT alone.
+    "NOISY": "recluster",
+    # An addition to the paper: in the correcting stage each image's share of every loss is weighed by its
+    # cluster's self-assessment score q: 1 + q, on average 1 over the clusters (clustering/assessment.py).
+    "SCORE_WEIGHT": False,
     # A noisy cluster that dissolves entirely when clustered again is dropped ("drop") or kept ("keep").
     "DISSOLVED": "drop",
     # What is an outlier when its noisy cluster is clustered again is left out of the iteration ("drop", the
@@ -113,6 +119,7 @@ class NoisyPseudoLabelProcessing:
             noisy_fraction=options.NOISY_FRACTION,
             correct=iteration > options.STARTUP_ITERATIONS,
             assessment_distance=options.ASSESSMENT_DISTANCE or None,
+            noisy=options.NOISY,
             dissolved=options.DISSOLVED,
             reclustered_outliers=options.RECLUSTERED_OUTLIERS,
             epsilon=self._first_epsilon if frozen else None,

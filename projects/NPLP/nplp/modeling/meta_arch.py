@@ -54,6 +54,7 @@ class NPLP(nn.Module):
         norm_chunk: images over which batch norms normalise in training; 0 is the batch.
         norm_cameras: whether the backbone's batch norms have statistics of each camera, not with chunks.
         camera_treatment: TEST.CAMERAS.
+        channels_last: whether the backbone's weights and feature maps lie in memory with channels last.
 
     Raises:
         UserError: for unknown loss names, or an unknown treatment.
@@ -75,6 +76,7 @@ class NPLP(nn.Module):
         norm_chunk: int = 0,
         norm_cameras: bool = False,
         camera_treatment: str = CAMERA_NONE,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         if loss_names:
@@ -92,6 +94,10 @@ class NPLP(nn.Module):
         )
         self.norm_groups = divide_batches(self, norm_chunk)
         self.camera_norms = CameraNorms(backbone, self.norm_groups) if norm_cameras else None
+        self._layout = torch.preserve_format
+        if channels_last:
+            self._layout = torch.channels_last
+            self.backbone.to(memory_format=self._layout)
         self.cameras: Cameras | None = None
         self.camera_statistics: CameraStatistics | None = None
         self._raw = False
@@ -126,6 +132,7 @@ class NPLP(nn.Module):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "camera_treatment": cfg.TEST.CAMERAS,
+            "channels_last": cfg.MODEL.CHANNELS_LAST,
         }
 
     @property
@@ -180,15 +187,19 @@ class NPLP(nn.Module):
         """Return the backbone's output for "images", each normalised by its camera where that is wanted."""
         images = self.preprocess_image(batch["images"])
         if self.camera_norms is None or self.cameras is None:
-            return self.backbone(images)
+            return self._map_of(images)
         if not self.training:
             with self.camera_norms.of_rows(self.cameras.rows(batch.get("cameras"), images.shape[0])):
-                return self.backbone(images)
+                return self._map_of(images)
         if "camids" not in batch:
             raise ValueError("training with MODEL.NORM_CAMERAS needs a batch with 'camids', got none")
         order, sizes = order_by_camera(batch["camids"].to(self.device))
         with self.camera_norms.of_sizes(sizes):
-            return self.backbone(images[order])[order.argsort()]
+            return self._map_of(images[order])[order.argsort()]
+
+    def _map_of(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the backbone's output for normalised images, laid out in memory as the model wants them."""
+        return self.backbone(images.to(memory_format=self._layout))
 
     @property
     def corrects(self) -> bool:
