@@ -97,7 +97,7 @@ class NPLP(nn.Module):
         self._layout = torch.preserve_format
         if channels_last:
             self._layout = torch.channels_last
-            self.backbone.to(memory_format=self._layout)
+            self.backbone.to(memory_format=self._layout)  # type: ignore[call-overload]
         self.cameras: Cameras | None = None
         self.camera_statistics: CameraStatistics | None = None
         self._raw = False
