@@ -211,5 +211,5 @@ def test_channels_last_changes_the_layout_and_the_rounding_alone(
         torch.testing.assert_close(ours.grad, theirs.grad)
     assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in seen)
     assert not seen[0].is_contiguous()
-    kernels = [weight for weight in laid_out.backbone.parameters() if weight.dim() == 4]
-    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels)
+    # The toolbox's optimisers take views of the weights.
+    assert all(weight.is_contiguous() for weight in laid_out.parameters())

@@ -85,8 +85,8 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # Not in the pre-training.
     cfg.MODEL.NORM_CAMERAS = False
 
-    # Keep the backbone's weights and feature maps with channels last in memory, in the pre-training too.
-    # Results differ by rounding. On a CPU OSNet trains about twice as fast, ResNet-18 no faster
+    # Keep the backbone's feature maps with channels last in memory, in the pre-training too; its weights stay as
+    # the toolbox's optimisers want them. Results differ by rounding. On a CPU OSNet trains about twice as fast, ResNet-18 no faster
     # (docs/scaling.md).
     cfg.MODEL.CHANNELS_LAST = False
 

@@ -54,7 +54,7 @@ class NPLP(nn.Module):
         norm_chunk: images over which batch norms normalise in training; 0 is the batch.
         norm_cameras: whether the backbone's batch norms have statistics of each camera, not with chunks.
         camera_treatment: TEST.CAMERAS.
-        channels_last: whether the backbone's weights and feature maps lie in memory with channels last.
+        channels_last: whether the backbone's feature maps lie in memory with channels last.
 
     Raises:
         UserError: for unknown loss names, or an unknown treatment.
@@ -94,10 +94,7 @@ class NPLP(nn.Module):
         )
         self.norm_groups = divide_batches(self, norm_chunk)
         self.camera_norms = CameraNorms(backbone, self.norm_groups) if norm_cameras else None
-        self._layout = torch.preserve_format
-        if channels_last:
-            self._layout = torch.channels_last
-            self.backbone.to(memory_format=self._layout)  # type: ignore[call-overload]
+        self._layout = torch.channels_last if channels_last else torch.preserve_format
         self.cameras: Cameras | None = None
         self.camera_statistics: CameraStatistics | None = None
         self._raw = False
