@@ -39,10 +39,18 @@ def defaults():
     return cfg
 
 
+def of_the_same_keys(ours, theirs):
+    """Return what one section has under the keys of another, sections in it likewise."""
+    return {
+        key: of_the_same_keys(ours[key], value) if isinstance(value, dict) else ours[key]
+        for key, value in theirs.items()
+    }
+
+
 def test_the_toolbox_defaults_stay_as_they_are(defaults):
     plain = get_cfg()
     for section in ("SOLVER", "INPUT", "TEST", "DATALOADER"):
-        assert {key: defaults[section][key] for key in plain[section]} == plain[section]
+        assert of_the_same_keys(defaults[section], plain[section]) == plain[section]
     assert defaults.MODEL.HEADS.EMBEDDING_DIM == plain.MODEL.HEADS.EMBEDDING_DIM
 
 
@@ -212,6 +220,8 @@ def test_the_base_of_a_leaf_is_the_root_of_its_chain():
         ("MODEL.HEADS.OUTPUT", "f_c", r"one of \('f_e', 'f_bn', 'f_r'\)"),
         ("MODEL.LOSSES.TRI.REDUCTION", "none", "one of .*mean.*sum"),
         ("MODEL.LOSSES.CC.TEMPERATURE", 0.0, "above 0"),
+        ("SOLVER.AMP.DTYPE", "fp16", "one of .*auto.*bfloat16.*float16"),
+        ("SOLVER.AMP.DTYPE", "float16", "'bfloat16' or 'auto' on the CPU"),
         ("SOLVER.IMS_PER_BATCH", 66, "multiple of DATALOADER.NUM_INSTANCE"),
         ("NPLP.SOURCE.IMS_PER_BATCH", 3, "multiple of NPLP.SOURCE.NUM_INSTANCE"),
         ("SEED", -1, "at least 0"),

@@ -45,6 +45,11 @@ def test_cameras_need_whole_batches():
         validate_config(changed("MODEL.NORM_CAMERAS", True, "MODEL.NORM_CHUNK", 16))
 
 
+def test_norms_by_camera_are_not_compiled():
+    with pytest.raises(UserError, match=r"^MODEL\.COMPILE must be False with MODEL\.NORM_CAMERAS, got True$"):
+        validate_config(changed("MODEL.NORM_CAMERAS", True, "MODEL.COMPILE", True))
+
+
 def test_values_in_range_are_taken():
     validate_config(changed("MODEL.NORM_CHUNK", 16, "NPLP.NORM.REFRESH", True, "NPLP.NORM.IMAGES", 2000))
 

@@ -9,7 +9,7 @@ from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
 from torch import nn
 
-from nplp.host.amp import AMPTrainer
+from nplp.host.amp import AMPTrainer, widest_half
 
 
 class Line(nn.Module):
@@ -161,3 +161,10 @@ def test_one_step_on_the_gpu(dtype):
     assert model.seen == [dtype]
     assert trainer.grad_scaler.is_enabled() == (dtype == torch.float16)
     assert model.weight.item() == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(("has_units", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_a_gpu_without_bfloat16_takes_float16(monkeypatch, has_units, dtype):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_units)
+    assert widest_half("cuda") == dtype
+    assert widest_half("cpu") == torch.bfloat16

@@ -4,6 +4,7 @@ from nplp.weights.own_heads import EMBEDDING, NECK_FEATURE, RECTIFIED_FEATURE
 
 __all__ = [
     "ACROSS_CAMERAS",
+    "AMP_TYPES",
     "AVERAGE",
     "CAMERA_MEAN",
     "CAMERA_NONE",
@@ -49,6 +50,9 @@ HEAD_FUSIONS = ("hn", "concat")
 
 AVERAGE, GEM = HEAD_POOLINGS = ("average", "gem")
 """Values of ``MODEL.HEADS.POOLING``: how a stripe of the feature map is pooled."""
+
+AMP_TYPES = ("auto", "bfloat16", "float16")
+"""Values of ``SOLVER.AMP.DTYPE``: the type of mixed precision, "auto" by the device."""
 
 PKU_REID = "PKUReid"
 """The data set that ``DATASETS.PKU`` has options of."""

@@ -77,6 +77,7 @@ WARNED_OF_OTHERS = {
     "MODEL.HEADS.NECK_BIAS": "it belongs to NPLP's PAPHead",
     "MODEL.HEADS.OUTPUT": "it belongs to NPLP's PAPHead",
     "MODEL.CHANNELS_LAST": "only MODEL.META_ARCHITECTURE NPLP lays out its feature maps",
+    "MODEL.COMPILE": "only MODEL.META_ARCHITECTURE NPLP compiles its backbone",
     "MODEL.NORM_CAMERAS": "only MODEL.META_ARCHITECTURE NPLP knows cameras",
     "MODEL.NORM_CHUNK": "only MODEL.META_ARCHITECTURE NPLP divides batches",
     "TEST.CAMERAS": "only MODEL.META_ARCHITECTURE NPLP has camera statistics",

@@ -85,10 +85,16 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # Not in the pre-training.
     cfg.MODEL.NORM_CAMERAS = False
 
-    # Keep the backbone's feature maps with channels last in memory, in the pre-training too; its weights stay as
-    # the toolbox's optimisers want them. Results differ by rounding. On a CPU OSNet trains about twice as fast, ResNet-18 no faster
-    # (docs/scaling.md).
+    # Keep the backbone's feature maps with channels last in memory, in the pre-training too; its weights stay
+    # as the toolbox's optimisers want them. Results differ by rounding. On a CPU a step of OSNet then takes
+    # two thirds of the time, one of ResNet-18 no less (docs/scaling.md).
     cfg.MODEL.CHANNELS_LAST = False
+    # Compile the backbone by torch.compile, which takes a minute or more at the first step; needs a C++
+    # compiler (on a GPU Triton). Results differ by rounding. Not with MODEL.NORM_CAMERAS, whose sizes change.
+    cfg.MODEL.COMPILE = False
+    # The type of SOLVER.AMP.ENABLED, the toolbox's mixed precision: "bfloat16", "float16" (GPUs alone), or
+    # "auto", bfloat16 where the device multiplies in it. Labels are always made from float32 features.
+    cfg.SOLVER.AMP.DTYPE = "auto"
 
     # The options of each loss are explained at its entry in nplp/losses/registry.py.
     for loss in LOSSES.values():

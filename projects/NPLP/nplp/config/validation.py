@@ -4,6 +4,7 @@ import torch
 from fastreid.config import CfgNode
 
 from nplp.config.choices import (
+    AMP_TYPES,
     CAMERA_TREATMENTS,
     HEAD_FEATURES,
     HEAD_FUSIONS,
@@ -189,6 +190,7 @@ def _norm_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
 def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
     """Return key, value, whether it holds and the rule, of the toolbox's keys that fail late or obscurely."""
     inputs = [(key, tuple(cfg.INPUT[key])) for key in ("SIZE_TRAIN", "SIZE_TEST")]
+    precision = cfg.SOLVER.AMP.DTYPE
     rates = [("SOLVER.BASE_LR", cfg.SOLVER.BASE_LR), ("NPLP.SOURCE.BASE_LR", cfg.NPLP.SOURCE.BASE_LR)]
     return [
         ("SEED", cfg.SEED, cfg.SEED >= 0, "at least 0"),
@@ -211,6 +213,19 @@ def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
             cfg.DATALOADER.NUM_WORKERS,
             cfg.DATALOADER.NUM_WORKERS >= 0,
             "at least 0",
+        ),
+        ("SOLVER.AMP.DTYPE", precision, precision in AMP_TYPES, f"one of {AMP_TYPES}"),
+        (
+            "SOLVER.AMP.DTYPE",
+            precision,
+            precision != "float16" or cfg.MODEL.DEVICE != "cpu",
+            "'bfloat16' or 'auto' on the CPU",
+        ),
+        (
+            "MODEL.COMPILE",
+            cfg.MODEL.COMPILE,
+            not (cfg.MODEL.COMPILE and cfg.MODEL.NORM_CAMERAS),
+            "False with MODEL.NORM_CAMERAS",
         ),
         *((key, rate, rate > 0, "above 0") for key, rate in rates),
         *(

@@ -48,6 +48,7 @@ from nplp.engine.seeding import (
 from nplp.errors import UserError
 from nplp.files import save_atomically
 from nplp.memory import is_out_of_memory
+from nplp.modeling.compiling import compile_backbone
 
 __all__ = ["ReidTrainer"]
 
@@ -77,7 +78,10 @@ class ReidTrainer(DefaultTrainer):
         self.device = torch.device(cfg.MODEL.DEVICE)
         choose_kernels(self.device, cfg.CUDNN_BENCHMARK)
         seed_everything(derive_seed(cfg.SEED, self.stage))
-        model = self.add_networks(self.build_model(cfg))
+        model = self.build_model(cfg)
+        if cfg.MODEL.COMPILE:
+            compile_backbone(model, self.device)
+        model = self.add_networks(model)
         optimizer, param_wrapper = self._build_optimizer(cfg, model)
         if comm.get_world_size() > 1:
             check_norms(model, self.device)
@@ -111,8 +115,11 @@ class ReidTrainer(DefaultTrainer):
         # Imported here: the bridge may have replaced the class when the toolbox was loaded.
         from fastreid.engine.train_loop import AMPTrainer
 
-        step = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        return step(model, (), optimizer, param_wrapper)
+        if not cfg.SOLVER.AMP.ENABLED:
+            return SimpleTrainer(model, (), optimizer, param_wrapper)
+        name = cfg.SOLVER.AMP.DTYPE
+        dtype = None if name == "auto" else getattr(torch, name)
+        return AMPTrainer(model, (), optimizer, param_wrapper, dtype=dtype)
 
     @property
     def trained(self) -> nn.Module:

@@ -10,9 +10,19 @@ from fastreid.utils.params import ContiguousParams
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-__all__ = ["AMPTrainer", "bridge_amp"]
+__all__ = ["AMPTrainer", "bridge_amp", "widest_half"]
 
 SUPPORTED = (torch.float16, torch.bfloat16)
+
+
+def widest_half(device_type: str) -> torch.dtype:
+    """Return bfloat16, which has float32's range, where a device multiplies in it, else float16.
+
+    The toolbox takes float16 everywhere. GPUs before Ampere (compute capability 8.0) have no bfloat16 units.
+    """
+    if device_type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
 
 
 class AMPTrainer(SimpleTrainer):
@@ -29,8 +39,7 @@ class AMPTrainer(SimpleTrainer):
         param_wrapper: the toolbox's contiguous parameters, or ``None``.
         grad_scaler: scales the loss against underflow; default: ``torch.amp.GradScaler`` for float16,
             and one that does nothing for bfloat16, which has float32's range.
-        dtype: ``torch.float16`` or ``torch.bfloat16``; default: float16 on CUDA, as the toolbox, and
-            bfloat16 on the CPU.
+        dtype: ``torch.float16`` or ``torch.bfloat16``; default: :func:`widest_half`.
 
     Raises:
         ValueError: for another dtype, float16 on the CPU, or a model on several devices.
@@ -54,7 +63,7 @@ class AMPTrainer(SimpleTrainer):
             )
         self.device_type = next(model.parameters()).device.type
         if dtype is None:
-            dtype = torch.float16 if self.device_type == "cuda" else torch.bfloat16
+            dtype = widest_half(self.device_type)
         if dtype not in SUPPORTED or (dtype == torch.float16 and self.device_type == "cpu"):
             raise ValueError(f"dtype must be torch.bfloat16, or torch.float16 on a GPU, got {dtype}")
         super().__init__(model, data_loader, optimizer, param_wrapper)
