@@ -4,10 +4,14 @@
     python benchmarks/training.py                              # the reproduced matrix's network
     python benchmarks/training.py --config-file configs/NPLP/quickstart.yml
     python benchmarks/training.py --images 13000 --size 256 128 --backbone build_osnet_backbone --depth x0_25
+    python benchmarks/training.py --modes --config-file configs/NPLP/real/pku.yml --images 256 --size 256 128
 
 `before` reads as the toolbox does: each image is decoded, and augmented by the toolbox's own steps. `decoded`
 has augmentation in one pass; with `kept` the crops are kept from the second time on. All train on the same
 batches, taking turns. Times are of the processor, which a busy machine does not change much.
+
+With `--modes` a step is measured as it is, with channels last, with bfloat16, with both and, with
+`--compile`, compiled; `--profile` says where the time of a step goes.
 """
 
 import argparse
@@ -17,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,6 +30,7 @@ import numpy as np
 import torch
 from fastreid.config import CfgNode
 from PIL import Image
+from torch.profiler import ProfilerActivity, profile
 
 from nplp.circumstances import circumstances, commit
 from nplp.config import source_config
@@ -37,6 +42,14 @@ from nplp.engine.setup import load_config
 from nplp.engine.trainer import ReidTrainer
 
 PER_IDENTITY = 16
+CHANNELS_LAST = ("MODEL.CHANNELS_LAST", True)
+MODES: dict[str, tuple[tuple[Any, ...], bool]] = {
+    "plain": ((), False),
+    "channels_last": (CHANNELS_LAST, False),
+    "bfloat16": ((), True),
+    "channels_last, bfloat16": (CHANNELS_LAST, True),
+}
+"""Ways to compute a step: options, and whether the forward pass is in bfloat16."""
 
 
 @contextmanager
@@ -64,9 +77,9 @@ def draw_images(folder: Path, count: int) -> list[Item]:
 class Measured:
     """Training in one mode: a model, its batches and the seconds of each step."""
 
-    def __init__(self, name: str, cfg: CfgNode, items: list[Item]) -> None:
-        """Build all, and go over each image once."""
-        self.name, self.cfg, self.items = name, cfg, items
+    def __init__(self, name: str, cfg: CfgNode, items: list[Item], bfloat16: bool = False) -> None:
+        """Build all, and go over each image twice."""
+        self.name, self.cfg, self.items, self.bfloat16 = name, cfg, items, bfloat16
         torch.manual_seed(0)
         self.model = ReidTrainer.build_model(cfg).train()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-4)
@@ -89,7 +102,8 @@ class Measured:
         start = time.process_time()
         batch = next(self.batches)
         loaded = time.process_time()
-        losses = self.model(batch)
+        with torch.autocast("cpu", torch.bfloat16) if self.bfloat16 else nullcontext():
+            losses = self.model(batch)
         sum(losses.values()).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -131,6 +145,52 @@ def _take_turns(runs: list[Measured], steps: int) -> None:
             run.step()
 
 
+def _in_modes(args: argparse.Namespace, cfg: CfgNode, items: list[Item]) -> dict[str, Any]:
+    """Return what a step takes in each mode, and its ratio to the plain one."""
+    modes = {**MODES, **({"compiled": (CHANNELS_LAST, False)} if args.compile else {})}
+    runs = []
+    for name, (options, bfloat16) in modes.items():
+        changed = cfg.clone()
+        changed.defrost()
+        changed.merge_from_list(list(options))
+        runs.append(Measured(name, changed, items, bfloat16))
+        if name == "compiled":
+            runs[-1].model.backbone.compile()
+        runs[-1].step()  # compiles, and finds kernels
+        runs[-1].computing.clear()
+    _take_turns(runs, args.steps)
+    if args.profile:
+        for run in runs:
+            with profile(activities=[ProfilerActivity.CPU]) as profiled:
+                run.step()
+            table = profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=12)
+            sys.stderr.write(f"{run.name}\n{table}\n")
+            run.computing.pop()
+    milliseconds = {run.name: 1000 * statistics.median(run.computing) for run in runs}
+    return {
+        name: {"computing_ms": round(value, 1), "plain_over_this": round(milliseconds["plain"] / value, 2)}
+        for name, value in milliseconds.items()
+    }
+
+
+def _kept_or_not(args: argparse.Namespace, cfg: CfgNode, items: list[Item]) -> dict[str, Any]:
+    """Return what an iteration takes with crops that are read as before, decoded at once, and kept."""
+    with read_as_before():
+        runs = [Measured("before", cfg, items)]
+    runs.append(Measured("decoded", cfg, items))
+    with crops_kept(cfg):
+        runs.append(Measured("kept", cfg, items))
+        _take_turns(runs, args.steps)
+    same = all(
+        torch.equal(ours, theirs)
+        for run in runs[1:]
+        for ours, theirs in zip(runs[0].model.parameters(), run.model.parameters(), strict=True)
+    )
+    results = {run.name: run.record() for run in runs}
+    ratio = results["before"]["iteration_ms"] / results["kept"]["iteration_ms"]
+    return {"same_weights": same, "before_over_kept": round(ratio, 2), **results}
+
+
 def main() -> None:
     """Measure, and print a JSON object."""
     parser = argparse.ArgumentParser(
@@ -144,25 +204,16 @@ def main() -> None:
     parser.add_argument("--backbone", metavar="NAME", help="another backbone")
     parser.add_argument("--depth", metavar="NAME", help="of the backbone")
     parser.add_argument("--steps", type=int, default=15, metavar="N")
+    parser.add_argument("--modes", action="store_true", help="compare ways to compute a step instead")
+    parser.add_argument("--compile", action="store_true", help="with --modes: compiled too, minutes at first")
+    parser.add_argument("--profile", action="store_true", help="with --modes: show what takes the time")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         cfg = configured(args, 0)
         items = draw_images(Path(folder), args.images) if args.images else load_training_items(cfg)
         cfg = configured(args, len({item[1] for item in items}))
-        with read_as_before():
-            runs = [Measured("before", cfg, items)]
-        runs.append(Measured("decoded", cfg, items))
-        with crops_kept(cfg):
-            runs.append(Measured("kept", cfg, items))
-            _take_turns(runs, args.steps)
-        same = all(
-            torch.equal(ours, theirs)
-            for run in runs[1:]
-            for ours, theirs in zip(runs[0].model.parameters(), run.model.parameters(), strict=True)
-        )
-        results = {run.name: run.record() for run in runs}
-    ratio = results["before"]["iteration_ms"] / results["kept"]["iteration_ms"]
-    found = {"images": len(items), "same_weights": same, "before_over_kept": round(ratio, 2), **results}
+        measure = _in_modes if args.modes else _kept_or_not
+        found = {"images": len(items), **measure(args, cfg, items)}
     sys.stdout.write(json.dumps({**circumstances(), "commit": commit(), **found}, indent=2) + "\n")
 
 
