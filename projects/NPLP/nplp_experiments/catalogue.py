@@ -3,10 +3,9 @@
 from dataclasses import replace
 
 from nplp_experiments.definitions import FULL, PAPER, SCOPES, SOURCE, STARTUP, Domain, Experiment, Setting
+from nplp_experiments.methods import PAP2, Form, on_methods
 
 __all__ = ["DOMAINS", "EXPERIMENTS"]
-
-Form = tuple[tuple[str, ...], tuple[tuple[str, object], ...]]
 
 SAME_SOURCE = {"m2msmt": "m2d", "d2msmt": "d2m"}
 
@@ -96,7 +95,6 @@ def _corrections(
     )
 
 
-PAP2 = ("pap2",)
 LONG = (("NPLP.ITERATIONS", 30), ("NPLP.STARTUP_ITERATIONS", 15))
 """The paper's schedule."""
 READINGS = {
@@ -275,7 +273,7 @@ def _experiments() -> dict[str, Experiment]:
             lost=True,
         ),
         *_on_real_people(),
-        _methods(),
+        *on_methods(),
     )
     return {experiment.name: experiment for experiment in found}
 
@@ -383,60 +381,6 @@ def _on_real_people() -> tuple[Experiment, ...]:
             seeds=1,
             first_seed=2,
             lost=True,
-        ),
-    )
-
-
-NECK, CONCATENATED = ("neck",), (*PAP2, "concat")
-METHODS: dict[str, Form] = {
-    "uda": (NECK, ()),
-    "ssg": (CONCATENATED, ()),
-    "mmt": (NECK, ()),
-    "memory": (NECK, (("NPLP.MEMORY.K1", 20), ("NPLP.MEMORY.EPSILON", 0.5))),
-    "cluster_contrast": (NECK, (("NPLP.MEMORY.K1", 20), ("NPLP.MEMORY.EPSILON", 0.5))),
-    "spcl": (NECK, (("NPLP.SPCL.K1", 20), ("NPLP.SPCL.EPSILON", 0.5))),
-    "cap": (NECK, ()),
-    "o2cap": (NECK, ()),
-    "pplr": (NECK, (("NPLP.PPLR.K1", 20),)),
-}
-"""Methods of others by name: the head that their source model is trained with, and options.
-
-K1 is 20 for all, as in the paper: a person of these targets has 16 images, and among 30 neighbours each
-image has others. The radius of those whose authors take 0.6 is 0.5, as CAP, O2CAP and PPLR have it: with 0.6
-two thirds of PKU's development split are one cluster at first.
-"""
-
-
-def _methods() -> Experiment:
-    """Return all methods beside each other; no row chooses its iteration by true identities."""
-    return Experiment(
-        "methods",
-        "Every method on one footing",
-        (
-            Setting("direct transfer", FULL, (*PAP2, "methods/nplp"), metrics="direct_transfer", whole=True),
-            Setting("nplp", FULL, (*PAP2, "methods/nplp"), whole=True),
-            *(
-                Setting(name, STARTUP, (*head, f"methods/{name}"), options, against="nplp", whole=True)
-                for name, (head, options) in METHODS.items()
-            ),
-            Setting(
-                "nplp-plus",
-                STARTUP,
-                (*PAP2, "methods/nplp-plus"),
-                metrics="final_ema",
-                against="nplp",
-                whole=True,
-            ),
-        ),
-        ("p2s", "s2p", "p2c", "pku_methods"),
-        seeds=3,
-        first_seed=2,
-        lost=True,
-        notes=(
-            "One footing: the same source model but for the head, batch, optimiser, rate, augmentation and "
-            "number of images seen; the last iteration counts, and what the best by true identities would "
-            "have given is in the column of what was lost. Authors train for some ten times as long with "
-            "batches up to 256: configs/methods holds their recipes.",
         ),
     )
 

@@ -1,0 +1,108 @@
+"""The methods beside each other, and how the recommended one was chosen."""
+
+from nplp_experiments.definitions import FULL, STARTUP, Experiment, Setting
+
+__all__ = ["PAP2", "Form", "on_methods"]
+
+Form = tuple[tuple[str, ...], tuple[tuple[str, object], ...]]
+"""Overlays and options."""
+
+PAP2 = ("pap2",)
+NECK, CONCATENATED = ("neck",), (*PAP2, "concat")
+METHODS: dict[str, Form] = {
+    "uda": (NECK, ()),
+    "ssg": (CONCATENATED, ()),
+    "mmt": (NECK, ()),
+    "memory": (NECK, (("NPLP.MEMORY.K1", 20), ("NPLP.MEMORY.EPSILON", 0.5))),
+    "cluster_contrast": (NECK, (("NPLP.MEMORY.K1", 20), ("NPLP.MEMORY.EPSILON", 0.5))),
+    "spcl": (NECK, (("NPLP.SPCL.K1", 20), ("NPLP.SPCL.EPSILON", 0.5))),
+    "cap": (NECK, ()),
+    "o2cap": (NECK, ()),
+    "pplr": (NECK, (("NPLP.PPLR.K1", 20),)),
+}
+"""Methods of others by name: the head that their source model is trained with, and options.
+
+K1 is 20 for all, as in the paper: a person of these targets has 16 images, and among 30 neighbours each
+image has others. The radius of those whose authors take 0.6 is 0.5, as CAP, O2CAP and PPLR have it: with 0.6
+two thirds of PKU's development split are one cluster at first.
+"""
+
+CAMERAS, PROXIES = "methods/cameras", "methods/proxies"
+TREATED: dict[str, tuple[str, ...]] = {
+    "memory": (CAMERAS,),
+    "memory, camera proxies": (PROXIES, CAMERAS),
+    "cap": (CAMERAS,),
+    "o2cap": (CAMERAS,),
+}
+"""Candidates for the recommended method: a method's name, and what is laid over its overlay."""
+
+
+def on_methods() -> tuple[Experiment, ...]:
+    """Return the comparison of all methods, and what was tried to find the recommended one."""
+    return _comparison(), _candidates()
+
+
+def _row(label: str, name: str, more: tuple[str, ...], against: str, metrics: str = "") -> Setting:
+    """Return the row of a method of others with further overlays."""
+    head, options = METHODS[name]
+    return Setting(
+        label, STARTUP, (*head, f"methods/{name}", *more), options, metrics, against=against, whole=True
+    )
+
+
+def _recommended(against: str) -> Setting:
+    return Setting(
+        "nplp-plus", STARTUP, (*PAP2, "methods/nplp-plus"), metrics="final_ema", against=against, whole=True
+    )
+
+
+def _comparison() -> Experiment:
+    """Return all methods beside each other; no row chooses its iteration by true identities."""
+    return Experiment(
+        "methods",
+        "Every method on one footing",
+        (
+            Setting("direct transfer", FULL, (*PAP2, "methods/nplp"), metrics="direct_transfer", whole=True),
+            Setting("nplp", FULL, (*PAP2, "methods/nplp"), whole=True),
+            *(_row(name, name, (), "nplp") for name in METHODS),
+            _recommended("nplp"),
+        ),
+        ("p2s", "s2p", "p2c", "pku_methods"),
+        seeds=3,
+        first_seed=2,
+        lost=True,
+        notes=(
+            "One footing: the same source model but for the head, batch, optimiser, rate, augmentation and "
+            "number of images seen; the last iteration counts, and what the best by true identities would "
+            "have given is in the column of what was lost. Authors train for some ten times as long with "
+            "batches up to 256: configs/methods holds their recipes.",
+        ),
+    )
+
+
+def _candidates() -> Experiment:
+    """Return the rows that the recommended method was chosen from, on development tasks alone."""
+    return Experiment(
+        "methods_development",
+        "What the recommended method was chosen from",
+        (
+            _recommended("nplp-plus"),
+            *(
+                _row(
+                    f"{label}, cameras treated",
+                    label.split(",")[0],
+                    more,
+                    "nplp-plus",
+                    "final_ema",
+                )
+                for label, more in TREATED.items()
+            ),
+        ),
+        ("p2s", "s2p", "pku_methods"),
+        seeds=1,
+        lost=True,
+        notes=(
+            "Development tasks, named before anything was run: plaza to station and back, and PKU's splits 0 "
+            "and 1. Plaza to campus and PKU's other splits had no part in it.",
+        ),
+    )
