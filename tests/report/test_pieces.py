@@ -79,6 +79,8 @@ def test_half_a_line_and_torn_arrays_are_left_out(tmp_path):
     assert run.trace("nothing") == {}
     assert run.images == {}
     assert not run.finished
+    (tmp_path / "model_final.pth").touch()
+    assert read_run(tmp_path).finished, "nothing was evaluated, but the run has ended"
     assert run.option("NPLP", "ITERATIONS", default=7) == 7
 
 

@@ -142,6 +142,7 @@ class PseudoLabelHook(HookBase):
         self._model = model
         self._method = method
         self._trains_outliers = bool(getattr(method, "trains_outliers", False))
+        self._corrects = bool(getattr(method, "corrects", False))
         self._items = items
         self._cameras = index_cameras(items)
         self._record = record
@@ -334,9 +335,10 @@ class PseudoLabelHook(HookBase):
         agreement: float | None = None,
     ) -> dict[str, Any]:
         """Return the iteration's line of ``pseudo_labels.jsonl``."""
+        corrected = self._corrects and iteration > self._cfg.NPLP.STARTUP_ITERATIONS
         return {
             "iteration": iteration,
-            "stage": "correcting" if iteration > self._cfg.NPLP.STARTUP_ITERATIONS else "startup",
+            "stage": "correcting" if corrected else "startup",
             **_numbers(estimate, labels),
             **_signs(estimate, labels, self._cameras, agreement),
             "rules": [finding.line() for finding in remarks],

@@ -89,6 +89,8 @@ class NoisyPseudoLabelProcessing:
         UserError: if the model has no center-contrastive loss.
     """
 
+    corrects = True
+
     def __init__(self, cfg: CfgNode, model: NPLP) -> None:
         require(cfg, CENTER_CONTRASTIVE)
         self._cfg = cfg

@@ -107,6 +107,8 @@ class Method(Protocol):
     one: batches give them the labels c, c + 1, ... in the order of the images, as
     :func:`nplp.clustering.outliers_as_clusters` does, and the sampler draws each once where it draws K images
     of a cluster.
+
+    With ``corrects = True`` the iterations after NPLP.STARTUP_ITERATIONS are logged as the correcting stage.
     """
 
     def label(

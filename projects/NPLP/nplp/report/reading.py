@@ -57,8 +57,8 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has come to its end."""
-        return "final" in self.results
+        """Whether the run has come to its end; without an evaluation its last weights tell."""
+        return "final" in self.results or (self.folder / "model_final.pth").is_file()
 
     def trace(self, name: str) -> Arrays:
         """Return the arrays of ``trace/NAME.npz``; empty where it is missing or torn."""
