@@ -269,3 +269,18 @@ def test_what_is_lost_after_the_best_iteration_is_shown_where_it_is_asked_for():
         "1",
     ]
     assert "best iteration less" not in as_markdown(THREE, DOMAINS["synthetic"], [first, second])
+
+
+def test_the_seconds_of_an_iteration_are_shown_where_they_are_asked_for():
+    one, two = [{"iteration": 1}], [{"iteration": 1}, {"iteration": 2}]
+    records = {
+        "a0": {**RECORDS["a0"], "history": two, "stage_seconds": {"training": 9.0}},
+        "b0": {**RECORDS["b0"], "history": one, "stage_seconds": {"training": 3.0, "extraction": 1.0}},
+    }
+    cells = [Cell(A, "d2m", 0, "a0", "final"), Cell(A, "d2m", 1, "b0", "final")]
+    (row,) = rows_of(THREE, cells, records)
+    assert row.seconds == {"training": 4.0, "extraction": pytest.approx(1 / 3)}
+    text = as_markdown(replace(THREE, timed=True), DOMAINS["synthetic"], [row])
+    cells_of_row = text.split("\n| a ")[-1].split("\n")[0].split("|")[1:3]
+    assert [cell.strip() for cell in cells_of_row] == ["4.0", "0.3"]
+    assert "Seconds of an iteration" not in as_markdown(THREE, DOMAINS["synthetic"], [row])

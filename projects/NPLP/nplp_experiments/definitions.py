@@ -126,6 +126,7 @@ class Experiment:
         first_seed: where these begin.
         figure: what is drawn: "iterations", "sensitivity", "map" or nothing.
         lost: whether it shows what runs lose after their best iteration.
+        timed: whether it shows the seconds of an iteration by stage.
         notes: paragraphs at the top of its page.
     """
 
@@ -138,6 +139,7 @@ class Experiment:
     first_seed: int = 0
     figure: str = ""
     lost: bool = False
+    timed: bool = False
     notes: Sequence[str] = field(default=())
 
 

@@ -71,6 +71,7 @@ def _comparison() -> Experiment:
         seeds=3,
         first_seed=2,
         lost=True,
+        timed=True,
         notes=(
             "One footing: the same source model but for the head, batch, optimiser, rate, augmentation and "
             "number of images seen; the last iteration counts, and what the best by true identities would "

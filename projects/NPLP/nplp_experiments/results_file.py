@@ -70,6 +70,7 @@ def _record_of(run: Run, folder: Path) -> Record:
             for stage in STAGES
             if stage in results
         },
+        "stage_seconds": {name: round(value, 1) for name, value in results.get("seconds", {}).items()},
         "history": [_iteration(json.loads(line)) for line in lines],
     }
 

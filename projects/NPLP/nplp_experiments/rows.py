@@ -89,6 +89,7 @@ class Row:
         giants: in how many of them a giant cluster was trained on as it was.
         lost: mAP of the best iteration less that of the last, one a seed; empty where it was not evaluated
             repeatedly.
+        seconds: of an iteration, by what took them, means over all iterations; empty where none are known.
     """
 
     label: str
@@ -103,6 +104,7 @@ class Row:
     acted: Mapping[str, int] = field(default_factory=dict)
     giants: int = 0
     lost: Sequence[float] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def estimate(values: list[float]) -> Estimate:
@@ -149,6 +151,7 @@ def rows_of(experiment: Experiment, cells: list[Cell], records: Mapping[str, dic
     labels: dict[tuple[str, str], list[dict[str, Any]]] = {}
     iterations: dict[tuple[str, str], list[dict[str, Any]]] = {}
     lost: dict[tuple[str, str], list[float]] = {}
+    seconds: dict[tuple[str, str], dict[str, float]] = {}
     for cell in cells:
         place = cell.direction, cell.row.label
         record = records[cell.run]
@@ -161,6 +164,9 @@ def rows_of(experiment: Experiment, cells: list[Cell], records: Mapping[str, dic
         labels.setdefault(place, []).extend(history[-1:])
         iterations.setdefault(place, []).extend(history)
         lost.setdefault(place, []).extend(_lost(history, cell.metrics))
+        spent = seconds.setdefault(place, {})
+        for name, value in (record.get("stage_seconds", {}) if history else {}).items():
+            spent[name] = spent.get(name, 0.0) + value
     settings = {row.label: row for row in experiment.rows}
     rows = []
     for (direction, label), by_seed in metrics.items():
@@ -198,6 +204,7 @@ def rows_of(experiment: Experiment, cells: list[Cell], records: Mapping[str, dic
                 acted=acted,
                 giants=giants,
                 lost=lost[direction, label],
+                seconds={name: value / len(lines) for name, value in seconds[direction, label].items()},
             )
         )
     return rows

@@ -71,6 +71,7 @@ def as_markdown(experiment: Experiment, domain: Domain, rows: list[Row]) -> str:
             parts += [_metrics_table(experiment, direction, own), "", *_noise(own), *_pooled(own)]
             parts += [_rules(own), "", *(_losses_table(own) if experiment.lost else ())]
             parts += ["Pseudo-labels of the last iteration, means over seeds:", "", _labels_table(own), ""]
+            parts += _times_table(own) if experiment.timed else ()
     if len({row.direction for row in rows}) > 1 and (together := _pooled(rows)):
         parts += ["## All directions together", "", *together]
     return "\n".join(parts)
@@ -190,3 +191,18 @@ def _losses_table(rows: list[Row]) -> list[str]:
     headers = ["", "mean", "greatest", "runs that lost more than 1"]
     shown = tabulate(table, headers=headers, tablefmt="github", disable_numparse=True)
     return ["mAP of the best iteration less that of the last:", "", shown, ""]
+
+
+def _times_table(rows: list[Row]) -> list[str]:
+    """Return the seconds of an iteration by stage."""
+    timed = [row for row in rows if row.seconds]
+    stages = dict.fromkeys(name for row in timed for name in row.seconds if name != "source")
+    if not stages:
+        return []
+    table = [
+        [row.label, *(f"{row.seconds[name]:.1f}" if name in row.seconds else "" for name in stages)]
+        for row in timed
+    ]
+    shown = tabulate(table, headers=["", *stages], tablefmt="github", disable_numparse=True)
+    said = "Seconds of an iteration by stage, on a machine that ran two of these at a time:"
+    return [said, "", shown, ""]
