@@ -1,5 +1,7 @@
 """The methods beside each other, and how the recommended one was chosen."""
 
+from dataclasses import replace
+
 from nplp_experiments.definitions import FULL, STARTUP, Experiment, Setting
 
 __all__ = ["PAP2", "Form", "on_methods"]
@@ -28,13 +30,17 @@ two thirds of PKU's development split are one cluster at first.
 """
 
 CAMERAS, PROXIES = "methods/cameras", "methods/proxies"
-TREATED: dict[str, tuple[str, ...]] = {
-    "memory": (CAMERAS,),
-    "memory, camera proxies": (PROXIES, CAMERAS),
-    "cap": (CAMERAS,),
-    "o2cap": (CAMERAS,),
+TREATED: dict[str, Form] = {
+    "memory": ((CAMERAS,), ()),
+    "memory, camera proxies": ((PROXIES, CAMERAS), ()),
+    "cap": ((CAMERAS,), ()),
+    "o2cap": ((CAMERAS,), ()),
+    "memory, camera proxies, radius 0.4": ((PROXIES, CAMERAS), (("NPLP.MEMORY.EPSILON", 0.4),)),
+    "cap, radius 0.4": ((CAMERAS,), (("NPLP.CAP.EPSILON", 0.4),)),
 }
-"""Candidates for the recommended method: a method's name, and what is laid over its overlay."""
+"""Candidates for the recommended method: a method's name, what is laid over its overlay, and options."""
+ALPHAS = {"alpha from the features": 0.0, "alpha x 1.5": 1.5, "alpha x 2": 2.0}
+"""Candidates that are nplp-plus with other alphas: multiples of the configuration's, 0 to choose it."""
 
 
 def on_methods() -> tuple[Experiment, ...]:
@@ -42,18 +48,17 @@ def on_methods() -> tuple[Experiment, ...]:
     return _comparison(), _candidates()
 
 
-def _row(label: str, name: str, more: tuple[str, ...], against: str, metrics: str = "") -> Setting:
-    """Return the row of a method of others with further overlays."""
+def _row(label: str, name: str, more: Form, against: str, metrics: str = "") -> Setting:
+    """Return the row of a method of others with further overlays and options."""
     head, options = METHODS[name]
-    return Setting(
-        label, STARTUP, (*head, f"methods/{name}", *more), options, metrics, against=against, whole=True
-    )
+    merged = tuple({**dict(options), **dict(more[1])}.items())
+    overlays = (*head, f"methods/{name}", *more[0])
+    return Setting(label, STARTUP, overlays, merged, metrics, against=against, whole=True)
 
 
 def _recommended(against: str) -> Setting:
-    return Setting(
-        "nplp-plus", STARTUP, (*PAP2, "methods/nplp-plus"), metrics="final_ema", against=against, whole=True
-    )
+    overlays = (*PAP2, "methods/nplp-plus")
+    return Setting("nplp-plus", STARTUP, overlays, metrics="final_ema", against=against, whole=True)
 
 
 def _comparison() -> Experiment:
@@ -64,7 +69,7 @@ def _comparison() -> Experiment:
         (
             Setting("direct transfer", FULL, (*PAP2, "methods/nplp"), metrics="direct_transfer", whole=True),
             Setting("nplp", FULL, (*PAP2, "methods/nplp"), whole=True),
-            *(_row(name, name, (), "nplp") for name in METHODS),
+            *(_row(name, name, ((), ()), "nplp") for name in METHODS),
             _recommended("nplp"),
         ),
         ("p2s", "s2p", "p2c", "pku_methods"),
@@ -89,13 +94,11 @@ def _candidates() -> Experiment:
         (
             _recommended("nplp-plus"),
             *(
-                _row(
-                    f"{label}, cameras treated",
-                    label.split(",")[0],
-                    more,
-                    "nplp-plus",
-                    "final_ema",
-                )
+                replace(_recommended("nplp-plus"), label=f"nplp-plus, {label}", options=(("NPLP.ALPHA", by),))
+                for label, by in ALPHAS.items()
+            ),
+            *(
+                _row(f"{label}, cameras treated", label.split(",")[0], more, "nplp-plus", "final_ema")
                 for label, more in TREATED.items()
             ),
         ),
