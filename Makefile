@@ -76,7 +76,7 @@ wheel: $(READY)  ## Build the package in dist/; the same commit gives the same f
 	@rm -f dist/*.tar.gz && sha256sum dist/*.whl 2>/dev/null || ls dist
 
 check-wheel: wheel  ## Try it in a new environment away from the checkout; PYTHON names the Python.
-	@$(PYTHON) tools/packaging/check_wheel.py dist/*.whl --constraints constraints.txt
+	@$(PYTHON) tools/packaging/check_wheel.py dist/*.whl --constraints constraints.txt $(ARGS)
 
 release: $(READY)  ## Cut VERSION: changelog, tested wheel, commit, tag. ARGS=--dry-run shows it and changes nothing.
 	@test -n "$(VERSION)" || { echo "name the version: make release VERSION=0.2.0" >&2; exit 2; }

@@ -157,7 +157,7 @@ def with_section(changelog: str, version: Version, day: str) -> str:
 def show_change(name: str, before: str, after: str) -> None:
     """Print the lines of a file that change."""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), name, name, n=1, lineterm="")
-    say("\n".join(lines))
+    say("\n".join(lines) or f"{name} stays as it is")
 
 
 def say(text: str) -> None:
