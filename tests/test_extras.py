@@ -55,7 +55,7 @@ ASKING = {
     "infomap": lambda: take_clusterer("infomap"),
     "hub": hub_library,
 }
-"""What asks for an extra's packages at its first line. Nothing asks for those of docs: mkdocs builds the site."""
+"""What asks for an extra's packages at its first line; the site alone needs those of docs."""
 
 USERS = (
     "nplp.clustering.without_epsilon",
