@@ -12,7 +12,7 @@ EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 1700000000)
 PROGRAMS := onnx float16 int8-dynamic int8-calibrated torch-export
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-plus zoo test test-long test-min test-newest test-spawn wheel check-wheel lint lint-workflows format site clean
+.PHONY: help quickstart quickstart-plus zoo test test-long test-min test-newest test-spawn wheel check-wheel release lint lint-workflows format site clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -76,7 +76,11 @@ wheel: $(READY)  ## Build the package in dist/; the same commit gives the same f
 	@rm -f dist/*.tar.gz && sha256sum dist/*.whl 2>/dev/null || ls dist
 
 check-wheel: wheel  ## Try it in a new environment away from the checkout; PYTHON names the Python.
-	@$(PYTHON) tools/packaging/check_wheel.py dist/*.whl --constraints constraints.txt
+	@$(PYTHON) tools/packaging/check_wheel.py dist/*.whl --constraints constraints.txt $(ARGS)
+
+release: $(READY)  ## Cut VERSION: changelog, tested wheel, commit, tag. ARGS=--dry-run shows it and changes nothing.
+	@test -n "$(VERSION)" || { echo "name the version: make release VERSION=0.2.0" >&2; exit 2; }
+	@$(BIN)/python tools/packaging/release.py $(VERSION) $(ARGS)
 
 lint: $(READY)  ## Check style and types.
 	@$(BIN)/ruff check $(wildcard $(SOURCES))

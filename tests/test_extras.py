@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 import setuptools
 
+from nplp.config import default_config
 from nplp.errors import UserError
 from nplp.export.converters import require_packages
 from nplp.export.verification import _reason_not_to_run
+from nplp.methods.fixed_radius import FixedRadius
 from nplp.modeling.timm_backbone import TimmBackbone
+from nplp.weights.remote_zoo import hub_library
 from nplp_commands.images import require_search
 
 ROOT = Path(__file__).parents[1]
@@ -34,13 +37,33 @@ MODULES = {
     "hub": {"huggingface_hub": "huggingface_hub"},
 }
 """What each extra installs, and what that is imported as."""
+
+
+def take_clusterer(name):
+    """Make what clusters for a method, with a clusterer of another package."""
+    options = default_config().NPLP.MEMORY
+    options.CLUSTERER = name
+    return FixedRadius(options, "NPLP.MEMORY")
+
+
 ASKING = {
     "cpu": require_search,
     "gpu": require_search,
     "deploy": lambda: require_packages(["onnx"]),
     "timm": lambda: TimmBackbone("resnet18", (64, 32)),
+    "hdbscan": lambda: take_clusterer("hdbscan"),
+    "infomap": lambda: take_clusterer("infomap"),
+    "hub": hub_library,
 }
-"""What asks for an extra's packages at its first line."""
+"""What asks for an extra's packages at its first line; the site alone needs those of docs."""
+
+USERS = (
+    "nplp.clustering.without_epsilon",
+    "nplp.export.converters",
+    "nplp.export.verification",
+    "nplp_commands.images",
+)
+"""Modules that ask whether a package is there."""
 
 
 def extras():
@@ -88,7 +111,7 @@ def hidden(monkeypatch):
         for name in modules:
             monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.setattr(importlib.util, "find_spec", absent)
-        for user in ("nplp.export.converters", "nplp.export.verification", "nplp_commands.images"):
+        for user in USERS:
             monkeypatch.setattr(f"{user}.find_spec", absent)
 
     return hide
@@ -100,6 +123,10 @@ def test_what_is_missing_is_asked_for_by_the_extras_name(extra, hidden):
     with pytest.raises(UserError, match=re.escape(f"nplp[{extra}]")) as caught:
         ASKING[extra]()
     assert "\n" not in str(caught.value)
+
+
+def test_every_extra_but_that_of_the_site_is_asked_for():
+    assert set(MODULES) - set(ASKING) == {"docs"}
 
 
 def test_a_program_that_cannot_be_run_names_the_extra(hidden):
