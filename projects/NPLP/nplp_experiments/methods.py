@@ -39,8 +39,8 @@ TREATED: dict[str, Form] = {
     "cap, radius 0.4": ((CAMERAS,), (("NPLP.CAP.EPSILON", 0.4),)),
 }
 """Candidates for the recommended method: a method's name, what is laid over its overlay, and options."""
-ALPHAS = {"alpha from the features": 0.0, "alpha x 1.5": 1.5, "alpha x 2": 2.0}
-"""Candidates that are nplp-plus with other alphas: multiples of the configuration's, 0 to choose it."""
+ALPHAS = {"alpha from the features": "auto", "alpha x 1.5": 1.5, "alpha x 2": 2.0}
+"""Candidates that are nplp-plus with other alphas: multiples of the configuration's, or chosen."""
 
 
 def on_methods() -> tuple[Experiment, ...]:
