@@ -1,5 +1,7 @@
 """A pass over pairs that two processes share gives the labels of one, and nobody waits in vain."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +55,36 @@ def test_two_processes_label_as_one_does(labelled, case):
     for rank in found:
         for name, value in alone.items():
             np.testing.assert_array_equal(rank[case][name], value, err_msg=name)
+
+
+def test_each_exchange_brings_together_what_the_processes_have(labelled):
+    rows = np.arange(5)[:, None] * [1.0, 0.5]
+    for number, found in enumerate(labelled[1]):
+        got = found["arrays"]
+        assert got["agreed"] == "worker 0"
+        np.testing.assert_array_equal(got["gathered"], np.array([[0, 1, 2]], dtype=np.int32), strict=True)
+        assert got["nothing"].shape == (0, 2)
+        own = slice(0, 2) if number == 0 else slice(2, 5)
+        np.testing.assert_array_equal(got["swapped"], np.stack([rows[own], rows[own] + 10]), strict=True)
+        np.testing.assert_array_equal(got["summed"], [2**61 + 1, -2])
+        np.testing.assert_array_equal(got["largest"], [1, -np.inf])
+
+
+def test_processes_that_are_at_different_exchanges_say_so(labelled):
+    first, second = (found["error"] for found in labelled[1])
+    assert first.startswith("processes 0 and 1 label differently: one is at its exchange")
+    assert "(largest), the other" in first
+    assert second.startswith("processes 1 and 0 label differently")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [("error", "the disk is full"), ("killed", "one has ended")],
+)
+def test_a_process_that_fails_in_the_pass_ends_the_run(tmp_path, how, said):
+    """By its error where it has one; the others do not wait for it."""
+    command = [sys.executable, str(FOLDER / "failing_share_process.py"), how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "labelled" not in done.stdout
+    assert said in done.stderr
