@@ -23,7 +23,7 @@ import torch
 from child_process import MeasurementError, read_records
 from clustered_features import CLUSTERED, BenchmarkFeatures, make_features
 from nplp.clustering import estimate_pseudo_labels, label_quality
-from nplp.clustering.sweep import euclidean, neighbours
+from nplp.clustering.sweep import tiles
 from peak_memory import PeakMemory, data_limit
 from usual_way import StartupAndFinal, usual_euclidean, usual_jaccard
 
@@ -98,8 +98,7 @@ def _run(job: Job, emit: Callable[[dict[str, Any]], None]) -> None:
     """Carry a job out in this process."""
     torch.set_num_threads(job.threads)
     if job.float32:
-        for module in (euclidean, neighbours):
-            module.half_precision_pays = lambda *_: False  # type: ignore[attr-defined]
+        tiles.half_precision_pays = lambda *_: False
     device = torch.device(job.device)
     warm = make_features(CLUSTERED, _WARM_ROWS, job.dimension, job.seed)
     for work in _works(job, warm, warm.alpha, device).values():

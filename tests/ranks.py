@@ -11,8 +11,11 @@ import torch
 WORLD_SIZE = 2
 
 
-def run_ranks(script: Path, folder: Path) -> list[Any]:
-    """Run ``script RANK WORLD_SIZE FOLDER`` for each rank and return what each saved as ``RANK.pt``."""
+def run_ranks(script: Path, folder: Path, weights_only: bool = True) -> list[Any]:
+    """Run ``script RANK WORLD_SIZE FOLDER`` for each rank and return what each saved as ``RANK.pt``.
+
+    With ``weights_only`` false that may be any object.
+    """
     processes = [
         subprocess.Popen(
             [sys.executable, str(script), str(rank), str(WORLD_SIZE), str(folder)],
@@ -29,4 +32,4 @@ def run_ranks(script: Path, folder: Path) -> list[Any]:
     finally:
         for process in processes:
             process.kill()
-    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD_SIZE)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=weights_only) for rank in range(WORLD_SIZE)]

@@ -17,7 +17,8 @@ def given(dense):
     """Return the distances of a symmetric matrix [N, N], handed over in small blocks from last to first."""
     first, second = (part[::-1] for part in np.triu_indices(len(dense), 1))
 
-    def find(sink):
+    def find(sink, shares):
+        assert shares.count == 1
         for start in range(0, len(first), 7):
             i, j = first[start : start + 7], second[start : start + 7]
             near = (dense[i, j] < 1) & (dense[i, j] <= sink.bound)

@@ -1,10 +1,39 @@
-"""Where extracted features are kept."""
+"""Where extracted features are kept, and that several processes lose and double none."""
 
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
+from PIL import Image
 
+from extraction_process import COUNTS, extracted
 from nplp.data import extraction
+from ranks import run_ranks
 
 META = torch.device("meta")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """What one process extracts, and what each of two does: for the main process, and for all."""
+    folder = tmp_path_factory.mktemp("extraction")
+    pixels = np.random.default_rng(0).integers(0, 256, size=(max(COUNTS), 24, 12, 3), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    alone = extracted(folder, everywhere=False)
+    return alone, run_ranks(Path(__file__).parents[1] / "extraction_process.py", folder)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_no_feature_is_lost_or_doubled_when_the_images_do_not_divide(shared, count):
+    alone, ((main, first), (other, second)) = shared
+    assert len(alone[count]) == count
+    assert len(torch.unique(alone[count], dim=0)) == count
+    for everywhere in (main, first, second):
+        torch.testing.assert_close(everywhere[count], alone[count], rtol=1e-6, atol=1e-6)
+    assert torch.equal(first[count], second[count])
+    assert len(other[count]) == 0
 
 
 def test_rows_stay_on_the_device():

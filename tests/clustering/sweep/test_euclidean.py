@@ -15,7 +15,7 @@ from clustering_cases import Case, cases, make_case, rows_on, threads, tiny_bloc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.clustering.sweep import euclidean, smallest
+from nplp.clustering.sweep import euclidean, smallest, tiles
 from nplp.clustering.sweep.euclidean import EuclideanDistances
 from nplp.clustering.sweep.features import FeatureRows
 from nplp.clustering.sweep.pairs import camera_groups
@@ -33,7 +33,7 @@ def distances_of(
 def bfloat16(pays: bool) -> Iterator[None]:
     """Let bfloat16 pay for finding pairs, or not, whatever the processor."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(euclidean, "half_precision_pays", lambda *_: pays)
+        patch.setattr(tiles, "half_precision_pays", lambda *_: pays)
         yield
 
 
@@ -155,7 +155,7 @@ def test_no_sweep_is_made_twice(
     )
     monkeypatch.setattr(euclidean, "_SAMPLED_PAIRS", 400)
     monkeypatch.setattr(euclidean, "_MOST_OPEN", 1.0)
-    monkeypatch.setattr(euclidean, "half_precision_pays", lambda *_: half)
+    monkeypatch.setattr(tiles, "half_precision_pays", lambda *_: half)
     features = make_case(2, count=90, dimension=5, cameras=1, kind="blobs").features
     distances = distances_of(features, keep_sums=True)
     epsilon = distances.mean_of_smallest(None, 200)

@@ -10,7 +10,7 @@ from clustering_cases import KINDS, Case, cases, make_case, rows_on, threads, ti
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nplp.clustering.sweep import neighbours
+from nplp.clustering.sweep import neighbours, tiles
 from nplp.clustering.sweep.features import FeatureRows
 from nplp.clustering.sweep.neighbours import nearest_by_camera, nearest_neighbours
 
@@ -121,7 +121,7 @@ def test_half_precision_is_used_where_it_pays(monkeypatch: pytest.MonkeyPatch, p
             super().__init__(features, half)
 
     monkeypatch.setattr(neighbours, "TileSource", Recorded)
-    monkeypatch.setattr(neighbours, "half_precision_pays", lambda *_: pays)
+    monkeypatch.setattr(tiles, "half_precision_pays", lambda *_: pays)
     features = np.random.default_rng(6).normal(size=(40, 20))
     np.testing.assert_array_equal(ranks_of(features, 5), oracle.neighbour_ranks(features, 5))
     assert used == [pays]

@@ -14,7 +14,15 @@ from collections.abc import Callable
 import numpy as np
 
 from nplp.clustering.reciprocal import SparseRows
-from nplp.clustering.sweep import PairSink, Progress, SparseDistances, compiled, row_blocks, run_blocks
+from nplp.clustering.sweep import (
+    PairSink,
+    Progress,
+    Shares,
+    SparseDistances,
+    compiled,
+    row_blocks,
+    run_blocks,
+)
 
 __all__ = ["entries_by_column", "jaccard_distances"]
 
@@ -36,8 +44,10 @@ def jaccard_distances(rows: SparseRows, progress: Progress | None = None) -> Spa
     by_row = (rows.starts, rows.columns, rows.weights)
     by_column = entries_by_column(*by_row)
 
-    def find(sink: PairSink) -> None:
-        with (progress or Progress()).step("Jaccard distances", len(rows)) as advance:
+    def find(sink: PairSink, shares: Shares) -> None:
+        # Later rows have fewer pairs: each worker takes every so manyth block.
+        own_blocks = row_blocks(len(rows), _BLOCK_ROWS)[shares.number :: shares.count]
+        with (progress or Progress()).step("Jaccard distances", len(rows) // shares.count) as advance:
 
             def make_worker() -> Callable[[tuple[int, int]], None]:
                 size = max(_MIN_BUFFER, len(rows))
@@ -56,7 +66,7 @@ def jaccard_distances(rows: SparseRows, progress: Progress | None = None) -> Spa
 
                 return work
 
-            run_blocks(row_blocks(len(rows), _BLOCK_ROWS), make_worker)
+            run_blocks(own_blocks, make_worker)
 
     return SparseDistances(len(rows), find)
 

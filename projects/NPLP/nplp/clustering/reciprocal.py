@@ -18,8 +18,10 @@ from nplp.clustering.sweep import (
     FeatureRows,
     Progress,
     compiled,
+    current_shares,
     nearest_and_farthest,
     nearest_neighbours,
+    own_part,
     row_blocks,
     run_blocks,
     squared_distance,
@@ -164,7 +166,7 @@ def mutual_neighbours(ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _collect(most: np.ndarray, fill: Callable[..., None]) -> SparseRows:
-    """Make rows in blocks by several threads.
+    """Make rows in blocks by several threads, and by the workers of a shared pass; all of them get all rows.
 
     Args:
         most: [N] int64, how many entries each row has at most.
@@ -179,7 +181,9 @@ def _collect(most: np.ndarray, fill: Callable[..., None]) -> SparseRows:
         stop = int(np.searchsorted(ends, before + _BLOCK_ENTRIES, side="right"))
         blocks.append((start, min(max(stop, start + 1), start + _MOST_ROWS, count)))
         start = blocks[-1][1]
-    lengths = np.empty(count, dtype=np.int64)
+    shares = current_shares()
+    own_blocks = blocks[own_part(shares, [stop - start for start, stop in blocks])]
+    lengths = np.zeros(count, dtype=np.int64)
     parts: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def make_worker() -> Callable[[tuple[int, int]], None]:
@@ -194,11 +198,15 @@ def _collect(most: np.ndarray, fill: Callable[..., None]) -> SparseRows:
 
         return work
 
-    run_blocks(blocks, make_worker)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    ordered = [parts.pop(block[0]) for block in blocks]
-    columns = np.concatenate([part[0] for part in ordered])
-    return SparseRows(starts, columns, np.concatenate([part[1] for part in ordered]))
+    run_blocks(own_blocks, make_worker)
+    # The lengths that another worker has made are 0 here.
+    starts = np.concatenate([[0], np.cumsum(shares.summed(lengths))])
+    ordered = [parts.pop(block[0]) for block in own_blocks]
+    nothing = np.empty(0, dtype=np.int32), np.empty(0)
+    columns, weights = (
+        np.concatenate([nothing[kind], *(part[kind] for part in ordered)]) for kind in range(2)
+    )
+    return SparseRows(starts, shares.gathered(columns), shares.gathered(weights))
 
 
 @compiled()

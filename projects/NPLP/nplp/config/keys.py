@@ -191,6 +191,11 @@ def _add_method_keys(cfg: CfgNode) -> None:
     # Write OUTPUT_DIR/report.html at the end, and on the way what it shows (OUTPUT_DIR/trace, a few MB).
     cfg.NPLP.REPORT = True
 
+    # In several processes each does a share of the pairs when images are labelled, and all hold the features
+    # (N x D x 4 bytes each). The labels are those of one process to the last bit. False: the main process
+    # labels alone, with the features in its memory alone. See docs/scaling.md.
+    cfg.NPLP.SHARED_LABELS = True
+
     _add_rule_keys(cfg)
 
     # An addition to the paper, off by default: end the run after the first iteration, from MIN_ITERATIONS on,

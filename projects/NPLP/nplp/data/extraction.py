@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from nplp.data.datasets import Item
 from nplp.data.loaders import build_test_loader
+from nplp.distributed.collectives import largest
+from nplp.distributed.shares import rank_shares
 from nplp.memory import ShrinkingBlocks, is_out_of_memory
 
 __all__ = ["extract_features"]
@@ -23,14 +25,21 @@ CPU = torch.device("cpu")
 
 @torch.no_grad()
 def extract_features(
-    cfg: CfgNode, model: nn.Module, items: list[Item], description: str, *, on_device: bool = False
+    cfg: CfgNode,
+    model: nn.Module,
+    items: list[Item],
+    description: str,
+    *,
+    on_device: bool = False,
+    everywhere: bool = False,
 ) -> torch.Tensor:
     """Return the feature of each item, with the test-time transformation and the model in evaluation mode.
 
     It is the head's own feature, without a correction by the statistics of cameras: pseudo-labels are made of
     these, and the statistics themselves.
 
-    Under ``torch.distributed`` the ranks share the work, and only the main process gets the result.
+    Under ``torch.distributed`` the ranks share the work: each takes a range of the items, all of about one
+    length whatever ``N`` is. Only the main process gets the result, unless all are to have it.
 
     Args:
         cfg: the configuration.
@@ -39,9 +48,12 @@ def extract_features(
         description: text of the progress bar, which shows on a terminal only.
         on_device: keep the features on MODEL.DEVICE, in N x D x 4 bytes of its memory; where these do not
             fit, or several processes share the work, they are collected on the CPU.
+        everywhere: give the result to all ranks, which takes N x D x 4 bytes of memory on each of them, next
+            to the rank's own share.
 
     Returns:
-        ``[N, D]`` float32 on the main process, ``[0, D]`` on the others; on the CPU unless ``on_device``.
+        ``[N, D]`` float32 on the main process and, with ``everywhere``, on the others, else ``[0, D]`` there;
+        on the CPU unless ``on_device``.
     """
     loader = build_test_loader(cfg, items)
     alone = comm.get_world_size() == 1
@@ -66,10 +78,20 @@ def extract_features(
     features = rows.features()
     if alone:
         return features
+    if everywhere:
+        return _from_everywhere(features, len(items))
     shares = comm.gather(features, dst=0)
     if not comm.is_main_process():
         return features[:0]
     return torch.cat([share for share in shares if len(share)])
+
+
+def _from_everywhere(share: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the ranks' rows one after the other, [count, D], on every rank; a share may have no rows."""
+    width = largest(share.shape[1])
+    rows = rank_shares().gathered(share.reshape(len(share), width).numpy())
+    assert len(rows) == count, f"{len(rows)} features of {count} images"
+    return torch.from_numpy(rows)
 
 
 class _Rows:

@@ -1,5 +1,6 @@
 """The pseudo-label hook: how every iteration begins, with the method's labels, the rules and the log."""
 
+import hashlib
 import logging
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -24,11 +25,14 @@ from nplp.clustering import (
     outliers_as_clusters,
     score_weights,
 )
+from nplp.clustering.sweep import shared_among
 from nplp.config.choices import TRACKS_AVERAGED
 from nplp.data.datasets import Item, index_cameras
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
+from nplp.distributed.agreement import check_agreement
 from nplp.distributed.collectives import from_main_process
+from nplp.distributed.shares import rank_shares
 from nplp.engine.averaging import WeightAverage
 from nplp.engine.events import log_histograms
 from nplp.engine.networks import labelled_networks, labelling_model
@@ -104,8 +108,9 @@ class PseudoLabelState:
 class PseudoLabelHook(HookBase):
     """Estimates pseudo-labels every ``NPLP.EPOCHS_PER_ITERATION`` epochs and trains on them.
 
-    One process estimates; all processes hold the same labels, state of the method and order. The hook is a
-    checkpointable: its state is the labels and the method's own state of the moment.
+    All processes estimate, each a share of the pairs, or one alone (NPLP.SHARED_LABELS); what follows, one
+    process does. All hold the same labels, state of the method and order. The hook is a checkpointable: its
+    state is the labels and the method's own state of the moment.
     """
 
     trainer: _Trainer
@@ -205,29 +210,47 @@ class PseudoLabelHook(HookBase):
             with self._record.timed("batch-norm statistics"):
                 for network in networks:
                     refresh_statistics(self._cfg, network, self._items)
+        shared = self._cfg.NPLP.SHARED_LABELS and comm.get_world_size() > 1
         with self._record.timed("extraction"):
             model, name = labelling_model(networks), f"Features, iteration {iteration}"
             with self._model.heads.with_stripes():
-                features = extract_features(self._cfg, model, self._items, name, on_device=True)
+                features = extract_features(
+                    self._cfg, model, self._items, name, on_device=True, everywhere=shared
+                )
         with self._record.timed("estimation"):
-            self.state, line, method_state = from_main_process(lambda: self._label(iteration, features))
+            found = self._find_together(iteration, features) if shared else None
+            self.state, line, method_state = from_main_process(
+                lambda: self._label(iteration, features, found or self._find(iteration, features))
+            )
         if comm.is_main_process():
             self._record.history.append(line)
         else:
             self._method.load_state_dict(method_state)
 
-    def _label(
-        self, iteration: int, features: torch.Tensor
-    ) -> tuple[PseudoLabelState, dict[str, Any], dict[str, Any]]:
-        """Return the new state, the line of the history and the method's state; say what was found.
+    def _find_together(self, iteration: int, features: torch.Tensor) -> Labelling:
+        """Return the method's labels as all processes find them, each a share of the pairs.
+
+        All of them end with the same; the main process goes on with it.
 
         Raises:
-            UserError: if a feature is not finite, or a rule ends the run.
+            UserError: as :meth:`_find`, or if the processes' labels differ.
+        """
+        with shared_among(rank_shares()):
+            labelling = self._find(iteration, features)
+        estimate = labelling.estimate
+        total = hashlib.sha256(estimate.labels.tobytes()).hexdigest()[:12]
+        check_agreement({"the pseudo-labels": f"{total} at a radius of {estimate.epsilon_e!r}"})
+        return labelling
+
+    def _find(self, iteration: int, features: torch.Tensor) -> Labelling:
+        """Return the method's labels of features.
+
+        Raises:
+            UserError: if a feature is not finite, or memory does not suffice.
         """
         self._check_finite(iteration, features)
-        options, before = self._cfg.NPLP, self.state
         try:
-            labelling = self._labelling(iteration, features)
+            return self._labelling(iteration, features)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -235,6 +258,16 @@ class PseudoLabelHook(HookBase):
                 f"iteration {iteration}: the clustering of {len(features)} images does not fit into memory: "
                 "lower NPLP.ALPHA or OMP_NUM_THREADS and --resume from the last epoch"
             ) from error
+
+    def _label(
+        self, iteration: int, features: torch.Tensor, labelling: Labelling
+    ) -> tuple[PseudoLabelState, dict[str, Any], dict[str, Any]]:
+        """Return the new state, the line of the history and the method's state; say what was found.
+
+        Raises:
+            UserError: if a rule ends the run.
+        """
+        options, before = self._cfg.NPLP, self.state
         estimate, labels = labelling.estimate, labelling.estimate.labels
         if options.RULES.SMALL_CLUSTERS == "drop":
             labels = without_small_clusters(labels, self._cfg.DATALOADER.NUM_INSTANCE)

@@ -100,8 +100,11 @@ class Labelling:
 class Method(Protocol):
     """Makes pseudo-labels at the beginning of each iteration and losses in each step.
 
-    In several processes the main one alone calls :meth:`label` and :meth:`begin_iteration`; the others take
-    its :meth:`state_dict`. All call :meth:`losses`, which may communicate.
+    In several processes all call :meth:`label` with the same features, and get the same labels: what it takes
+    from `nplp.clustering` is divided among them, and nothing else in it may depend on the process. With
+    NPLP.SHARED_LABELS off the main process alone calls it. The main process alone calls
+    :meth:`begin_iteration`; the others take its :meth:`state_dict`. All call :meth:`losses`, which may
+    communicate.
 
     A class with an attribute ``trains_outliers = True`` trains on images left out too, each as a cluster of
     one: batches give them the labels c, c + 1, ... in the order of the images, as

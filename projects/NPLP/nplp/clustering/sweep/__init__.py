@@ -4,7 +4,8 @@ Eqs. 4-9 and DBSCAN read distances through `Distances` alone, whichever the metr
 two kinds: `EuclideanDistances`, and `SparseDistances` for a metric in which most pairs are at distance 1.
 
 The modules below this one hold the machinery: matrix products in tiles, their precision and their error,
-devices, threads, compiled kernels, and what is kept of a pass over all pairs. Nothing outside imports them.
+devices, threads, compiled kernels, what is kept of a pass over all pairs, and how several processes share a
+pass (`Shares`). Nothing outside imports them.
 
 Shapes: N samples, P pairs.
 """
@@ -22,9 +23,11 @@ from nplp.clustering.sweep.features import FeatureRows, scaled_by_camera, square
 from nplp.clustering.sweep.neighbours import nearest_by_camera, nearest_neighbours
 from nplp.clustering.sweep.pairs import EdgeVisitor, PairSink, PairVisitor
 from nplp.clustering.sweep.parallel import Progress, row_blocks, run_blocks
+from nplp.clustering.sweep.shares import ALONE, Shares, current_shares, own_part, shared_among
 from nplp.clustering.sweep.sparse import SparseDistances
 
 __all__ = [
+    "ALONE",
     "Distances",
     "EdgeVisitor",
     "EuclideanDistances",
@@ -32,14 +35,18 @@ __all__ = [
     "PairSink",
     "PairVisitor",
     "Progress",
+    "Shares",
     "SparseDistances",
     "compiled",
+    "current_shares",
     "nearest_and_farthest",
     "nearest_by_camera",
     "nearest_neighbours",
+    "own_part",
     "row_blocks",
     "run_blocks",
     "scaled_by_camera",
+    "shared_among",
     "squared_distance",
 ]
 

@@ -19,7 +19,9 @@ from nplp.clustering.sweep.compiling import compiled
 from nplp.clustering.sweep.device_tiles import nearest_bounds, within_reach
 from nplp.clustering.sweep.features import squared_distance
 from nplp.clustering.sweep.groups import Groups
+from nplp.clustering.sweep.merging import merged_nearest
 from nplp.clustering.sweep.parallel import row_blocks, run_blocks
+from nplp.clustering.sweep.shares import ALONE, Shares
 from nplp.clustering.sweep.tiles import Product, Tile, TileSource
 
 __all__ = ["Candidates", "segments", "segments_held"]
@@ -111,15 +113,20 @@ class Candidates:
         )
         return first + tile.row, second + tile.column, lower
 
-    def nearest(self) -> np.ndarray:
-        """Return the nearest neighbours [N, k] int32 after all pairs were offered; -1 for none."""
+    def nearest(self, shares: Shares = ALONE) -> np.ndarray:
+        """Return the nearest neighbours [N, k] int32 after all pairs were offered; -1 for none.
+
+        Args:
+            shares: this worker, where the pairs were offered to several.
+        """
         result = np.full((len(self._number), self._k), -1, dtype=np.int32)
+        squared = np.full(result.shape, np.inf)
 
         def work(block: tuple[int, int]) -> None:
-            _finish(*block, self._k, self._state, self._truth, result)
+            _finish(*block, self._k, self._state, self._truth, result, squared)
 
         run_blocks(row_blocks(len(result), _SEGMENT), lambda: work)
-        return result
+        return result if shares.count == 1 else merged_nearest(result, squared, shares)
 
 
 def _offer_nothing() -> None:
@@ -283,8 +290,8 @@ def _settle(i, k, state, truth):  # type: ignore[no-untyped-def]
 
 
 @compiled(error_model="numpy")
-def _finish(start, stop, k, state, truth, result):  # type: ignore[no-untyped-def]
-    """Write the k nearest of the samples at start..stop-1, or as many as were offered."""
+def _finish(start, stop, k, state, truth, result, squared):  # type: ignore[no-untyped-def]
+    """Write the k nearest of the samples at start..stop-1, or as many as were offered; and how far."""
     entries, number, _ = state
     for i in range(start, stop):
         found = min(k, number[i])
@@ -294,3 +301,4 @@ def _finish(start, stop, k, state, truth, result):  # type: ignore[no-untyped-de
         _settle(i, found, state, truth)
         for place in range(found):
             result[truth[7][i], place] = -1 - int(entries[i, place, 1])
+            squared[truth[7][i], place] = entries[i, place, 0]

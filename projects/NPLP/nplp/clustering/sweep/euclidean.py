@@ -16,8 +16,9 @@ from nplp.clustering.sweep.euclidean_tiles import DistanceSums, PairSearch, Tile
 from nplp.clustering.sweep.features import FeatureRows, squared_distance
 from nplp.clustering.sweep.pairs import EdgeVisitor, HeldPairs, NearPairs, PairSink, camera_groups
 from nplp.clustering.sweep.parallel import Progress, run_blocks
+from nplp.clustering.sweep.shares import Shares, current_shares, own_part, own_range
 from nplp.clustering.sweep.smallest import Bracket, MeanOfSmallest, capacity
-from nplp.clustering.sweep.tiles import HALF_ERROR, TileSource, half_precision_pays, sweep
+from nplp.clustering.sweep.tiles import HALF_ERROR, TileSource, half_for_all, sweep
 
 __all__ = ["EuclideanDistances"]
 
@@ -92,14 +93,16 @@ class EuclideanDistances:
 
     def mean_of_smallest(self, camera_ids: np.ndarray | None, count: int) -> float:
         """Return the mean of the `count` smallest distances; see `Distances.mean_of_smallest`."""
-        groups = camera_groups(camera_ids, len(self))
-        bracket, near, half = self._guess(groups, count)
+        groups, shares = camera_groups(camera_ids, len(self)), current_shares()
+        bracket, near, half = shares.agreed(self._guess(groups, count))
         while True:
             smallest = MeanOfSmallest(count, bracket, self._limit, len(self))
             held = HeldPairs(len(self), near)
             # A later bracket may be narrower than what is to be held.
             within, across = self._scaled(near), self._scaled(max(bracket.high, near))
-            self._search(PairSearch(groups, within, across, smallest, held), half)
+            self._search(PairSearch(groups, within, across, smallest, held), shares, half)
+            smallest.join(shares)
+            held.join(shares)
             mean = smallest.mean()
             if mean is not None:
                 self._pairs.take(held)
@@ -129,7 +132,7 @@ class EuclideanDistances:
 
     def exact_cluster_sums(self, labels: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return sums one distance by one; see `Distances.exact_cluster_sums`."""
-        own, total = np.empty(len(members)), np.empty(len(members))
+        shares, (own, total) = current_shares(), np.zeros((2, len(members)))
         clustered = np.flatnonzero(labels >= 0)
 
         def work(position: int) -> None:
@@ -137,11 +140,15 @@ class EuclideanDistances:
                 *self._features.arrays, labels, clustered, members[position]
             )
 
-        run_blocks(range(len(members)), lambda: work)
-        return own, total
+        run_blocks(range(len(members))[own_range(shares, len(members))], lambda: work)
+        # What another worker has made is 0 here.
+        return shares.summed(own), shares.summed(total)
 
-    def _search(self, search: PairSearch, half: bool = False) -> None:
-        """Sweep over all pairs, in bfloat16 or in float32; the latter takes the sums with it where wanted."""
+    def _search(self, search: PairSearch, shares: Shares, half: bool = False) -> None:
+        """Sweep over all pairs, in bfloat16 or in float32; the latter takes the sums with it where wanted.
+
+        Of a shared sweep the sums are brought together; what the search's sinks were given is not.
+        """
         source, sums = TileSource(self._features, half=True) if half else self._source, None
         if self._keep_sums and self._sums is None and not half:
             sums = self._sums = DistanceSums(len(self), len(self))
@@ -150,12 +157,14 @@ class EuclideanDistances:
         def reader() -> TileReader:
             return TileReader(source, everything, everything, search, sums, sums)
 
-        sweep(source, everything, None, reader, self._progress, "Euclidean distances")
+        sweep(source, everything, None, reader, self._progress, "Euclidean distances", shares)
+        if sums is not None:
+            sums.join(shares)
 
-    def _find(self, sink: PairSink) -> None:
-        """Add all pairs within the bound of a sink to it."""
+    def _find(self, sink: PairSink, shares: Shares) -> None:
+        """Add a worker's share of the pairs within the bound of a sink to it."""
         groups = np.zeros(len(self), dtype=np.int32)
-        self._search(PairSearch(groups, self._scaled(sink.bound), held=sink))
+        self._search(PairSearch(groups, self._scaled(sink.bound), held=sink), shares)
 
     def _scaled(self, distance: float) -> float:
         """Return the scaled square of a distance, a little more than it; -1 for a negative one."""
@@ -172,7 +181,9 @@ class EuclideanDistances:
         first, second = self._sampled_pairs(groups)
         if not len(first):
             return _Guess(Bracket(0.0, self._limit), -1.0)
-        distances = np.sqrt(self._features.squared_distances(first, second))
+        shares = current_shares()
+        own = own_range(shares, len(first))
+        distances = shares.gathered(np.sqrt(self._features.squared_distances(first[own], second[own])))
         sample = np.sort(distances)
         crossing = total - int(sum(size * (size - 1) // 2 for size in np.bincount(groups).tolist()))
         rank = count / crossing * len(sample)
@@ -183,7 +194,8 @@ class EuclideanDistances:
             # Too many to be held: what lies below the bracket is added up from products.
             lower = math.floor(rank - spread)
             return _Guess(Bracket(float(sample[lower]) if lower >= 0 else 0.0, high), -1.0)
-        half = half_precision_pays(self._features) and self._few_open(first, second, distances, high)
+        pays = half_for_all(self._features, None, shares)
+        half = pays and self._few_open(first, second, distances, high)
         return _Guess(Bracket(0.0, high), float(sample[: upper + 1].mean()), half)
 
     def _sampled_pairs(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -225,7 +237,9 @@ class EuclideanDistances:
         def reader() -> TileReader:
             return TileReader(self._source, rows, partners, search, row_sums, column_sums)
 
-        sweep(self._source, rows, columns, reader, self._progress, "sums of distances")
+        shares = current_shares()
+        sweep(self._source, rows, columns, reader, self._progress, "sums of distances", shares)
+        row_sums.join(shares)
 
     def _own_sums(self, labels: np.ndarray) -> np.ndarray:
         """Return sums [N] of distances to the samples of the own cluster."""
@@ -234,11 +248,13 @@ class EuclideanDistances:
         groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
         clusters = [members for members in groups if labels[members[0]] >= 0]
         small = [members for members in clusters if len(members) <= _SMALL_CLUSTER]
+        shares = current_shares()
 
         def work(members: np.ndarray) -> None:
             own[members] = _sums_within(*self._features.arrays, members)
 
-        run_blocks(small, lambda: work)
+        run_blocks(small[own_part(shares, [len(members) ** 2 for members in small])], lambda: work)
+        own = shares.summed(own)
         for members in clusters:
             if len(members) > _SMALL_CLUSTER:
                 own[members] = self._sums_among(members) / self._source.scale

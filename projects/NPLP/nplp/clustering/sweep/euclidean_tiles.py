@@ -16,6 +16,7 @@ import numpy as np
 from nplp.clustering.sweep.compiling import compiled
 from nplp.clustering.sweep.device_tiles import Cells, Findings, read_tensor
 from nplp.clustering.sweep.pairs import PairSink
+from nplp.clustering.sweep.shares import Shares
 from nplp.clustering.sweep.smallest import MeanOfSmallest
 from nplp.clustering.sweep.tiles import Product, Tile, TileSource
 from nplp.memory import ShrinkingBlocks
@@ -131,6 +132,14 @@ class DistanceSums:
         whole = np.rint(values / self._unit).astype(np.int64)
         with self._lock:
             self._sums[start : start + len(values)] += whole
+
+    def join(self, shares: Shares) -> None:
+        """Add what the other workers of a shared pass were given; each of them must call this.
+
+        Args:
+            shares: this worker.
+        """
+        self._sums = shares.summed(self._sums)
 
     def values(self) -> np.ndarray:
         """Return the sums [N] float64."""

@@ -19,7 +19,8 @@ from nplp.clustering.sweep.compiling import compiled
 from nplp.clustering.sweep.features import FeatureRows, squared_distance
 from nplp.clustering.sweep.neighbours import sweep_for_both
 from nplp.clustering.sweep.parallel import Progress
-from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_precision_pays
+from nplp.clustering.sweep.shares import current_shares
+from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_for_all
 
 __all__ = ["nearest_and_farthest"]
 
@@ -41,13 +42,12 @@ def nearest_and_farthest(
         where most pairs are at the greatest distance, as among samples that are all the same, each of them
         is settled one by one.
     """
-    if half is None:
-        half = half_precision_pays(features)
-    source = TileSource(features, half)
+    shares = current_shares()
+    source = TileSource(features, half_for_all(features, half, shares))
     candidates, records = Candidates(source, min(k, len(features))), _Records(source)
-    everything = np.arange(len(features))
-    sweep_for_both(source, everything, (candidates, records), progress or Progress(), "nearest and farthest")
-    return candidates.nearest(), records.farthest
+    everything, bar = np.arange(len(features)), progress or Progress()
+    sweep_for_both(source, everything, (candidates, records), bar, "nearest and farthest", shares)
+    return candidates.nearest(shares), shares.largest(records.farthest)
 
 
 class _Records:

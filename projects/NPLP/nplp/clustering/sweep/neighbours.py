@@ -18,7 +18,8 @@ from nplp.clustering.sweep.candidates import Candidates
 from nplp.clustering.sweep.features import FeatureRows
 from nplp.clustering.sweep.groups import Groups
 from nplp.clustering.sweep.parallel import Progress
-from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_precision_pays, sweep
+from nplp.clustering.sweep.shares import Shares, current_shares
+from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_for_all, sweep
 
 __all__ = ["nearest_by_camera", "nearest_neighbours", "sweep_for_both"]
 
@@ -42,12 +43,11 @@ def nearest_neighbours(
         of some 20 MB a thread.
     """
     k = min(k, len(features))
-    if half is None:
-        half = half_precision_pays(features)
-    candidates = Candidates(TileSource(features, half), k)
-    everything = np.arange(len(features))
-    sweep(candidates.source, everything, None, lambda: candidates.offer, progress or Progress(), "neighbours")
-    return candidates.nearest()
+    shares = current_shares()
+    candidates = Candidates(TileSource(features, half_for_all(features, half, shares)), k)
+    everything, bar = np.arange(len(features)), progress or Progress()
+    sweep(candidates.source, everything, None, lambda: candidates.offer, bar, "neighbours", shares)
+    return candidates.nearest(shares)
 
 
 def nearest_by_camera(
@@ -75,14 +75,14 @@ def nearest_by_camera(
         [N, min(k_same, N)] and [N, min(k_other, N)] int32, nearest first; -1 at the end of a row where there
         are fewer such samples. Memory: twice that of `nearest_neighbours`.
     """
-    if half is None:
-        half = half_precision_pays(features)
-    source = TileSource(features, half)
+    shares = current_shares()
+    source = TileSource(features, half_for_all(features, half, shares))
     groups, count = Groups.by_camera(camera_ids), len(features)
     same = Candidates(source, min(k_same, count), groups)
     other = Candidates(source, min(k_other, count), groups, inside=False)
-    sweep_for_both(source, groups.samples, (same, other), progress or Progress(), "neighbours by camera")
-    return same.nearest(), other.nearest()
+    bar = progress or Progress()
+    sweep_for_both(source, groups.samples, (same, other), bar, "neighbours by camera", shares)
+    return same.nearest(shares), other.nearest(shares)
 
 
 class TakesTiles(Protocol):
@@ -98,6 +98,7 @@ def sweep_for_both(
     takers: tuple[TakesTiles, TakesTiles],
     progress: Progress,
     what: str,
+    shares: Shares,
 ) -> None:
     """Show each tile of all pairs to two takers, so that its product is made once.
 
@@ -107,6 +108,7 @@ def sweep_for_both(
         takers: of the tiles.
         progress: shows a bar.
         what: the bar's text.
+        shares: this worker.
     """
 
     def offer(tile: Tile, product: Product) -> Callable[[], None]:
@@ -118,4 +120,4 @@ def sweep_for_both(
 
         return offer_both
 
-    sweep(source, samples, None, lambda: offer, progress, what)
+    sweep(source, samples, None, lambda: offer, progress, what, shares)

@@ -12,8 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
+from nplp.clustering.sweep.shares import ALONE, Shares, current_shares
+
 __all__ = [
     "EdgeVisitor",
+    "FindPairs",
     "HeldPairs",
     "NearPairs",
     "PairSink",
@@ -55,6 +58,10 @@ class PairSink(Protocol):
 
     def add(self, first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> None:
         """Take pairs [P] within the bound, from any thread."""
+
+
+FindPairs = Callable[[PairSink, Shares], None]
+"""Adds pairs within the bound of a sink to that sink: of all pairs those that are a worker's share."""
 
 
 class PairsPassedOn:
@@ -111,6 +118,28 @@ class HeldPairs:
             if self._overflown:
                 self._blocks = []
 
+    def join(self, shares: Shares) -> None:
+        """Take what the other workers of a shared pass were given; each of them must call this.
+
+        All of them then hold all pairs, or none where these are too many.
+
+        Args:
+            shares: this worker.
+        """
+        if shares.count == 1:
+            return
+        self._size, overflown = shares.summed(np.array([self._size, self._overflown])).tolist()
+        self._overflown = bool(overflown) or self._size > self._budget
+        blocks, self._blocks = self._blocks, []
+        if self._overflown:
+            return
+        kinds = (np.int32, np.int32, np.float64)
+        first, second, distance = (
+            shares.gathered(np.concatenate([np.empty(0, dtype=kind), *(block[part] for block in blocks)]))
+            for part, kind in enumerate(kinds)
+        )
+        self._blocks = [(first, second, distance)]
+
     def blocks(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Return blocks of first sample [P] int32, second sample [P] int32 and distance [P] float64."""
         return self._blocks
@@ -130,8 +159,8 @@ class NearPairs:
     Memory: that of one `HeldPairs`.
     """
 
-    def __init__(self, count: int, find: Callable[[PairSink], None]) -> None:
-        """Prepare pairs among `count` samples; `find` adds those within the bound of a sink to that sink."""
+    def __init__(self, count: int, find: FindPairs) -> None:
+        """Prepare pairs among `count` samples; see `FindPairs` for what finds them."""
         self._count = count
         self._find = find
         self._held: HeldPairs | None = None
@@ -151,13 +180,23 @@ class NearPairs:
             return
         passed_on = PairsPassedOn(radius, visit)
         if radius >= self._too_wide:
-            self._find(passed_on)
+            self._find(passed_on, ALONE)
             return
         # Two sets would take twice the memory.
         self._held = None
-        held = HeldPairs(self._count, radius)
-        self._find(_HeldAndPassedOn(held, passed_on))
+        held, shares = HeldPairs(self._count, radius), current_shares()
+        if shares.count == 1:
+            self._find(_HeldAndPassedOn(held, passed_on), ALONE)
+            self.take(held)
+            return
+        self._find(held, shares)
+        held.join(shares)
         self.take(held)
+        if held.overflown:
+            # Each worker finds all of them, as none can hold what the others would send.
+            self._find(passed_on, ALONE)
+        else:
+            held.visit(radius, visit)
 
 
 class _HeldAndPassedOn:

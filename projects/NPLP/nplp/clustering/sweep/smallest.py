@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nplp.clustering.sweep.shares import Shares
+
 __all__ = ["Bracket", "MeanOfSmallest", "capacity", "clipped_mean"]
 
 _MIN_VALUES = 1 << 18
@@ -87,6 +89,25 @@ class MeanOfSmallest:
                 self._below += count
                 self._sums.append(total)
 
+    def join(self, shares: Shares) -> None:
+        """Take what the other workers of a shared pass were given; each of them must call this.
+
+        Args:
+            shares: this worker.
+        """
+        if shares.count == 1:
+            return
+        numbers = np.array([self._below, self._inside, self._overflown])
+        self._below, self._inside, overflown = shares.summed(numbers).tolist()
+        self._sums = shares.gathered(np.array(self._sums, dtype=np.float64)).tolist()
+        extremes = shares.largest(np.array([-self._least, self._most]))
+        self._least, self._most = -float(extremes[0]), float(extremes[1])
+        if overflown or self._inside > self._capacity:
+            bins = self._bins if self._overflown else self._counted(self._held)
+            self._bins, self._held, self._overflown = shares.summed(bins), [], True
+        else:
+            self._held = [shares.gathered(np.concatenate([np.empty(0), *self._held]))]
+
     def mean(self) -> float | None:
         """Return the mean, or None if the bracket was wrong or held too many: see `next_bracket`."""
         wanted = self._count - self._below
@@ -125,11 +146,14 @@ class MeanOfSmallest:
         # All that needs memory comes before anything is changed.
         least, most = min(self._least, float(values.min())), max(self._most, float(values.max()))
         if overflown:
-            bins = sum((np.histogram(part, self._edges())[0] for part in held), np.zeros_like(self._bins))
-            self._bins += bins
+            self._bins += self._counted(held)
             held = []
         self._held, self._inside, self._overflown = held, inside, overflown
         self._least, self._most = least, most
+
+    def _counted(self, held: list[np.ndarray]) -> np.ndarray:
+        """Return how many values of some arrays are in each bin."""
+        return sum((np.histogram(part, self._edges())[0] for part in held), np.zeros_like(self._bins))
 
     def _edges(self) -> np.ndarray:
         return np.linspace(self.bracket.low, self.bracket.high, _BINS + 1)

@@ -5,12 +5,10 @@ Shapes: N samples, P pairs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from nplp.clustering.sweep.compiling import compiled
-from nplp.clustering.sweep.pairs import EdgeVisitor, NearPairs, PairSink, PairVisitor, camera_groups
+from nplp.clustering.sweep.pairs import EdgeVisitor, FindPairs, NearPairs, PairVisitor, camera_groups
 from nplp.clustering.sweep.smallest import Bracket, MeanOfSmallest
 
 __all__ = ["SparseDistances"]
@@ -28,12 +26,13 @@ class SparseDistances:
     Memory: that of `NearPairs` and `MeanOfSmallest`.
     """
 
-    def __init__(self, count: int, find: Callable[[PairSink], None]) -> None:
+    def __init__(self, count: int, find: FindPairs) -> None:
         """Prepare distances among `count` samples.
 
         Args:
             count: N.
-            find: adds all pairs i < j below 1 and within the bound of a sink to that sink.
+            find: adds the pairs i < j below 1 and within the bound of a sink to that sink, as far as they are
+                a worker's share.
         """
         self._count = count
         self._pairs = NearPairs(count, find)

@@ -9,6 +9,7 @@ Shapes: N samples, D dimensions, R x C pairs of a tile.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import torch
 
 from nplp.clustering.sweep.features import FeatureRows, centred_rows, half_rows
 from nplp.clustering.sweep.parallel import Progress, row_blocks, run_blocks
+from nplp.clustering.sweep.shares import ALONE, Shares, owner, true_for_all
 from nplp.memory import is_out_of_memory
 from nplp.products import multiply
 
@@ -29,6 +31,7 @@ __all__ = [
     "Tile",
     "TileSource",
     "TileVisitor",
+    "half_for_all",
     "half_precision_pays",
     "sweep",
 ]
@@ -95,6 +98,17 @@ def half_precision_pays(features: FeatureRows) -> bool:
     used = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
     fast = features.on_device is None and supported is not None and bool(supported()) and used
     return fast and features.dimension >= _MIN_HALF_DIMENSION
+
+
+def half_for_all(features: FeatureRows, half: bool | None, shares: Shares) -> bool:
+    """Return whether a shared pass multiplies in bfloat16: as asked for, or where it pays for all workers.
+
+    Args:
+        features: N samples.
+        half: what the caller wants; None where it is left to this function.
+        shares: this worker.
+    """
+    return true_for_all(shares, half_precision_pays(features)) if half is None else half
 
 
 class TileSource:
@@ -232,8 +246,12 @@ def sweep(
     make_visitor: Callable[[], TileVisitor],
     progress: Progress,
     name: str,
+    shares: Shares = ALONE,
 ) -> None:
     """Visit the products of all pairs of two sets of samples, or of all pairs within one.
+
+    In a shared sweep each worker visits its part of the tiles, which are the same for any number of workers;
+    the caller brings together what they found.
 
     Args:
         source: of the products.
@@ -243,37 +261,74 @@ def sweep(
         make_visitor: called once in each thread.
         progress: shows a bar of pairs.
         name: what the bar is called.
+        shares: this worker, where the tiles are divided among several.
     """
     partners = rows if columns is None else columns
     on_device = source.features.on_device is not None
-    stripes = row_blocks(len(rows), _DEVICE_TILE if on_device else _stripe_rows(len(rows)))
+    height = shares.agreed(_DEVICE_TILE if on_device else _stripe_rows(len(rows)))
+    stripes = row_blocks(len(rows), height)
     width = _DEVICE_TILE if on_device else _TILE_COLUMNS
     symmetric = columns is None
-    total = sum(tile.cells for stripe in stripes for tile in _tiles(stripe, len(partners), width, symmetric))
+
+    def tiles_of(stripe: tuple[int, int]) -> Iterator[Tile]:
+        return _tiles(stripe, len(partners), width, symmetric)
+
+    division = _Division(shares, [sum(tile.cells for tile in tiles_of(stripe)) for stripe in stripes])
     if on_device:
         # The rows are centred once, before several threads ask for them.
         source.worker()
     pieces = _Pieces(name)
-    with progress.step(name, total) as advance:
+    with progress.step(name, division.own_cells) as advance:
 
-        def make_worker() -> Callable[[tuple[int, int]], None]:
+        def make_worker() -> Callable[[int], None]:
             products, visit = source.worker(), make_visitor()
 
-            def work(stripe: tuple[int, int]) -> None:
-                start, stop = stripe
+            def work(number: int) -> None:
+                start, stop = stripes[number]
                 products.set_rows(rows[start:stop])
 
                 def read(tile: Tile) -> Callable[[], object] | None:
                     part = slice(tile.row - start, tile.row_stop - start)
                     return visit(tile, products.product(part, partners[tile.column : tile.column_stop]))
 
-                for tile in _tiles(stripe, len(partners), width, symmetric):
+                for tile in division.own(number, tiles_of(stripes[number])):
                     pieces.read(tile, read)
                     advance(tile.cells)
 
             return work
 
-        run_blocks(stripes, make_worker)
+        run_blocks(division.stripes, make_worker)
+
+
+class _Division:
+    """Which tiles of a sweep are this worker's: a range of them, in their order, of its share of the cells.
+
+    Attributes:
+        stripes: the numbers of those that have such tiles.
+        own_cells: about how many cells these tiles have.
+    """
+
+    def __init__(self, shares: Shares, cells: list[int]) -> None:
+        """Divide stripes of so many cells each."""
+        self._shares = shares
+        self._total = sum(cells)
+        self._before = [0, *itertools.accumulate(cells)]
+        self.own_cells = self._total // shares.count
+        self.stripes = [number for number in range(len(cells)) if self._touches(number)]
+
+    def _touches(self, number: int) -> bool:
+        """Tell whether a stripe may have tiles of this worker."""
+        ends = self._before[number : number + 2]
+        first, last = (owner(self._shares, before, 0, self._total) for before in ends)
+        return first <= self._shares.number <= last
+
+    def own(self, number: int, tiles: Iterator[Tile]) -> Iterator[Tile]:
+        """Yield this worker's tiles of a stripe."""
+        before = self._before[number]
+        for tile in tiles:
+            if owner(self._shares, before, tile.cells, self._total) == self._shares.number:
+                yield tile
+            before += tile.cells
 
 
 class _Pieces:
