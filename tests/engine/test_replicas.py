@@ -1,5 +1,6 @@
 """Buffers in several processes: statistics are averaged, the rest is copied, equal ones keep their bits."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from nplp.engine.replicas import average_statistics, equalise_buffers
+from nplp.config import default_config
+from nplp.engine.replicas import average_statistics, check_batches, equalise_buffers
+from nplp.errors import UserError
 
 SCRIPT = Path(__file__).with_name("replica_process.py")
 PROCESSES = 3
@@ -61,3 +64,23 @@ def test_one_process_changes_nothing():
     average_statistics(model)
     equalise_buffers(model)
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+
+
+def same_at_any_size(chunk):
+    cfg = default_config()
+    cfg.merge_from_list(["NPLP.SAME_AT_ANY_WORLD_SIZE", True, "MODEL.NORM_CHUNK", chunk])
+    return cfg
+
+
+def test_a_pre_training_without_chunks_is_refused_by_the_name_of_its_key():
+    with pytest.raises(UserError, match=r"^NPLP\.SOURCE\.NORM_CHUNK must be above 0 with .*, got 0$"):
+        check_batches(same_at_any_size(0), nn.Linear(1, 1), "NPLP.SOURCE.NORM_CHUNK")
+
+
+@pytest.mark.parametrize(("rate", "said"), [(0.5, True), (0.0, False)])
+def test_layers_that_draw_are_named(caplog, rate, said):
+    logging.getLogger("nplp").propagate = True
+    model = nn.Sequential(nn.Linear(1, 1), nn.Dropout(rate), nn.Dropout2d(rate))
+    with caplog.at_level(logging.WARNING):
+        check_batches(same_at_any_size(16), model, "MODEL.NORM_CHUNK")
+    assert ("1 and 1 more of the model's layers draw random numbers" in caplog.text) == said

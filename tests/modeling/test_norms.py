@@ -68,6 +68,17 @@ def test_the_share_of_a_process_must_be_divisible(make_cfg, processes, fits):
         check_chunks(cfg, processes)
 
 
+def test_parts_must_divide_the_share_and_chunks_the_parts(make_cfg):
+    check_chunks(make_cfg(MODEL__NORM_CHUNK=8, SOLVER__ACCUMULATE=4), 2)
+    with pytest.raises(
+        UserError, match=r"^SOLVER\.ACCUMULATE must divide the 32 images .* 2 process.*, got 3$"
+    ):
+        check_chunks(make_cfg(SOLVER__ACCUMULATE=3), 2)
+    message = r"must divide the 8 images .* in each of SOLVER\.ACCUMULATE 8 parts, got 16$"
+    with pytest.raises(UserError, match=message):
+        check_chunks(make_cfg(MODEL__NORM_CHUNK=16, SOLVER__ACCUMULATE=8), 1)
+
+
 @pytest.mark.parametrize(
     ("cameras", "groups"),
     [

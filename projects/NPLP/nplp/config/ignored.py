@@ -59,6 +59,11 @@ REFUSED_OF_NPLP = {
     "SOLVER.MAX_EPOCH": "set NPLP.ITERATIONS and NPLP.EPOCHS_PER_ITERATION, or NPLP.SOURCE.MAX_EPOCH",
 }
 
+REFUSED_OF_OTHERS = {
+    "NPLP.SAME_AT_ANY_WORLD_SIZE": "only MODEL.META_ARCHITECTURE NPLP takes losses of all processes' batches",
+    "SOLVER.ACCUMULATE": "only MODEL.META_ARCHITECTURE NPLP takes a batch in parts",
+}
+
 WARNED_OF_NPLP = {
     "MODEL.HEADS.MARGIN": "the source classifier is linear (eq. 2)",
     "MODEL.HEADS.SCALE": "the source classifier is linear (eq. 2)",
@@ -135,7 +140,7 @@ def warn_of_ignored(cfg: CfgNode) -> None:
 
 def _refused(cfg: CfgNode) -> Iterator[_Ignored]:
     of_nplp = cfg.MODEL.META_ARCHITECTURE == NPLP
-    yield from _among(cfg, {**REFUSED, **(REFUSED_OF_NPLP if of_nplp else {})})
+    yield from _among(cfg, {**REFUSED, **(REFUSED_OF_NPLP if of_nplp else REFUSED_OF_OTHERS)})
     if of_nplp and cfg.MODEL.HEADS.NORM not in BATCH_NORMS:
         yield _Ignored("MODEL.HEADS.NORM", "the neck is a batch normalisation")
     for section in NEVER_APPLIED:

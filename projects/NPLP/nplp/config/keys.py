@@ -76,7 +76,7 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # An addition to the paper, off by default (0): in training a batch norm normalises over consecutive
     # chunks of so many images, whatever the batch is. Batches are ordered by identity: a chunk of 16 holds 4
     # identities of 4 images, as on each of the peers' 4 GPUs. Must divide what each process takes of a batch.
-    # The pre-training, which is best with the whole batch, is not divided.
+    # The pre-training, which is best with the whole batch, has NPLP.SOURCE.NORM_CHUNK.
     cfg.MODEL.NORM_CHUNK = 0
 
     # An addition to the paper, off by default: the backbone's batch norms normalise each camera's images by
@@ -191,11 +191,7 @@ def _add_method_keys(cfg: CfgNode) -> None:
     # Write OUTPUT_DIR/report.html at the end, and on the way what it shows (OUTPUT_DIR/trace, a few MB).
     cfg.NPLP.REPORT = True
 
-    # In several processes each does a share of the pairs when images are labelled, and all hold the features
-    # (N x D x 4 bytes each). The labels are those of one process to the last bit. False: the main process
-    # labels alone, with the features in its memory alone. See docs/scaling.md.
-    cfg.NPLP.SHARED_LABELS = True
-
+    _add_process_keys(cfg)
     _add_rule_keys(cfg)
 
     # An addition to the paper, off by default: end the run after the first iteration, from MIN_ITERATIONS on,
@@ -229,6 +225,24 @@ def _add_method_keys(cfg: CfgNode) -> None:
     cfg.NPLP.EMA_DECAY = 0.999
 
     _add_norm_keys(cfg)
+
+
+def _add_process_keys(cfg: CfgNode) -> None:
+    # In several processes each does a share of the pairs when images are labelled, and all hold the features
+    # (N x D x 4 bytes each). The labels are those of one process to the last bit. False: the main process
+    # labels alone, with the features in its memory alone. See docs/scaling.md.
+    cfg.NPLP.SHARED_LABELS = True
+    # Additions to the paper, off by default; see docs/world_sizes.md.
+    # The same result, but for rounding, however many processes share a batch of SOLVER.IMS_PER_BATCH images:
+    # each takes the losses, with their triplets, of the batch of all processes, and an image's augmentation
+    # depends on its place in that batch. Without it each process mines within its share and draws for itself.
+    # Needs MODEL.NORM_CHUNK, as a batch norm else normalises over what its process has of a batch.
+    cfg.NPLP.SAME_AT_ANY_WORLD_SIZE = False
+    # Parts in which a process takes its share of a batch through the network, one after another: losses and
+    # gradients are those of the whole batch, the activations of one part alone are in memory, and a step
+    # takes one more forward pass. Must divide the share. Without MODEL.NORM_CHUNK batch norms normalise over
+    # a part, so that one process with 8 parts has the batch norms of 8 processes.
+    cfg.SOLVER.ACCUMULATE = 1
 
 
 def _add_norm_keys(cfg: CfgNode) -> None:
@@ -290,6 +304,8 @@ def _add_source_keys(cfg: CfgNode) -> None:
     cfg.NPLP.SOURCE.STEPS = [40]
     cfg.NPLP.SOURCE.GAMMA = 0.1
     cfg.NPLP.SOURCE.WARMUP_ITERS = 0
+    # MODEL.NORM_CHUNK of the pre-training.
+    cfg.NPLP.SOURCE.NORM_CHUNK = 0
 
 
 def source_config(cfg: CfgNode) -> CfgNode:
@@ -309,7 +325,7 @@ def source_config(cfg: CfgNode) -> CfgNode:
     source.DATASETS.NAMES = cfg.NPLP.SOURCE.DATASETS
     source.MODEL.LOSSES.NAME = SOURCE_LOSSES
     source.MODEL.LOSSES.TRI.NEGATIVES = "all"  # likewise
-    source.MODEL.NORM_CHUNK = 0
+    source.MODEL.NORM_CHUNK = cfg.NPLP.SOURCE.NORM_CHUNK
     source.MODEL.NORM_CAMERAS = False
     source.TEST.EVAL_PERIOD = 0
     # The statistics are the target's.

@@ -131,6 +131,7 @@ def validate_config(cfg: CfgNode) -> None:
         ("MODEL.HEADS.OUTPUT", heads.OUTPUT, heads.OUTPUT in HEAD_FEATURES, f"one of {HEAD_FEATURES}"),
         ("MODEL.HEADS.FUSION", heads.FUSION, heads.FUSION in HEAD_FUSIONS, f"one of {HEAD_FUSIONS}"),
         *_norm_rules(cfg),
+        *_process_rules(cfg),
         *_general_rules(cfg),
         *_evaluation_rules(cfg),
         ("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"),
@@ -184,6 +185,27 @@ def _norm_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
         ),
         ("NPLP.NORM.IMAGES", norm.IMAGES, norm.IMAGES == 0 or norm.IMAGES >= 4, "0 or at least 4"),
         ("NPLP.NORM.BATCH", norm.BATCH, norm.BATCH >= 4, "at least 4"),
+    ]
+
+
+def _process_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
+    """Return key, value, whether it holds and the rule, of the keys about several processes."""
+    chunk, parts = cfg.MODEL.NORM_CHUNK, cfg.SOLVER.ACCUMULATE
+    source, batch = cfg.NPLP.SOURCE.NORM_CHUNK, cfg.NPLP.SOURCE.IMS_PER_BATCH
+    return [
+        (
+            "MODEL.NORM_CHUNK",
+            chunk,
+            chunk > 0 or not cfg.NPLP.SAME_AT_ANY_WORLD_SIZE,
+            "above 0 with NPLP.SAME_AT_ANY_WORLD_SIZE, at most what each process takes of a batch",
+        ),
+        (
+            "NPLP.SOURCE.NORM_CHUNK",
+            source,
+            source == 0 or (source >= 2 and batch % source == 0),
+            f"0 or a divisor of NPLP.SOURCE.IMS_PER_BATCH ({batch}) from 2 on",
+        ),
+        ("SOLVER.ACCUMULATE", parts, parts >= 1, "at least 1"),
     ]
 
 

@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.queues import Queue
 from typing import Any
 
@@ -26,6 +26,7 @@ from nplp.data.augmentation import of_pixels
 from nplp.data.datasets import Item
 from nplp.data.decoded import crops_of, fixed_part
 from nplp.data.images import UnreadableImageError
+from nplp.data.places import Place, PlacedBatches, drawn_at
 from nplp.data.samplers import (
     CameraProxyBatchSampler,
     CrossCameraBatchSampler,
@@ -79,12 +80,16 @@ class ImageSet(CommDataset):
         self.weights = weights
         self.two_views = two_views
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, asked: int | Place) -> dict[str, Any]:
         """Return an image, transformed, with its identity, camera and number.
+
+        Args:
+            asked: its number in the data set; with its place in a batch, the transformation draws by that.
 
         Raises:
             UserError: if the file has vanished or become unreadable since it was looked at.
         """
+        index = asked.number if isinstance(asked, Place) else asked
         path, identity, camera = self.img_items[index]
         try:
             pixels = self.crops.read(index, path)
@@ -94,9 +99,10 @@ class ImageSet(CommDataset):
                 "--resume goes on from it"
             ) from error
         weight = {} if self.weights is None else {"weights": float(self.weights[index])}
-        views = {"images": self.transform(pixels)}
-        if self.two_views:
-            views["second_images"] = self.transform(pixels)
+        with drawn_at(asked.position) if isinstance(asked, Place) else nullcontext():
+            views = {"images": self.transform(pixels)}
+            if self.two_views:
+                views["second_images"] = self.transform(pixels)
         return {
             **weight,
             **views,
@@ -248,7 +254,8 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
         raise UserError(f"SOLVER.IMS_PER_BATCH: {error}") from error
     if train_set.singles and isinstance(sampler, IdentityBatchSampler):
         sampler = StreamBatchSampler(sampler)
-    return _wrap(cfg, train_set.dataset, sampler, seed + comm.get_rank())
+    batches = PlacedBatches(sampler, epoch) if cfg.NPLP.SAME_AT_ANY_WORLD_SIZE else sampler
+    return _wrap(cfg, train_set.dataset, batches, seed + comm.get_rank())
 
 
 def build_test_loader(cfg: CfgNode, items: list[Item]) -> DeviceLoader:

@@ -55,7 +55,6 @@ from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
 from nplp.methods import Labelling, Method, NetworkMethod
 from nplp.modeling import NPLP
-from nplp.modeling.norms import check_chunks
 
 __all__ = ["PseudoLabelHook", "PseudoLabelState"]
 
@@ -141,7 +140,6 @@ class PseudoLabelHook(HookBase):
             teacher: the averaged weights, where labels are made of their features.
             constraints: of the ``N`` images, which NPLP.TRACKS says how to use.
         """
-        check_chunks(cfg, comm.get_world_size())
         check_method(cfg, method)
         self._cfg = cfg
         self._model = model

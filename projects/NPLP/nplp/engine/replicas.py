@@ -9,17 +9,25 @@ averaged after every step:
 - After every step, not only before the model is used: an average of weights over time then sees equal copies,
   and a run that is saved and resumed between two steps ends with the bits of one that was not.
 
+- Groups of the same images give the same average in any number of processes: see `GroupedBatchNorm`.
+
 Where ``MODEL.BACKBONE.NORM`` and ``MODEL.HEADS.NORM`` are ``syncBN``, the statistics are equal anyway.
 """
 
+import logging
+
 import torch
+from fastreid.config import CfgNode
 from fastreid.utils import comm
 from torch import nn
 
 from nplp.distributed.collectives import all_shares, take_from_main_process
 from nplp.errors import UserError
+from nplp.modeling.norms import check_chunks
 
-__all__ = ["average_statistics", "check_norms", "equalise_buffers"]
+__all__ = ["average_statistics", "check_batches", "check_norms", "equalise_buffers"]
+
+logger = logging.getLogger(__name__)
 
 STATISTICS = ("running_mean", "running_var")
 
@@ -83,6 +91,43 @@ def check_norms(model: nn.Module, device: torch.device) -> None:
             "MODEL.BACKBONE.NORM and MODEL.HEADS.NORM 'syncBN' need GPUs in several processes, got "
             f"MODEL.DEVICE {str(device)!r}: set BN, whose running statistics are averaged over the processes"
         )
+
+
+def check_batches(cfg: CfgNode, model: nn.Module, key: str) -> None:
+    """Check that batches divide as they are to be, and that NPLP.SAME_AT_ANY_WORLD_SIZE can hold.
+
+    It is said what it does not hold for: what a model draws in training, such as dropout, is of the process.
+
+    Args:
+        cfg: of the stage.
+        model: that is trained.
+        key: the name under which a user sets the stage's MODEL.NORM_CHUNK.
+
+    Raises:
+        UserError: if a process's share of a batch does not divide into parts and chunks, or without chunks
+            where the result must not depend on the share.
+    """
+    check_chunks(cfg, comm.get_world_size())
+    if not cfg.NPLP.SAME_AT_ANY_WORLD_SIZE:
+        return
+    if not cfg.MODEL.NORM_CHUNK:
+        raise UserError(
+            f"{key} must be above 0 with NPLP.SAME_AT_ANY_WORLD_SIZE, at most what each process takes of a "
+            "batch, got 0"
+        )
+    drawing = [name for name, module in model.named_modules() if _draws(module)]
+    if drawing:
+        logger.warning(
+            "NPLP.SAME_AT_ANY_WORLD_SIZE: %s and %d more of the model's layers draw random numbers in "
+            "training, other ones in each process: results are the same on average alone",
+            *(drawing[0], len(drawing) - 1),
+        )
+
+
+def _draws(module: nn.Module) -> bool:
+    """Tell whether a layer draws in training: a dropout of values, or timm's of paths."""
+    rate = getattr(module, "p" if isinstance(module, nn.modules.dropout._DropoutNd) else "drop_prob", 0)
+    return isinstance(rate, float | int) and rate > 0
 
 
 def _named_buffers(model: nn.Module) -> list[tuple[str, torch.Tensor]]:

@@ -40,6 +40,8 @@ def load_labelled(cfg: CfgNode) -> tuple[list[Item], np.ndarray, np.ndarray]:
 
 def means_nothing_to_source(key: str) -> bool:
     """Tell whether a key means nothing to the pre-training; ``NPLP.SOURCE`` stands in ``SOLVER`` there."""
+    if key == "NPLP.SAME_AT_ANY_WORLD_SIZE":
+        return False
     return key == "MODEL.WEIGHTS" or key.startswith(
         (
             *("NPLP.", "TEST.", "DATASETS.TESTS", "DATASETS.SYNTHETIC.TEST_IDENTITIES"),
@@ -57,7 +59,8 @@ def source_key(key: str, cfg: CfgNode) -> str:
     if key == "DATASETS.NAMES":
         return "NPLP.SOURCE.DATASETS"
     section, _, name = key.rpartition(".")
-    replaced = (section == "SOLVER" and name in cfg.NPLP.SOURCE) or key == "DATALOADER.NUM_INSTANCE"
+    others = ("DATALOADER.NUM_INSTANCE", "MODEL.NORM_CHUNK")
+    replaced = (section == "SOLVER" and name in cfg.NPLP.SOURCE) or key in others
     return f"NPLP.SOURCE.{name}" if replaced else key
 
 

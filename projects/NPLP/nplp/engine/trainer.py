@@ -28,7 +28,7 @@ from nplp.engine.events import EpochWriter
 from nplp.engine.interruption import finished_first
 from nplp.engine.networks import bare
 from nplp.engine.output_folder import set_old_end_apart
-from nplp.engine.replicas import average_statistics, check_norms, equalise_buffers
+from nplp.engine.replicas import average_statistics, check_batches, check_norms, equalise_buffers
 from nplp.engine.resuming import (
     LABELLING,
     RATES,
@@ -79,9 +79,11 @@ class ReidTrainer(DefaultTrainer):
         choose_kernels(self.device, cfg.CUDNN_BENCHMARK)
         seed_everything(derive_seed(cfg.SEED, self.stage))
         model = self.build_model(cfg)
-        if cfg.MODEL.COMPILE:
+        if cfg.MODEL.COMPILE and cfg.MODEL.META_ARCHITECTURE == "NPLP":
             compile_backbone(model, self.device)
         model = self.add_networks(model)
+        if cfg.MODEL.META_ARCHITECTURE == "NPLP":
+            check_batches(cfg, model, self.shown_key("MODEL.NORM_CHUNK"))
         optimizer, param_wrapper = self._build_optimizer(cfg, model)
         if comm.get_world_size() > 1:
             check_norms(model, self.device)
@@ -243,18 +245,23 @@ class ReidTrainer(DefaultTrainer):
             self._set_rates(*rates)
         self.start_epoch = self.epoch = int(state["epoch"])
         self.start_step = int(state["step"])
-        self._random_state = self._own_random_state(state)
+        self._random_state = self._own_random_state(state, self.cfg.NPLP.SAME_AT_ANY_WORLD_SIZE)
         self.iter = self.start_iter = int(state["iter"])
         return True
 
     @staticmethod
-    def _own_random_state(state: dict[str, Any]) -> dict[str, Any] | None:
-        """Return what this process's generators were at the checkpoint, if as many processes wrote it."""
+    def _own_random_state(state: dict[str, Any], same: bool = False) -> dict[str, Any] | None:
+        """Return what this process's generators were at the checkpoint, if as many processes wrote it.
+
+        Args:
+            state: the checkpoint's content.
+            same: whether the result does not depend on the number of processes.
+        """
         states = state.get("random_state") or []
         # One process used to write its own alone.
         states = [states] if isinstance(states, dict) else states
         written_by = int(state.get("processes", comm.get_world_size()))
-        if written_by != comm.get_world_size():
+        if written_by != comm.get_world_size() and not same:
             logger.warning(
                 "Resuming with %d process(es) what %d began: an epoch's batches are shared out otherwise, so "
                 "that the run ends near the undisturbed one, not on its bits",
@@ -422,7 +429,8 @@ class ReidTrainer(DefaultTrainer):
                 raise
             raise UserError(
                 f"epoch {self.epoch + 1}, step {step + 1}: a batch of {self.cfg.SOLVER.IMS_PER_BATCH} images "
-                "does not fit into memory: lower SOLVER.IMS_PER_BATCH or INPUT.SIZE_TRAIN"
+                "does not fit into memory: raise SOLVER.ACCUMULATE, or lower SOLVER.IMS_PER_BATCH or "
+                "INPUT.SIZE_TRAIN"
             ) from error
         except FloatingPointError as error:
             losses = " ".join(str(error).partition("loss_dict = ")[2].split())

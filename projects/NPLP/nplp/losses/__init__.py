@@ -15,6 +15,7 @@ from .part_refinement import (
 from .registry import LOSSES, Loss, check_losses, register_loss
 from .softmax import SoftmaxLoss, softmax_loss
 from .triplet import BatchHardTripletLoss, batch_hard_triplet_loss
+from .whole_batch import gather_for_losses, whole_batch
 
 __all__ = [
     "LOSSES",
@@ -32,9 +33,11 @@ __all__ = [
     "batch_hard_triplet_loss",
     "check_losses",
     "cluster_centroids",
+    "gather_for_losses",
     "pair_triplet_loss",
     "part_refined_cross_entropy",
     "register_loss",
     "softmax_loss",
     "update_lookup_table_",
+    "whole_batch",
 ]

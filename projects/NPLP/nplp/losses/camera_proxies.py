@@ -17,6 +17,7 @@ from .batch import check_weights
 from .lookup_table import OUTLIER, cluster_centroids
 from .proxy_association import cross_entropy, hardest, nearest_of_cameras
 from .table_contrast import UpdatedTable
+from .whole_batch import gather_rows
 
 __all__ = ["CameraProxyLoss"]
 
@@ -221,7 +222,7 @@ class CameraProxyLoss(UpdatedTable):
         """
         together = camids
         if torch.is_grad_enabled() and values.requires_grad:
-            together = self._gathered(camids)
+            together = gather_rows(camids)
         count = (camids.unsqueeze(1) == together).sum(dim=1)
         return (len(together) / len(camids)) / count.to(values)
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import distributed, nn
+from torch import nn
 from torch.autograd.function import once_differentiable
 
 from .batch import at_least_float32, check_batch, check_label_range, check_weights
 from .lookup_table import least_similar_of_each, update_lookup_table_
+from .whole_batch import gather_rows
 
 __all__ = ["TableContrast", "UpdatedTable"]
 
@@ -33,7 +34,8 @@ class UpdatedTable(nn.Module):
 
     In distributed training the features and rows of all processes are gathered in the forward pass, in
     rank order, and every process applies all of them, so that tables that start equal stay equal to the
-    bit. Every process must bring the same batch size. The loss stays the mean over the own batch.
+    bit. Every process must bring the same batch size. The loss stays the mean over the own batch, unless
+    each is given the batch of all processes, see :func:`.whole_batch.whole_batch`.
 
     V is a buffer that no checkpoint holds, as its size changes with the clustering; it is empty until
     :meth:`reset`, and follows the module's device and dtype (float32 at least). Computed in V's and the
@@ -136,14 +138,14 @@ class UpdatedTable(nn.Module):
         pending = None
         if self.update:
             pending = _PendingUpdate(
-                self._table, _gather(values.detach()), _gather(rows), self.normalize, self.kept, self.hard
+                self._table,
+                gather_rows(values.detach()),
+                gather_rows(rows),
+                self.normalize,
+                self.kept,
+                self.hard,
             )
         return _LossOfTable.apply(values, loss, gradient, pending)
-
-    @staticmethod
-    def _gathered(tensor: torch.Tensor) -> torch.Tensor:
-        """Return a tensor's rows of all processes in rank order; all must call this."""
-        return _gather(tensor)
 
     def extra_repr(self) -> str:
         """Return the arguments shown in the module's representation."""
@@ -252,14 +254,3 @@ class _LossOfTable(torch.autograd.Function):
         if ctx.pending is not None:
             ctx.pending.apply()
         return grad_output * gradient, None, None, None
-
-
-def _gather(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the rows of ``tensor`` of all processes in rank order; the tensor itself in a single one."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return tensor
-    if distributed.get_world_size() == 1:
-        return tensor
-    parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, tensor.contiguous())
-    return torch.cat(parts)

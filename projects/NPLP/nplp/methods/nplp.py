@@ -176,7 +176,7 @@ class NoisyPseudoLabelProcessing:
             return features.cpu()
         was_training = neck.training
         neck.eval()
-        device = self._model.device
-        blocks = [neck[0](block.to(device)).cpu() for block in features.split(NECK_BLOCK)]
+        # Of the neck's precision: a model may be of float64.
+        blocks = [neck[0](block.to(neck[0].weight)).float().cpu() for block in features.split(NECK_BLOCK)]
         neck.train(was_training)
         return torch.cat(blocks)

@@ -17,15 +17,19 @@ from torch import nn
 
 from nplp.config.choices import CAMERA_NONE
 from nplp.errors import UserError
-from nplp.losses import LOSSES, check_losses
+from nplp.losses import LOSSES, check_losses, gather_for_losses, whole_batch
 
 from .camera_statistics import CameraStatistics
 from .cameras import Cameras
 from .feature_map import check_feature_map
 from .heads import HeadOutput, PAPHead
 from .norms import CameraNorms, divide_batches, order_by_camera
+from .parts import changed_output, in_parts
 
 __all__ = ["NPLP"]
+
+OF_IMAGES = ("targets", "camids", "indices", "weights")
+"""What a batch tells of each image, besides the image."""
 
 
 @META_ARCH_REGISTRY.register()
@@ -53,6 +57,8 @@ class NPLP(nn.Module):
         criteria: losses by name; those left out are built with their defaults.
         norm_chunk: images over which batch norms normalise in training; 0 is the batch.
         norm_cameras: whether the backbone's batch norms have statistics of each camera, not with chunks.
+        whole_batches: whether each process takes the losses of the batch of all processes; else of its share.
+        parts: in how many parts a batch goes through the network in training, see :func:`.parts.in_parts`.
         camera_treatment: TEST.CAMERAS.
         channels_last: whether the backbone's feature maps lie in memory with channels last.
 
@@ -75,6 +81,8 @@ class NPLP(nn.Module):
         criteria: Mapping[str, nn.Module] | None = None,
         norm_chunk: int = 0,
         norm_cameras: bool = False,
+        whole_batches: bool = False,
+        parts: int = 1,
         camera_treatment: str = CAMERA_NONE,
         channels_last: bool = False,
     ) -> None:
@@ -92,6 +100,8 @@ class NPLP(nn.Module):
                 if name in loss_names
             }
         )
+        self._whole_batches = whole_batches
+        self._parts = parts
         self.norm_groups = divide_batches(self, norm_chunk)
         self.camera_norms = CameraNorms(backbone, self.norm_groups) if norm_cameras else None
         self._layout = torch.channels_last if channels_last else torch.preserve_format
@@ -126,6 +136,8 @@ class NPLP(nn.Module):
             "criteria": {name: LOSSES[name].build(losses) for name in losses.NAME if name in LOSSES},
             "norm_chunk": cfg.MODEL.NORM_CHUNK,
             "norm_cameras": cfg.MODEL.NORM_CAMERAS,
+            "whole_batches": cfg.NPLP.SAME_AT_ANY_WORLD_SIZE,
+            "parts": cfg.SOLVER.ACCUMULATE,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "camera_treatment": cfg.TEST.CAMERAS,
@@ -170,15 +182,26 @@ class NPLP(nn.Module):
             raise ValueError("training needs a batch with 'images' and 'targets', got no targets")
         targets = self._checked_targets(batched_inputs["targets"])
         output = self.output(batched_inputs)
-        return (self.objective or self.losses)(output, {**batched_inputs, "targets": targets})
+        batch = {**batched_inputs, "targets": targets}
+        objective = self.objective or self.losses
+        if not self._whole_batches:
+            return objective(output, batch)
+        with whole_batch():
+            told = {key: gather_for_losses(batch[key].to(self.device)) for key in OF_IMAGES if key in batch}
+            return objective(output, {**batch, **told})
 
     def output(self, batch: dict[str, Any]) -> HeadOutput:
         """Return what the head gives in training for the "images" of a batch, without a loss.
 
+        With ``whole_batches`` it is that of all processes' batches, in the order of their numbers.
+
         Raises:
             ValueError: with MODEL.NORM_CAMERAS, for a batch without "camids".
         """
-        return self.heads(self._feature_map(batch))
+        names = ("images",) if self.camera_norms is None else ("images", "camids")
+        shown = {name: batch[name] for name in names if name in batch}
+        output = in_parts(self, lambda part: self.heads(self._feature_map(part)), shown, self._parts)
+        return changed_output(gather_for_losses, output) if self._whole_batches else output
 
     def _feature_map(self, batch: dict[str, Any]) -> torch.Tensor:
         """Return the backbone's output for "images", each normalised by its camera where that is wanted."""

@@ -56,16 +56,20 @@ def _replace(model: nn.Module, groups: NormGroups, asked: str) -> list[GroupedBa
 
 
 def check_chunks(cfg: CfgNode, processes: int) -> None:
-    """Check that each process's share of a training batch divides into chunks.
+    """Check that each process's share of a training batch divides into its parts, and these into chunks.
 
     Raises:
-        UserError: naming chunk and share.
+        UserError: naming key and share.
     """
-    chunk, share = cfg.MODEL.NORM_CHUNK, cfg.SOLVER.IMS_PER_BATCH // processes
-    if chunk and share % chunk:
+    chunk, parts, batch = cfg.MODEL.NORM_CHUNK, cfg.SOLVER.ACCUMULATE, cfg.SOLVER.IMS_PER_BATCH
+    share = batch // processes
+    taken = f"that each of {processes} process(es) takes of a batch (SOLVER.IMS_PER_BATCH {batch})"
+    if share % parts:
+        raise UserError(f"SOLVER.ACCUMULATE must divide the {share} images {taken}, got {parts}")
+    if chunk and (share // parts) % chunk:
+        at_once = f" in each of SOLVER.ACCUMULATE {parts} parts" if parts > 1 else ""
         raise UserError(
-            f"MODEL.NORM_CHUNK must divide the {share} images that each of {processes} process(es) takes of "
-            f"a batch (SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH}), got {chunk}"
+            f"MODEL.NORM_CHUNK must divide the {share // parts} images {taken}{at_once}, got {chunk}"
         )
 
 
