@@ -97,6 +97,12 @@ def _corrections(
 
 LONG = (("NPLP.ITERATIONS", 30), ("NPLP.STARTUP_ITERATIONS", 15))
 """The paper's schedule."""
+USES: dict[str, Form] = {
+    "clustered again (the paper)": ((), ()),
+    "left out until later": ((), (("NPLP.NOISY", "drop"),)),
+    "images weighed by scores": ((), (("NPLP.NOISY", "keep"), ("NPLP.SCORE_WEIGHT", True))),
+}
+"""What the correcting stage makes of the scores of clusters: options."""
 READINGS = {
     "Euclidean distance": "euclidean",
     "assessment by Euclidean distance": "assessment_euclidean",
@@ -128,6 +134,27 @@ AFTER_DIRECT_TRANSFER = (
     Setting("direct transfer", FULL, PAP2, metrics="direct_transfer"),
     Setting("NPLP", FULL, PAP2),
 )
+
+
+def _uses_of_scores(suffix: str, overlays: tuple[str, ...]) -> tuple[Setting, ...]:
+    """Return the rows that branch from one startup stage and use its scores."""
+    alone = f"startup only{suffix}"
+    averaged = "plus" in overlays
+    return (
+        Setting(alone, STARTUP, overlays, metrics="final_ema" if averaged else "", against=alone),
+        *(
+            Setting(
+                f"{label}{suffix}",
+                FULL,
+                overlays,
+                options,
+                metrics="final_ema" if averaged else "",
+                against=alone,
+                pooled=f"{label}{suffix}, against {alone}",
+            )
+            for label, (_, options) in USES.items()
+        ),
+    )
 
 
 def _experiments() -> dict[str, Experiment]:
@@ -247,6 +274,12 @@ def _experiments() -> dict[str, Experiment]:
                 "were committed before any of these runs began (3d49c20, with seeds 3 to 10; there was time "
                 "for 3 to 7).",
             ),
+        ),
+        Experiment(
+            "scores",
+            "What else the self-assessment's scores are good for",
+            (*_uses_of_scores("", PAP2), *_uses_of_scores(", recommended", (*PAP2, "plus"))),
+            seeds=1,
         ),
         Experiment(
             "unkind",

@@ -50,7 +50,10 @@ SCOPES = {
 METHOD = "methods/"
 """What begins the name of a file of configs/methods/overlays, which change a run from startup on."""
 
-OPTION_SCOPES = {"MODEL.HEADS.EMBEDDING_DIM": SOURCE, "NPLP.BETA": FULL, "NPLP.NOISY_FRACTION": FULL}
+OPTION_SCOPES = {
+    "MODEL.HEADS.EMBEDDING_DIM": SOURCE,
+    **dict.fromkeys(("NPLP.BETA", "NPLP.NOISY", "NPLP.NOISY_FRACTION", "NPLP.SCORE_WEIGHT"), FULL),
+}
 """The same for keys of the configuration; those not named change a run from the startup stage on."""
 
 MULTIPLES = {"NPLP.ALPHA": float, "MODEL.HEADS.EMBEDDING_DIM": int}
