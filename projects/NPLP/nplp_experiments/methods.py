@@ -39,8 +39,8 @@ TREATED: dict[str, Form] = {
     "cap, radius 0.4": ((CAMERAS,), (("NPLP.CAP.EPSILON", 0.4),)),
 }
 """Candidates for the recommended method: a method's name, what is laid over its overlay, and options."""
-ALPHAS = {"alpha from the features": "auto", "alpha x 1.5": 1.5, "alpha x 2": 2.0}
-"""Candidates that are nplp-plus with other alphas: multiples of the configuration's, or chosen."""
+ALPHAS = {"the target's alpha": 1.0, "1.5 times it": 1.5, "twice it": 2.0}
+"""Candidates that are nplp-plus with an alpha that is given: multiples of the configuration's."""
 
 
 def on_methods() -> tuple[Experiment, ...]:
@@ -94,7 +94,12 @@ def _candidates() -> Experiment:
         (
             _recommended("nplp-plus"),
             *(
-                replace(_recommended("nplp-plus"), label=f"nplp-plus, {label}", options=(("NPLP.ALPHA", by),))
+                replace(
+                    _recommended("nplp-plus"),
+                    label=f"nplp-plus, {label}",
+                    overlays=(*PAP2, "plus"),
+                    options=(("NPLP.ALPHA", by),),
+                )
                 for label, by in ALPHAS.items()
             ),
             *(
@@ -102,11 +107,11 @@ def _candidates() -> Experiment:
                 for label, more in TREATED.items()
             ),
         ),
-        ("p2s", "s2p", "pku_methods"),
+        ("p2s", "s2p"),
         seeds=1,
         lost=True,
         notes=(
             "Development tasks, named before anything was run: plaza to station and back, and PKU's splits 0 "
-            "and 1. Plaza to campus and PKU's other splits had no part in it.",
+            "and 1, of which split 0 was looked at. Plaza to campus and PKU's other splits had no part in it.",
         ),
     )
