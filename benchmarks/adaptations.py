@@ -25,6 +25,7 @@ from nplp.adapt.request import Request
 from nplp.adapt.run import Products, adapt, resume
 from nplp.circumstances import circumstances, package_versions
 from nplp.files import read_json, write_atomically
+from page_part import write_part
 
 DATA = "PKUReid"
 STAGES = ("direct_transfer", "final", "final_ema")
@@ -32,7 +33,7 @@ METRICS = ("Rank-1", "mAP")
 PEOPLE = 37
 """Of a half."""
 DEFAULTS, TRUE_PEOPLE = "defaults", "alpha by the true number of people"
-BEGIN, END = "<!-- adaptations -->", "<!-- end -->"
+BEGIN = "<!-- adaptations -->"
 
 
 def run_split(arguments: argparse.Namespace, split: int) -> dict[str, Any]:
@@ -58,14 +59,6 @@ def run_split(arguments: argparse.Namespace, split: int) -> dict[str, Any]:
     }
     seconds = round(sum(results["seconds"].values()))
     return {"split": split, **found, "iterations": len(lines), "labels": labels, "seconds": seconds}
-
-
-def write_page(page: Path, kept: dict[str, Any]) -> None:
-    """Put the table of all that was measured between a page's marks."""
-    text = page.read_text(encoding="utf-8")
-    before, rest = text.split(f"{BEGIN}\n", 1)
-    after = rest.split(END, 1)[1]
-    page.write_text(f"{before}{BEGIN}\n{page_table(kept)}\n{END}{after}", encoding="utf-8")
 
 
 def page_table(kept: dict[str, Any]) -> str:
@@ -120,7 +113,7 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(arguments.out, json.dumps(kept, indent=1) + "\n")
     sys.stdout.write(f"{page_table(kept)}\n")
-    write_page(arguments.page, kept)
+    write_part(arguments.page, BEGIN, page_table(kept))
 
 
 if __name__ == "__main__":

@@ -40,13 +40,14 @@ from tqdm import tqdm
 from child_process import MeasurementError, read_records
 from clustered_features import CLUSTERED, make_features
 from nplp.circumstances import circumstances, commit, package_versions, usable_cores
+from page_part import write_part
 from peak_memory import PeakMemory, available_memory
 from pseudo_label_options import positive
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "results" / "evaluation.json"
 PAGE = ROOT / "docs" / "evaluation.md"
-BEGIN, END = "<!-- benchmarks/evaluation.py -->", "<!-- end -->"
+BEGIN = "<!-- benchmarks/evaluation.py -->"
 
 CYTHON, PYTHON, OURS = "toolbox, Cython", "toolbox, Python", "ours"
 TOOLBOX_RERANKED = "toolbox, re-ranked"
@@ -238,11 +239,8 @@ def table(sizes: Sequence[dict[str, Any]]) -> str:
 def write(figures: dict[str, Any], shown: str) -> None:
     """Write the figures beside the page, and the table into it."""
     FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
     known = f"{figures['processor']}, {figures['threads']} threads, {figures['date']}"
-    PAGE.write_text(f"{before}{BEGIN}\n\n{shown}\n\n{known}\n\n{END}{after}", encoding="utf-8")
+    write_part(PAGE, BEGIN, f"\n{shown}\n\n{known}\n")
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -23,8 +23,8 @@ from typing import Any
 from house_reading import Sources, files_to_follow, room_of, uses_of_a_loss
 from nplp.circumstances import commit
 from nplp.errors import UserError
-from nplp.files import write_atomically
 from nplp_commands.parsing import OneLineParser, run_tool
+from page_part import write_part
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUPS = ("library", "siblings", "tools", "all")
@@ -78,7 +78,7 @@ def main(args: argparse.Namespace) -> None:
     before = json.loads(args.before.read_text(encoding="utf-8")) if args.before else None
     text = as_markdown(after, before)
     if args.write:
-        write_between_markers(args.write, text)
+        write_part(args.write, BEGIN, text, END)
     else:
         sys.stdout.write(text + "\n")
 
@@ -292,20 +292,6 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def write_between_markers(path: Path, text: str) -> None:
-    """Replace what stands between the two markers of a file.
-
-    Raises:
-        UserError: if the file does not have both, in that order.
-    """
-    whole = path.read_text(encoding="utf-8") if path.is_file() else ""
-    head, begin, rest = whole.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{str(path)!r} must have the lines {BEGIN!r} and {END!r}")
-    write_atomically(path, f"{head}{BEGIN}\n{text}\n{END}{tail}")
 
 
 def build_parser() -> OneLineParser:

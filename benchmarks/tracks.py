@@ -49,6 +49,7 @@ from nplp_synthetic import (
     market_name,
     track_images,
 )
+from page_part import write_part
 
 FIGURES = Path(__file__).parents[1] / "docs" / "results" / "tracks.json"
 NONE, CONSTRAIN, AVERAGE, ALONE = "none", "constrain", "average", "tracks alone"
@@ -56,7 +57,7 @@ COLUMNS = ("precision", "recall", "f1", "cross_camera_recall", "clusters", "outl
 CHOSEN = "chosen"
 K1, K2 = 20, 6
 PAGE = Path(__file__).parents[1] / "docs" / "tracks.md"
-BEGIN, END = "<!-- benchmarks/tracks.py -->", "<!-- end -->"
+BEGIN = "<!-- benchmarks/tracks.py -->"
 
 
 def domain(cfg: CfgNode, args: argparse.Namespace) -> DomainSpec:
@@ -181,9 +182,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def write(figures: dict[str, Any], shown: str) -> None:
     """Write the figures beside the page, and the table into it."""
     FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{shown}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    write_part(PAGE, BEGIN, f"\n{shown}\n")
 
 
 def build_parser() -> OneLineParser:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import evaluation
+from page_part import END
 
 
 @pytest.mark.parametrize("work", [evaluation.OURS, evaluation.RERANKED, evaluation.PYTHON])
@@ -63,7 +64,7 @@ def test_what_does_not_fit_is_not_run(monkeypatch):
 
 def test_the_table_is_written_between_the_marks(tmp_path, monkeypatch):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{evaluation.BEGIN}\nold\n{evaluation.END}\nafter\n", encoding="utf-8")
+    page.write_text(f"before\n{evaluation.BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
     monkeypatch.setattr(evaluation, "PAGE", page)
     monkeypatch.setattr(evaluation, "FIGURES", tmp_path / "figures.json")
     content = {"processor": "P", "threads": 2, "date": "2026-01-01", "sizes": [figures()]}

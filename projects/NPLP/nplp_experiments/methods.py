@@ -112,6 +112,6 @@ def _candidates() -> Experiment:
         lost=True,
         notes=(
             "Development tasks, named before anything was run: plaza to station and back, and PKU's splits 0 "
-            "and 1, of which split 0 was looked at. Plaza to campus and PKU's other splits had no part in it.",
+            "and 1; split 0 was looked at. Plaza to campus and PKU's other splits had no part in it.",
         ),
     )
