@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Sum up the comparison of the methods that `tools/reproduce.py methods` runs, for the page that advises.
+"""Sum up the comparison that `tools/reproduce.py methods methods_real` runs, for the page that advises.
 
 python benchmarks/which_method.py            # show the table
 python benchmarks/which_method.py --write    # and put it into docs/which_method.md
@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "reproduce"
 PAGE = ROOT / "docs" / "which_method.md"
 BEGIN = "<!-- comparison -->"
+COMPARISONS = {"methods": "synthetic", "methods_real": "pku"}
+"""The experiments, and where they run."""
 TASKS = {
     "p2s": "plaza to station",
     "s2p": "station to plaza",
@@ -37,13 +39,11 @@ TASKS = {
 def measured(results: Path) -> tuple[list[Row], str]:
     """Return the rows of all tasks, and when, where and of which commits they are."""
     rows, used = [], []
-    for name, domain in DOMAINS.items():
-        experiment = EXPERIMENTS["methods"]
-        if not {*experiment.directions} & {*domain.directions}:
-            continue
-        _, cells = plan(domain, [experiment], None)
-        records = load_records(results / name / RECORDS)
-        there = [cell for cell in cells["methods"] if cell.run in records]
+    for name, place in COMPARISONS.items():
+        experiment = EXPERIMENTS[name]
+        _, cells = plan(DOMAINS[place], [experiment], None)
+        records = load_records(results / place / RECORDS)
+        there = [cell for cell in cells[name] if cell.run in records]
         rows += rows_of(experiment, there, records)
         used += [records[cell.run] for cell in there]
 
@@ -94,9 +94,9 @@ def build_parser() -> OneLineParser:
 def main(args: argparse.Namespace) -> None:
     """Show the table, or put it into the page."""
     rows, where = measured(RESULTS)
-    seeds = max(len(row.values["mAP"]) for row in rows)
-    many = f"{seeds} seeds each" if seeds > 1 else "one run each"
-    shown = f"{table(rows)}\n\n{many}; {where}."
+    seeds = {task: len(row.values["mAP"]) for task in TASKS for row in rows if row.direction == task}
+    many = ", ".join(f"{TASKS[task]} {count}" for task, count in seeds.items())
+    shown = f"{table(rows)}\n\nSeeds: {many}. {where[0].upper()}{where[1:]}."
     sys.stdout.write(f"{shown}\n")
     if args.write:
         write_part(PAGE, BEGIN, shown)

@@ -45,7 +45,11 @@ ALPHAS = {"the target's alpha": 1.0, "1.5 times it": 1.5, "twice it": 2.0}
 
 def on_methods() -> tuple[Experiment, ...]:
     """Return the comparison of all methods, and what was tried to find the recommended one."""
-    return _comparison(), _candidates()
+    return (
+        _comparison("methods", "Every method on one footing", ("p2s", "s2p", "p2c"), 3),
+        _comparison("methods_real", "Every method on one footing, on real people", ("pku_methods",), 1),
+        _candidates(),
+    )
 
 
 def _row(label: str, name: str, more: Form, against: str, metrics: str = "") -> Setting:
@@ -61,19 +65,19 @@ def _recommended(against: str) -> Setting:
     return Setting("nplp-plus", STARTUP, overlays, metrics="final_ema", against=against, whole=True)
 
 
-def _comparison() -> Experiment:
+def _comparison(name: str, title: str, directions: tuple[str, ...], seeds: int) -> Experiment:
     """Return all methods beside each other; no row chooses its iteration by true identities."""
     return Experiment(
-        "methods",
-        "Every method on one footing",
+        name,
+        title,
         (
             Setting("direct transfer", FULL, (*PAP2, "methods/nplp"), metrics="direct_transfer", whole=True),
             Setting("nplp", FULL, (*PAP2, "methods/nplp"), whole=True),
             *(_row(name, name, ((), ()), "nplp") for name in METHODS),
             _recommended("nplp"),
         ),
-        ("p2s", "s2p", "p2c", "pku_methods"),
-        seeds=3,
+        directions,
+        seeds=seeds,
         first_seed=2,
         lost=True,
         timed=True,
