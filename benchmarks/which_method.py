@@ -3,6 +3,8 @@
 
 python benchmarks/which_method.py            # show the table
 python benchmarks/which_method.py --write    # and put it into docs/which_method.md
+
+It reads the records in docs/results/reproduce.
 """
 
 from __future__ import annotations
