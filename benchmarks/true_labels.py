@@ -1,7 +1,7 @@
 """Train each method with the true identities in place of its clusters, on the built-in synthetic domains.
 
 A method that is implemented right ends far above the direct transfer then: what is left is what its loss and
-its memory do. Both runs of a method start from the same source model.
+its memory do. All run as in the comparison of the methods, from plaza to station.
 
 Usage: python benchmarks/true_labels.py [--out docs/results/true_labels.json] [--folder logs/true_labels]
        [METHOD ...] [KEY VALUE ...]
@@ -26,8 +26,14 @@ from nplp.engine.pipeline import run
 from nplp.engine.setup import load_config, prepare_output
 from nplp.errors import UserError
 from nplp.methods import METHODS, DistanceSettings, Labelling, Method
+from nplp.methods.ssg import SelfSimilarityGrouping
+from nplp_experiments.methods import METHODS as METHODS_OF_OTHERS
 
-CONFIGS = {"nplp": "configs/NPLP/quickstart.yml", "memory": "configs/methods/memory_quickstart.yml"}
+CONFIG = "configs/methods/compare/methods_p2s.yml"
+ABLATIONS, OVERLAYS = "configs/NPLP/ablations", "configs/methods/overlays"
+HEADS = {"nplp": ("pap2",), "ssg": ("pap2", "concat")}
+"""The head that a method's source model is trained with, where it is not the neck's."""
+NAMES = ("nplp", *METHODS_OF_OTHERS)
 SHOWN = ("Rank-1", "mAP")
 
 
@@ -62,6 +68,8 @@ def true_labels(
 
         def label(*arguments: Any) -> Labelling:
             clustering(*arguments)  # a method counts its iterations there
+            if isinstance(method, SelfSimilarityGrouping):
+                method._found[:] = labels  # each part has labels of its own
             return labelling_of(labels)
 
         method.label = label
@@ -102,13 +110,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("logs/true_labels"))
     parser.add_argument("words", nargs="*", help="methods, then KEY VALUE pairs for all of them")
     arguments = parser.parse_args()
-    methods = [word for word in arguments.words if word in CONFIGS] or list(CONFIGS)
-    pairs = [word for word in arguments.words if word not in CONFIGS]
+    methods = [word for word in arguments.words if word in NAMES] or NAMES
+    pairs = [word for word in arguments.words if word not in NAMES]
     found: dict[str, Any] = {}
     for name in methods:
         options = ["OUTPUT_DIR", str(arguments.folder / name), "NPLP.REPORT", "False", *pairs]
-        cfg = load_config(argparse.Namespace(config_file=CONFIGS[name], opts=options))
-        found[name] = {"config": CONFIGS[name], "options": pairs, "seed": cfg.SEED, **train(cfg)}
+        overlays = [f"{ABLATIONS}/{each}.yml" for each in HEADS.get(name, ("neck",))]
+        overlays.append(f"{OVERLAYS}/{name}.yml")
+        cfg = load_config(argparse.Namespace(config_file=CONFIG, overlay=overlays, opts=options))
+        found[name] = {"config": CONFIG, "options": pairs, "seed": cfg.SEED, **train(cfg)}
         sys.stdout.write(f"{name} {json.dumps(found[name])}\n")
         sys.stdout.flush()
     what = "trained with true identities in place of clusters, in percent"
