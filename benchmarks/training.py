@@ -11,7 +11,8 @@ has augmentation in one pass; with `kept` the crops are kept from the second tim
 batches, taking turns. Times are of the processor, which a busy machine does not change much.
 
 With `--modes` a step is measured as it is, with channels last, with bfloat16, with both and, with
-`--compile`, compiled; `--profile` says where the time of a step goes.
+`--compile`, compiled; `--profile` says where the time of a step goes, and `--write` adds the network to
+docs/results/training_modes.json and to the table of docs/faster.md.
 """
 
 import argparse
@@ -30,6 +31,7 @@ import numpy as np
 import torch
 from fastreid.config import CfgNode
 from PIL import Image
+from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile
 
 from nplp.circumstances import circumstances, commit
@@ -40,8 +42,13 @@ from nplp.data.decoded import crops_kept
 from nplp.data.loaders import TrainSet, build_test_loader, build_train_loader
 from nplp.engine.setup import load_config
 from nplp.engine.trainer import ReidTrainer
+from nplp.files import write_atomically
+from page_part import write_part
 
 PER_IDENTITY = 16
+ROOT = Path(__file__).parents[1]
+MODES_FILE = ROOT / "docs" / "results" / "training_modes.json"
+PAGE, BEGIN = ROOT / "docs" / "faster.md", "<!-- modes -->"
 CHANNELS_LAST = ("MODEL.CHANNELS_LAST", True)
 MODES: dict[str, tuple[tuple[Any, ...], bool]] = {
     "plain": ((), False),
@@ -173,6 +180,41 @@ def _in_modes(args: argparse.Namespace, cfg: CfgNode, items: list[Item]) -> dict
     }
 
 
+def modes_table(kept: dict[str, Any]) -> str:
+    """Return how many times as fast each mode is as the plain one, by network."""
+    names = list(dict.fromkeys(name for found in kept.values() for name in found["modes"]))
+    lines = [
+        [
+            network,
+            f"{found['modes']['plain']['computing_ms']:.0f} ms",
+            *(
+                f"{found['modes'][name]['plain_over_this']:.2f} x" if name in found["modes"] else ""
+                for name in names[1:]
+            ),
+            f"{found['processor']}, {found['threads']} thread(s), {found['date']}",
+        ]
+        for network, found in kept.items()
+    ]
+    return tabulate(lines, ["network", *names, "where"], "github", disable_numparse=True)
+
+
+def write_modes(cfg: CfgNode, found: dict[str, Any]) -> None:
+    """Add what was measured of a network to the figures and to the page."""
+    backbone = cfg.MODEL.BACKBONE
+    name = backbone.NAME.removeprefix("build_").removesuffix("_backbone")
+    depth = f" {backbone.DEPTH}" if name != "narrow_resnet" else f", {backbone.FEAT_DIM} channels"
+    network = f"{name}{depth}, {' x '.join(map(str, cfg.INPUT.SIZE_TRAIN))}, batch {cfg.SOLVER.IMS_PER_BATCH}"
+    kept = json.loads(MODES_FILE.read_text(encoding="utf-8")) if MODES_FILE.is_file() else {}
+    kept[network] = {
+        **circumstances(),
+        "commit": commit(),
+        "threads": torch.get_num_threads(),
+        "modes": found,
+    }
+    write_atomically(MODES_FILE, json.dumps(kept, indent=2) + "\n")
+    write_part(PAGE, BEGIN, modes_table(kept))
+
+
 def _kept_or_not(args: argparse.Namespace, cfg: CfgNode, items: list[Item]) -> dict[str, Any]:
     """Return what an iteration takes with crops that are read as before, decoded at once, and kept."""
     with read_as_before():
@@ -206,6 +248,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=15, metavar="N")
     parser.add_argument("--modes", action="store_true", help="compare ways to compute a step instead")
     parser.add_argument("--compile", action="store_true", help="with --modes: compiled too, minutes at first")
+    parser.add_argument("--write", action="store_true", help="with --modes: keep the figures")
     parser.add_argument("--profile", action="store_true", help="with --modes: show what takes the time")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -213,7 +256,10 @@ def main() -> None:
         items = draw_images(Path(folder), args.images) if args.images else load_training_items(cfg)
         cfg = configured(args, len({item[1] for item in items}))
         measure = _in_modes if args.modes else _kept_or_not
-        found = {"images": len(items), **measure(args, cfg, items)}
+        measured = measure(args, cfg, items)
+        found = {"images": len(items), **measured}
+        if args.modes and args.write:
+            write_modes(cfg, measured)
     sys.stdout.write(json.dumps({**circumstances(), "commit": commit(), **found}, indent=2) + "\n")
 
 
