@@ -97,6 +97,7 @@ class _Alone:
 
 
 ALONE: Shares = _Alone()
+"""The worker of a pass that nothing shares."""
 
 _current: ContextVar[Shares] = ContextVar("shares", default=ALONE)
 
