@@ -10,7 +10,7 @@ import yaml
 
 from nplp.errors import UserError
 from nplp_commands import configurations, export, train
-from nplp_commands.configurations import find_configuration, name_in_project, names_of
+from nplp_commands.configurations import find_configuration, method_overlays, name_in_project, names_of
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
@@ -33,6 +33,12 @@ def made_of(folder, monkeypatch, *files):
         (folder / "configs" / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / "configs" / file).touch()
     monkeypatch.setattr(configurations, "PACKED", folder)
+
+
+def test_additions_to_methods_are_no_methods():
+    assert {"cameras", "proxies"} <= names_of(overlays=True).keys()
+    assert not {"cameras", "proxies"} & method_overlays().keys()
+    assert {"cap", "nplp-plus"} <= method_overlays().keys()
 
 
 def test_every_file_has_one_name_that_leads_to_it():

@@ -8,6 +8,7 @@ import yaml
 from fastreid.config import get_cfg
 
 from nplp.config import add_nplp_config, source_config
+from nplp.config.dotted import value_at
 from nplp.config.validation import validate_config
 from nplp.engine.setup import base_config, load_config
 from nplp.errors import UserError
@@ -161,6 +162,34 @@ def test_the_recommended_settings_are_the_papers_with_the_overlay():
     changed = {key for key in plus if plus[key] != plain[key]}
     assert changed == {"MODEL", "NPLP", "TEST", "OUTPUT_DIR"}
     assert {key for key in plus.MODEL if plus.MODEL[key] != plain.MODEL[key]} == {"LOSSES", "NORM_CAMERAS"}
+
+
+@pytest.mark.parametrize("name", ["nplp", "memory", "cluster_contrast", "cap", "o2cap", "pplr", "pplr_cam"])
+def test_cameras_are_treated_alike_for_every_method(name):
+    overlays = CONFIGS.parent / "methods" / "overlays"
+    treated, plus = (
+        load_config(
+            argparse.Namespace(
+                config_file=str(CONFIGS / "quickstart.yml"), overlay=[str(file) for file in files], opts=[]
+            )
+        )
+        for files in (
+            (overlays / f"{name}.yml", overlays / "cameras.yml"),
+            (CONFIGS / "ablations" / "plus.yml",),
+        )
+    )
+    section = treated.NPLP.METHOD.upper()
+    assert treated.NPLP.get(section, treated.NPLP).CAMERA_CENTERING
+    for key in ("MODEL.NORM_CAMERAS", "NPLP.EMA", "NPLP.EMA_LABELS", "TEST.CAMERAS"):
+        assert value_at(treated, key) == value_at(plus, key) != value_at(load("quickstart"), key)
+
+
+@pytest.mark.parametrize("name", ["memory", "cluster_contrast"])
+def test_proxies_are_added_to_a_memory(name):
+    overlays = CONFIGS.parent / "methods" / "overlays"
+    files = [str(overlays / f"{each}.yml") for each in (name, "proxies")]
+    cfg = load_config(argparse.Namespace(config_file=str(CONFIGS / "quickstart.yml"), overlay=files, opts=[]))
+    assert cfg.MODEL.LOSSES.NAME == ("ClusterMemoryLoss", "CameraProxyLoss")
 
 
 @pytest.mark.parametrize("name", ["quickstart-plus"])

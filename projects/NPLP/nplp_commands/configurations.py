@@ -22,6 +22,8 @@ PACKED = Path(__file__).resolve().parent
 """Where a build puts the folder."""
 CHECKOUT = Path(__file__).resolve().parents[3]
 METHODS = "methods/overlays"
+ADDITIONS = ("cameras", "proxies")
+"""Overlays beside those of the methods that go over one of them."""
 OVERLAYS = ("NPLP/ablations", METHODS)
 """Folders whose files are merged over a configuration and are none by themselves."""
 PREFERRED = "NPLP"
@@ -68,11 +70,12 @@ def names_of(overlays: bool = False) -> dict[str, Path]:
 def method_overlays() -> dict[str, Path]:
     """Return the overlays that are methods, by name."""
     found = _files(overlays=True)
-    return {
+    methods = {
         name.removeprefix(f"{METHODS}/"): path
         for name, path in found.items()
         if name.startswith(f"{METHODS}/")
     }
+    return {name: path for name, path in methods.items() if name not in ADDITIONS}
 
 
 def list_of_names(title: str, overlays: bool = False) -> str:
