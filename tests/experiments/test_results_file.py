@@ -131,9 +131,10 @@ def test_committed_tables_are_what_the_committed_records_give(domain, name):
     assert "have not been run" not in text, "the committed results are whole"
 
 
-def test_in_no_committed_run_did_a_rule_change_labels():
-    """They are rows of the paper, and rows that are compared with these."""
+def test_in_no_committed_run_of_the_papers_settings_did_a_rule_change_labels():
+    """They are rows of the paper, and rows beside these; the recommended settings have rules on."""
     records = load_records(COMMITTED / "synthetic" / RECORDS)
     assert len(records) > 200
     acted = [key for key, record in records.items() if any("acted" in line for line in record["history"])]
-    assert acted == []
+    of_the_paper = [key for key in acted if not {"plus", "nplp-plus"} & {*key.split("/")[2].split("+")}]
+    assert of_the_paper == []

@@ -46,7 +46,7 @@ ALPHAS = {"the target's alpha": 1.0, "1.5 times it": 1.5, "twice it": 2.0}
 def on_methods() -> tuple[Experiment, ...]:
     """Return the comparison of all methods, and what was tried to find the recommended one."""
     return (
-        _comparison("methods", "Every method on one footing", ("p2s", "s2p", "p2c"), 3),
+        _comparison("methods", "Every method on one footing", ("p2s", "s2p", "p2c"), 1),
         _comparison("methods_real", "Every method on one footing, on real people", ("pku_methods",), 1),
         _candidates(),
     )
