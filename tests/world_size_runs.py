@@ -5,6 +5,8 @@ words in FOLDER/cases.json; each process saves what it saw as FOLDER/rank0.pth a
 """
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,16 +24,22 @@ from fastreid.engine.train_loop import HookBase
 
 from method_runs import config_of
 from nplp.distributed.processes import launch
+from nplp.engine.interruption import Interrupted, stopped_by_signals
 from nplp.engine.pipeline import run
 from nplp.engine.setup import prepare_output
 from nplp.engine.trainer import ReidTrainer
 
 
 class Witness(HookBase):
-    """Sees the losses of each step, the labels of each iteration, and at the end all that trained."""
+    """Sees the losses of each step, the labels of each epoch, and at the end all that trained.
 
-    def __init__(self) -> None:
+    Args:
+        stop_after: the step after which a signal asks the run to stop; 0: never.
+    """
+
+    def __init__(self, stop_after: int = 0) -> None:
         self.seen: dict[str, Any] = {"losses": [], "labels": []}
+        self._stop_after = stop_after
 
     def before_train(self) -> None:
         """Note what every objective returns."""
@@ -48,6 +56,11 @@ class Witness(HookBase):
     def before_epoch(self) -> None:
         """Note the labels that the epoch trains on."""
         self.seen["labels"].append(self.trainer.pseudo_labels.state.labels.clone())
+
+    def after_step(self) -> None:
+        """Ask to stop where that is wanted."""
+        if self.trainer.iter + 1 == self._stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def after_train(self) -> None:
         """Note weights, buffers and the method's state."""
@@ -70,12 +83,15 @@ def in_double() -> Iterator[None]:
         yield
 
 
-def adapt(words: list[str]) -> dict[str, Any]:
+def adapt(words: list[str], *, stop_after: int = 0, resume: bool = False) -> dict[str, Any]:
     """Run a case and return what was seen of it."""
-    cfg, witness = config_of(words), Witness()
+    cfg, witness = config_of(words), Witness(stop_after)
     prepare_output(cfg)
-    with in_double():
-        run(cfg, cfg, resume=False, watchers=[witness])
+    try:
+        with in_double(), stopped_by_signals():
+            run(cfg, cfg, resume=resume, watchers=[witness])
+    except Interrupted:
+        witness.seen["stopped"] = True
     return witness.seen
 
 
