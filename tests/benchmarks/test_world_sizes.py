@@ -43,7 +43,11 @@ FOR_TEST = {
     "DATASETS.VERIFY": False,
     "NPLP.ALPHA": 0.08,
 }
-NEIGHBOURS = {"memory": {"NPLP.MEMORY.K1": 20}, "o2cap": {"NPLP.O2CAP.K1": 20}}
+CLUSTERED = {
+    "memory": {"NPLP.MEMORY.K1": 20, "NPLP.MEMORY.EPSILON": 0.4},
+    "o2cap": {"NPLP.O2CAP.K1": 20, "NPLP.O2CAP.EPSILON": 0.4},
+}
+"""By which even untrained weights give some clusters."""
 
 OptionsOf = Callable[..., dict[str, Any]]
 
@@ -59,7 +63,7 @@ def options_of(synthetic_root, tmp_path_factory) -> OptionsOf:
             **OF_TARGET,
             **OF_METHOD[method],
             **FOR_TEST,
-            **NEIGHBOURS.get(method, {}),
+            **CLUSTERED.get(method, {}),
             **SAME,
         }
         options |= {"NPLP.METHOD": method, "DATASETS.SYNTHETIC.ROOT": str(synthetic_root)}
@@ -192,9 +196,12 @@ def test_what_differs_from_one_process_is_noticed():
     assert (row["labels_equal"], row["weights"], row["processes_equal"]) == (False, 0.25, True)
 
 
-def test_the_table_has_a_row_for_each_number_of_processes():
+def test_the_table_has_a_row_with_and_one_without_the_key():
     row = compared([seen()], seen())
-    lines = table({"memory": {"with": {"1": row, "2": row}, "without": {"2": row}}}).splitlines()
-    assert len(lines) == 5
-    assert "`memory`, without the key" in lines[-1]
-    assert "50.00 / 25.00" in lines[-1]
+    other = {**row, "losses": 0.25, "labels_equal": False}
+    lines = table({"memory": {"with": {"1": row, "2": row}, "without": {"1": row, "2": other}}}).splitlines()
+    assert [cell.strip() for cell in lines[0].split("|")][-2] == "mAP, 1 / 2"
+    assert [cell.strip() for cell in lines[3].split("|")][1:-1] == [
+        *("`memory`", "without", "2e-01", "no", "yes", "50.0 / 50.0", "25.0 / 25.0")
+    ]
+    assert len(lines) == 4
