@@ -8,9 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from nplp.clustering import estimate_pseudo_labels
-from nplp.distributed.collectives import all_shares
 from nplp.errors import UserError
-from nplp.losses import cluster_centroids, update_lookup_table_
+from nplp.losses import cluster_centroids, gather_rows, update_lookup_table_
 from nplp.methods import DistanceSettings, Labelling, register_method
 from nplp_commands.train import command_line
 
@@ -53,8 +52,8 @@ class Prototypes:
         loss = F.cross_entropy(logits, targets)
         self.prototypes = self.prototypes.clone()  # the gradient still needs the old ones
         # Those of all processes, so that all keep the same prototypes.
-        for moved, owners in zip(all_shares(features.detach()), all_shares(targets), strict=True):
-            update_lookup_table_(self.prototypes, moved.cpu(), owners.cpu(), True, self.options.MOMENTUM)
+        moved, owners = gather_rows(features.detach()).cpu(), gather_rows(targets).cpu()
+        update_lookup_table_(self.prototypes, moved, owners, True, self.options.MOMENTUM)
         return {**self.model.losses(output, batch), "loss_prototypes": loss}
 
     def state_dict(self):

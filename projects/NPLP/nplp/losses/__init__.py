@@ -15,7 +15,7 @@ from .part_refinement import (
 from .registry import LOSSES, Loss, check_losses, register_loss
 from .softmax import SoftmaxLoss, softmax_loss
 from .triplet import BatchHardTripletLoss, batch_hard_triplet_loss
-from .whole_batch import gather_for_losses, whole_batch
+from .whole_batch import gather_for_losses, gather_rows, whole_batch
 
 __all__ = [
     "LOSSES",
@@ -34,6 +34,7 @@ __all__ = [
     "check_losses",
     "cluster_centroids",
     "gather_for_losses",
+    "gather_rows",
     "pair_triplet_loss",
     "part_refined_cross_entropy",
     "register_loss",

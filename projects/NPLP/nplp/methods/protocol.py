@@ -152,6 +152,8 @@ class Method(Protocol):
             output: the head's, in training mode.
             batch: of B images, with "targets" [B] int64, their labels; "indices" [B] int64, their numbers
                 among the N; "camids" [B] int64; and, with NPLP.CAMERA_ENTROPY_WEIGHT, "weights" [B] float64.
+
+        With NPLP.SAME_AT_ANY_WORLD_SIZE the B images are those of all processes, but for "images" themselves.
         """
 
     def state_dict(self) -> dict[str, Any]:
