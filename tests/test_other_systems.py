@@ -21,6 +21,7 @@ NAMES = {
 WORDS = {"preexec_fn", "pass_fds"}
 """Of subprocess: refused there."""
 QUESTION = re.compile(r"hasattr|os\.name|sys\.platform|get_all_start_methods")
+REFUSED = re.compile(r'[<>:"|?*\\]|[ .]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)')
 CAUGHT = re.compile(r"ImportError|AttributeError")
 
 
@@ -99,8 +100,10 @@ def test_text_is_read_and_written_as_utf_8_everywhere():
     assert found == []
 
 
-def test_no_two_files_differ_by_case_alone():
+@pytest.mark.parametrize("folder", ["projects", "configs", "docs", "examples", "tests", "tools"])
+def test_names_of_files_are_names_everywhere(folder):
+    """Disks of Windows and macOS know no case, and Windows refuses some names."""
     root = SOURCES.parents[1]
-    for folder in ("projects", "configs", "docs", "tools"):
-        names = [path.relative_to(root).as_posix().lower() for path in (root / folder).rglob("*")]
-        assert len(names) == len(set(names))
+    names = [path.relative_to(root).as_posix().lower() for path in (root / folder).rglob("*")]
+    assert len(names) == len(set(names))
+    assert [name for name in names if any(REFUSED.search(part) for part in name.split("/"))] == []

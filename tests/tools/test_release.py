@@ -144,7 +144,7 @@ def test_a_release_is_one_commit_with_a_tag_and_the_wheel_that_was_tried(release
     (wheel,) = (repository / "dist").iterdir()
     assert wheel.name == "nplp-0.2.0-py3-none-any.whl"
     assert b"Version: 0.2.0" in zipfile.ZipFile(wheel).read("nplp-0.2.0.dist-info/METADATA")
-    assert f"checked {wheel.name} --python {sys.executable} --constraints" in said
+    assert f"checked {wheel.name} --python {sys.executable} --installer  --constraints" in said
     assert "git push --atomic origin main v0.2.0" in said
 
 

@@ -1,10 +1,8 @@
 """Source models are recognised by content, and give the embedding that their own project gives."""
 
 import pytest
-import timm
 import torch
 import torchvision
-from timm.models.vision_transformer import checkpoint_filter_fn
 
 from nplp.config import default_config
 from nplp.errors import UserError
@@ -12,6 +10,9 @@ from nplp.weights.source_models import IMAGENET_ONLY, recognise
 from nplp.weights.zoo import write_sums
 from source_cases import IMAGES, Made, assert_same_embedding, build, fastreid, save, torchreid_osnet
 from weight_forms import embed, make_model
+
+timm = pytest.importorskip("timm")
+checkpoint_filter_fn = timm.models.vision_transformer.checkpoint_filter_fn
 
 GEM, GEM_P = "GeneralizedMeanPooling", "GeneralizedMeanPoolingP"
 R50 = {"BACKBONE__DEPTH": "50x", "BACKBONE__FEAT_DIM": 2048}

@@ -50,6 +50,7 @@ def build_parser() -> OneLineParser:
     add("--dry-run", action="store_true", help="do all of it in the clone, show the change, keep nothing")
     add("--date", help="of the release, YYYY-MM-DD (default: today in UTC)")
     add("--python", action="append", metavar="PYTHON", help="to try the wheel with (default: this one)")
+    add("--installer", default="", metavar="COMMAND", help="in place of pip for that, such as 'uv pip'")
     add("--repository", type=Path, default=ROOT, metavar="DIR", help="default: that of this script")
     return parser
 
@@ -226,14 +227,14 @@ def build_twice(clone: Path, folder: Path, version: Version) -> Path:
     return wheels[0]
 
 
-def try_wheel(wheel: Path, clone: Path, pythons: Sequence[str]) -> None:
+def try_wheel(wheel: Path, clone: Path, pythons: Sequence[str], installer: str) -> None:
     """Try the wheel in new environments.
 
     Raises:
         ValueError: if one of them fails; what failed stands above.
     """
     for python in pythons:
-        words = [sys.executable, str(clone / CHECK), str(wheel), "--python", python]
+        words = [sys.executable, str(clone / CHECK), str(wheel), "--python", python, "--installer", installer]
         done = subprocess.run([*words, "--constraints", str(clone / "constraints.txt")], check=False)
         if done.returncode:
             raise ValueError(f"the wheel fails its check with {python}: nothing is released")
@@ -269,7 +270,7 @@ def main(args: argparse.Namespace) -> None:
         clone = folder / "clone"
         commit_release(repository, clone, version, after)
         wheel = build_twice(clone, folder, version)
-        try_wheel(wheel, clone, args.python or [sys.executable])
+        try_wheel(wheel, clone, args.python or [sys.executable], args.installer)
         if args.dry_run:
             say(f"would commit 'Release {version}' and tag it v{version}; nothing was changed")
             return
