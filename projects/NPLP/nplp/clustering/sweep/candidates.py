@@ -149,11 +149,15 @@ class Candidates:
     def _brought_together(self, shares: Shares) -> tuple[np.ndarray, ...]:
         """Return the candidates that all workers have for the M places that this one owns."""
         _drop_beyond_reach(self._state)
-        width = int(shares.largest(np.array([self._number.max(initial=0)]))[0])
-        entries, number = shares.swapped(self._entries[:, :width]), shares.swapped(self._number)
         own = own_range(shares, len(self._number))
-        together = np.zeros((number.shape[1], shares.count * width, 2))
-        count = _join(entries, number, self._groups.samples[own], shares.number, together)
+        sent = self._number.copy()
+        sent[own] = 0
+        width = int(shares.largest(np.array([sent.max(initial=0)]))[0])
+        entries, number = shares.swapped(self._entries[:, :width]), shares.swapped(sent)
+        room = self._entries.shape[1] + (shares.count - 1) * width
+        together, count = np.zeros((number.shape[1], room, 2)), self._number[own].copy()
+        together[:, : self._entries.shape[1]] = self._entries[own]
+        _join(entries, number, self._groups.samples[own], together, count)
         return together, count, self._reach[own]
 
 
@@ -354,13 +358,11 @@ def _drop_beyond_reach(state):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _join(entries, number, samples, own, together):  # type: ignore[no-untyped-def]
-    """Write the candidates [W, M, C] of a place one after the other, itself once, and count them."""
-    count = np.zeros(len(samples), dtype=np.int32)
+def _join(entries, number, samples, together, count):  # type: ignore[no-untyped-def]
+    """Add the candidates [W, M, C] of each place to those that are there, but for the sample itself."""
     for worker in range(len(entries)):
         for i in range(len(samples)):
             for place in range(number[worker, i]):
-                if worker == own or entries[worker, i, place, 1] != -1 - samples[i]:
+                if entries[worker, i, place, 1] != -1 - samples[i]:
                     together[i, count[i]] = entries[worker, i, place]
                     count[i] += 1
-    return count
