@@ -27,7 +27,7 @@ def run_ranks(script: Path, folder: Path, weights_only: bool = True) -> list[Any
     ]
     try:
         for process in processes:
-            _, errors = process.communicate(timeout=120)
+            _, errors = process.communicate(timeout=280)
             assert process.returncode == 0, errors
     finally:
         for process in processes:

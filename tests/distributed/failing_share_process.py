@@ -30,12 +30,8 @@ def main(how: str) -> None:
 
     RankShares._meet = failing
     features = np.random.default_rng(0).normal(size=(80, 8)).astype(np.float32)
-    try:
-        with shared_among(shares):
-            estimate_pseudo_labels(features, np.arange(80) % 3, distance="euclidean")
-    except RuntimeError as error:
-        sys.stderr.write(f"{error}\n")
-        raise
+    with shared_among(shares):
+        estimate_pseudo_labels(features, np.arange(80) % 3, distance="euclidean")
     sys.stdout.write("labelled\n")
 
 

@@ -1,13 +1,19 @@
-"""How the parts of a pass are divided, and how lists of neighbours become one."""
+"""How the parts of a pass are divided, and that what the workers found becomes one."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from clustering_cases import make_case, threads, tiny_blocks
 from shared_workers import Meeting, ThreadShares, by_workers
 
-from nplp.clustering.sweep import tiles
-from nplp.clustering.sweep.merging import merged_nearest
+from nplp.clustering.sweep import (
+    FeatureRows,
+    nearest_and_farthest,
+    nearest_by_camera,
+    nearest_neighbours,
+    tiles,
+)
 from nplp.clustering.sweep.shares import ALONE, current_shares, own_part, own_range, shared_among
 
 
@@ -74,31 +80,38 @@ def test_a_process_is_alone_outside_of_the_block():
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
-@pytest.mark.parametrize("k", [1, 3, 8])
-def test_merged_lists_are_the_nearest_of_all_pairs(count, k):
-    """Each pair is some worker's; each sample is its own neighbour for all of them; many distances tie."""
-    rng = np.random.default_rng(count)
-    size = 17
-    squared = rng.integers(0, 4, size=(size, size)).astype(float)
-    squared = np.minimum(squared, squared.T)
-    np.fill_diagonal(squared, 0)
-    whose = rng.integers(count, size=(size, size))
-    expected = [sorted(range(size), key=lambda j, i=i: (squared[i, j], j))[:k] for i in range(size)]
+@pytest.mark.parametrize("kind", ["grid", "duplicates", "uniform", "equal"])
+def test_neighbours_of_shared_pairs_are_those_of_one_process(count, kind):
+    """Candidates for a sample are with several workers; many distances tie."""
+    case = make_case(1, 83, 3, 4, kind)
+    rows = FeatureRows.plain(case.features)
 
-    def merged() -> np.ndarray:
-        shares = current_shares()
-        near, far = np.full((size, k), -1, dtype=np.int32), np.full((size, k), np.inf)
-        for i in range(size):
-            mine = [j for j in range(size) if j == i or whose[i, j] == shares.number]
-            for place, j in enumerate(sorted(mine, key=lambda j, i=i: (squared[i, j], j))[:k]):
-                near[i, place], far[i, place] = j, squared[i, j]
-        return merged_nearest(near, far, shares)
+    def found() -> tuple[np.ndarray, ...]:
+        near, far = nearest_and_farthest(rows, 7)
+        return nearest_neighbours(rows, 9), *nearest_by_camera(rows, case.camera_ids, 3, 8), near, far
 
-    for found in by_workers(count, merged):
-        assert found.tolist() == expected
+    with threads(1), tiny_blocks():
+        alone = found()
+        for shared in by_workers(count, found):
+            for one, other in zip(alone, shared, strict=True):
+                np.testing.assert_array_equal(other, one, strict=True)
 
 
-def test_lists_without_neighbours_stay_so():
-    nothing = np.full((4, 2), -1, dtype=np.int32), np.full((4, 2), np.inf)
-    for found in by_workers(2, lambda: merged_nearest(*nothing, current_shares())):
-        assert (found == -1).all()
+def test_each_worker_makes_its_share_of_the_products(monkeypatch):
+    made: dict[int, int] = {}
+    product = tiles._ArrayWorker.product
+
+    def counted(self, rows, members):
+        number = current_shares().number
+        made[number] = made.get(number, 0) + (rows.stop - rows.start) * len(members)
+        return product(self, rows, members)
+
+    monkeypatch.setattr(tiles._ArrayWorker, "product", counted)
+    rows = FeatureRows.plain(make_case(1, 600, 8, 4, "blobs").features)
+    with threads(1):
+        nearest_neighbours(rows, 5)
+        alone = made.pop(0)
+        by_workers(3, lambda: nearest_neighbours(rows, 5))
+    assert sorted(made) == [0, 1, 2]
+    # On the diagonal some pairs are made twice.
+    assert max(made.values()) < 1.3 * alone / 3

@@ -19,9 +19,8 @@ from nplp.clustering.sweep.compiling import compiled
 from nplp.clustering.sweep.device_tiles import nearest_bounds, within_reach
 from nplp.clustering.sweep.features import squared_distance
 from nplp.clustering.sweep.groups import Groups
-from nplp.clustering.sweep.merging import merged_nearest
 from nplp.clustering.sweep.parallel import row_blocks, run_blocks
-from nplp.clustering.sweep.shares import ALONE, Shares
+from nplp.clustering.sweep.shares import ALONE, Shares, own_range
 from nplp.clustering.sweep.tiles import Product, Tile, TileSource
 
 __all__ = ["Candidates", "segments", "segments_held"]
@@ -113,20 +112,53 @@ class Candidates:
         )
         return first + tile.row, second + tile.column, lower
 
+    def tighten(self, shares: Shares) -> None:
+        """Take from each worker how far the neighbours of its own samples can be at most.
+
+        Called when each worker has offered all pairs among the places that it owns, see `own_range`.
+        """
+        own = own_range(shares, len(self._number))
+        _tighten(own.start, own.stop, self._k, self._state, self._truth)
+        self._reach[:] = shares.gathered(self._reach[own])
+
     def nearest(self, shares: Shares = ALONE) -> np.ndarray:
         """Return the nearest neighbours [N, k] int32 after all pairs were offered; -1 for none.
 
         Args:
-            shares: this worker, where the pairs were offered to several.
+            shares: this worker, where the pairs were offered to several. Each then settles the candidates
+                that all have for the places that it owns, and all get the whole.
         """
         result = np.full((len(self._number), self._k), -1, dtype=np.int32)
-        squared = np.full(result.shape, np.inf)
+        if shares.count == 1:
+            self._settle_all(self._state, self._groups.samples, result)
+            return result
+        samples = self._groups.samples[own_range(shares, len(result))]
+        self._settle_all(self._brought_together(shares), samples, result)
+        result[self._groups.samples] = shares.gathered(result[samples])
+        return result
+
+    def _settle_all(self, state: tuple[np.ndarray, ...], samples: np.ndarray, result: np.ndarray) -> None:
+        """Write the nearest of `samples` [M] to their rows of `result` [N, k], from their candidates."""
+        truth = (*self._truth[:-1], samples)
 
         def work(block: tuple[int, int]) -> None:
-            _finish(*block, self._k, self._state, self._truth, result, squared)
+            _finish(*block, self._k, state, truth, result)
 
-        run_blocks(row_blocks(len(result), _SEGMENT), lambda: work)
-        return result if shares.count == 1 else merged_nearest(result, squared, shares)
+        run_blocks(row_blocks(len(samples), _SEGMENT), lambda: work)
+
+    def _brought_together(self, shares: Shares) -> tuple[np.ndarray, ...]:
+        """Return the candidates that all workers have for the M places that this one owns."""
+        _drop_beyond_reach(self._state)
+        own = own_range(shares, len(self._number))
+        sent = self._number.copy()
+        sent[own] = 0
+        width = int(shares.largest(np.array([sent.max(initial=0)]))[0])
+        entries, number = shares.swapped(self._entries[:, :width]), shares.swapped(sent)
+        room = self._entries.shape[1] + (shares.count - 1) * width
+        together, count = np.zeros((number.shape[1], room, 2)), self._number[own].copy()
+        together[:, : self._entries.shape[1]] = self._entries[own]
+        _join(entries, number, self._groups.samples[own], together, count)
+        return together, count, self._reach[own]
 
 
 def _offer_nothing() -> None:
@@ -212,7 +244,7 @@ def _make_room(i, k, state, truth):  # type: ignore[no-untyped-def]
     _narrow(i, k, state, truth)
     if 2 * number[i] > entries.shape[1] + k:
         _settle(i, k, state, truth)
-        reach[i] = np.float32(entries[i, k - 1, 0] * (1 + 2.0**-22))
+        reach[i] = min(reach[i], np.float32(entries[i, k - 1, 0] * (1 + 2.0**-22)))
 
 
 @compiled(error_model="numpy")
@@ -236,7 +268,8 @@ def _narrow(i, k, state, truth):  # type: ignore[no-untyped-def]
             entries[i, kept, 1] = code
             kept += 1
     number[i] = kept
-    reach[i] = np.float32(limit * (1 + 2.0**-22))
+    # Of a shared pass another worker may know of nearer ones.
+    reach[i] = min(reach[i], np.float32(limit * (1 + 2.0**-22)))
 
 
 @compiled(error_model="numpy")
@@ -290,8 +323,8 @@ def _settle(i, k, state, truth):  # type: ignore[no-untyped-def]
 
 
 @compiled(error_model="numpy")
-def _finish(start, stop, k, state, truth, result, squared):  # type: ignore[no-untyped-def]
-    """Write the k nearest of the samples at start..stop-1, or as many as were offered; and how far."""
+def _finish(start, stop, k, state, truth, result):  # type: ignore[no-untyped-def]
+    """Write the k nearest of the samples at start..stop-1, or as many as were offered."""
     entries, number, _ = state
     for i in range(start, stop):
         found = min(k, number[i])
@@ -301,4 +334,35 @@ def _finish(start, stop, k, state, truth, result, squared):  # type: ignore[no-u
         _settle(i, found, state, truth)
         for place in range(found):
             result[truth[7][i], place] = -1 - int(entries[i, place, 1])
-            squared[truth[7][i], place] = entries[i, place, 0]
+
+
+@compiled(error_model="numpy")
+def _tighten(start, stop, k, state, truth):  # type: ignore[no-untyped-def]
+    """Lower the reach of places start..stop-1 to what their candidates allow."""
+    for i in range(start, stop):
+        if state[1][i] >= k:
+            _narrow(i, k, state, truth)
+
+
+@compiled()
+def _drop_beyond_reach(state):  # type: ignore[no-untyped-def]
+    """Drop all candidates that are surely farther than the reach of their place."""
+    entries, number, reach = state
+    for i in range(len(number)):
+        kept = 0
+        for place in range(number[i]):
+            if entries[i, place, 0] <= reach[i]:
+                entries[i, kept] = entries[i, place]
+                kept += 1
+        number[i] = kept
+
+
+@compiled()
+def _join(entries, number, samples, together, count):  # type: ignore[no-untyped-def]
+    """Add the candidates [W, M, C] of each place to those that are there, but for the sample itself."""
+    for worker in range(len(entries)):
+        for i in range(len(samples)):
+            for place in range(number[worker, i]):
+                if entries[worker, i, place, 1] != -1 - samples[i]:
+                    together[i, count[i]] = entries[worker, i, place]
+                    count[i] += 1

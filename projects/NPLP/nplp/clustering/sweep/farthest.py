@@ -17,9 +17,9 @@ import torch
 from nplp.clustering.sweep.candidates import Candidates, segments, segments_held
 from nplp.clustering.sweep.compiling import compiled
 from nplp.clustering.sweep.features import FeatureRows, squared_distance
-from nplp.clustering.sweep.neighbours import sweep_for_both
+from nplp.clustering.sweep.neighbours import sweep_by_owner
 from nplp.clustering.sweep.parallel import Progress
-from nplp.clustering.sweep.shares import current_shares
+from nplp.clustering.sweep.shares import Shares, current_shares, own_range
 from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_for_all
 
 __all__ = ["nearest_and_farthest"]
@@ -46,7 +46,7 @@ def nearest_and_farthest(
     source = TileSource(features, half_for_all(features, half, shares))
     candidates, records = Candidates(source, min(k, len(features))), _Records(source)
     everything, bar = np.arange(len(features)), progress or Progress()
-    sweep_for_both(source, everything, (candidates, records), bar, "nearest and farthest", shares)
+    sweep_by_owner(source, everything, (candidates, records), bar, "nearest and farthest", shares)
     return candidates.nearest(shares), shares.largest(records.farthest)
 
 
@@ -66,6 +66,12 @@ class _Records:
         # The record in the products' scale, rounded down, so that no pair above it is passed over.
         self._reach = np.zeros(count, dtype=np.float32)
         self._locks = [Lock() for _ in segments(slice(0, count))]
+
+    def tighten(self, shares: Shares) -> None:
+        """Take the records of each worker's own samples, so that fewer pairs can be new ones."""
+        own = own_range(shares, len(self.farthest))
+        self.farthest[:] = shares.gathered(self.farthest[own])
+        self._reach[:] = shares.gathered(self._reach[own])
 
     def offer(self, tile: Tile, product: Product) -> Callable[[], None]:
         """Return what offers the pairs of a tile to both of their samples."""

@@ -1,6 +1,6 @@
 """The k nearest neighbours of every sample, among all or by camera, ties by index.
 
-One symmetric sweep offers every pair to both of its samples; see `Candidates`. By camera, the sweep takes the
+A symmetric sweep offers every pair to both of its samples; see `Candidates`. By camera, the sweep takes the
 samples camera by camera, so that nearly all tiles are of a single camera or of two, and each pair is read for
 one of the two lists only.
 
@@ -9,7 +9,7 @@ Shapes: N samples, k neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,10 +18,10 @@ from nplp.clustering.sweep.candidates import Candidates
 from nplp.clustering.sweep.features import FeatureRows
 from nplp.clustering.sweep.groups import Groups
 from nplp.clustering.sweep.parallel import Progress
-from nplp.clustering.sweep.shares import Shares, current_shares
+from nplp.clustering.sweep.shares import Shares, current_shares, own_range
 from nplp.clustering.sweep.tiles import Product, Tile, TileSource, half_for_all, sweep
 
-__all__ = ["nearest_by_camera", "nearest_neighbours", "sweep_for_both"]
+__all__ = ["nearest_by_camera", "nearest_neighbours", "sweep_by_owner"]
 
 
 def nearest_neighbours(
@@ -46,7 +46,7 @@ def nearest_neighbours(
     shares = current_shares()
     candidates = Candidates(TileSource(features, half_for_all(features, half, shares)), k)
     everything, bar = np.arange(len(features)), progress or Progress()
-    sweep(candidates.source, everything, None, lambda: candidates.offer, bar, "neighbours", shares)
+    sweep_by_owner(candidates.source, everything, (candidates,), bar, "neighbours", shares)
     return candidates.nearest(shares)
 
 
@@ -81,7 +81,7 @@ def nearest_by_camera(
     same = Candidates(source, min(k_same, count), groups)
     other = Candidates(source, min(k_other, count), groups, inside=False)
     bar = progress or Progress()
-    sweep_for_both(source, groups.samples, (same, other), bar, "neighbours by camera", shares)
+    sweep_by_owner(source, groups.samples, (same, other), bar, "neighbours by camera", shares)
     return same.nearest(shares), other.nearest(shares)
 
 
@@ -91,16 +91,23 @@ class TakesTiles(Protocol):
     def offer(self, tile: Tile, product: Product) -> Callable[[], None]:
         """Return what offers the pairs of a tile."""
 
+    def tighten(self, shares: Shares) -> None:
+        """Take what the other workers know, when each has offered the pairs among its own places."""
 
-def sweep_for_both(
+
+def sweep_by_owner(
     source: TileSource,
     samples: np.ndarray,
-    takers: tuple[TakesTiles, TakesTiles],
+    takers: Sequence[TakesTiles],
     progress: Progress,
     what: str,
     shares: Shares,
 ) -> None:
-    """Show each tile of all pairs to two takers, so that its product is made once.
+    """Show each tile of all pairs to some takers, so that its product is made once.
+
+    In a shared sweep a worker takes the pairs among the places that it owns and, when all know how far the
+    neighbours of all samples can be, half of the pairs of these places and those of each other worker. So
+    nearly all candidates of a sample are collected by its owner, and not by every worker once more.
 
     Args:
         source: of the products of N samples.
@@ -111,13 +118,34 @@ def sweep_for_both(
         shares: this worker.
     """
 
-    def offer(tile: Tile, product: Product) -> Callable[[], None]:
-        offers = [taker.offer(tile, product) for taker in takers]
+    def visit(rows: slice, columns: slice | None) -> None:
+        partners = rows if columns is None else columns
 
-        def offer_both() -> None:
-            for keep in offers:
-                keep()
+        def offer(tile: Tile, product: Product) -> Callable[[], None]:
+            ranges = (tile.row + rows.start, tile.row_stop + rows.start)
+            others = (tile.column + partners.start, tile.column_stop + partners.start)
+            moved = Tile(*ranges, *others, tile.on_diagonal)
+            offers = [taker.offer(moved, product) for taker in takers]
 
-        return offer_both
+            def offer_to_all() -> None:
+                for keep in offers:
+                    keep()
 
-    sweep(source, samples, None, lambda: offer, progress, what, shares)
+            return offer_to_all
+
+        own, other = samples[rows], None if columns is None else samples[columns]
+        if len(own) and (other is None or len(other)):
+            sweep(source, own, other, lambda: offer, progress, what)
+
+    ranges = [own_range(shares, len(samples), number) for number in range(shares.count)]
+    visit(ranges[shares.number], None)
+    if shares.count == 1:
+        return
+    for taker in takers:
+        taker.tighten(shares)
+    for number in range(shares.count):
+        if number != shares.number:
+            rows, columns = (ranges[each] for each in sorted((number, shares.number)))
+            middle = (rows.start + rows.stop) // 2
+            half = (rows.start, middle) if shares.number < number else (middle, rows.stop)
+            visit(slice(*half), columns)

@@ -147,9 +147,16 @@ def own_part(shares: Shares, costs: Sequence[int]) -> slice:
     return slice(*(int(np.searchsorted(owners, number)) for number in (shares.number, shares.number + 1)))
 
 
-def own_range(shares: Shares, length: int) -> slice:
-    """Return which of a number of equal parts are this worker's: those that `Shares.swapped` says it owns."""
-    return slice(*(number * length // shares.count for number in (shares.number, shares.number + 1)))
+def own_range(shares: Shares, length: int, number: int | None = None) -> slice:
+    """Return which of a number of equal parts are a worker's: those that `Shares.swapped` says it owns.
+
+    Args:
+        shares: this worker.
+        length: number of parts.
+        number: of the worker; None for this one.
+    """
+    number = shares.number if number is None else number
+    return slice(*(each * length // shares.count for each in (number, number + 1)))
 
 
 def true_for_all(shares: Shares, condition: bool) -> bool:
