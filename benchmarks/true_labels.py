@@ -4,7 +4,7 @@ A method that is implemented right ends far above the direct transfer then: what
 its memory do. All run as in the comparison of the methods, from plaza to station.
 
 Usage: python benchmarks/true_labels.py [--out docs/results/true_labels.json] [--folder logs/true_labels]
-       [METHOD ...] [KEY VALUE ...]
+       [--page docs/methods.md] [METHOD ...] [KEY VALUE ...]
 """
 
 import argparse
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from fastreid.config import CfgNode
+from tabulate import tabulate
 
 from nplp.circumstances import circumstances, package_versions
 from nplp.clustering import PseudoLabels
@@ -28,6 +29,7 @@ from nplp.errors import UserError
 from nplp.methods import METHODS, DistanceSettings, Labelling, Method
 from nplp.methods.ssg import SelfSimilarityGrouping
 from nplp_experiments.methods import METHODS as METHODS_OF_OTHERS
+from page_part import write_part
 
 CONFIG = "configs/methods/compare/methods_p2s.yml"
 ABLATIONS, OVERLAYS = "configs/NPLP/ablations", "configs/methods/overlays"
@@ -35,6 +37,7 @@ HEADS = {"nplp": ("pap2",), "ssg": ("pap2", "concat")}
 """The head that a method's source model is trained with, where it is not the neck's."""
 NAMES = ("nplp", *METHODS_OF_OTHERS)
 SHOWN = ("Rank-1", "mAP")
+BEGIN = "<!-- benchmarks/true_labels.py -->"
 
 
 def labelling_of(identities: np.ndarray) -> Labelling:
@@ -103,10 +106,29 @@ def keep_figures(path: Path, what: dict[str, Any], figures: dict[str, Any]) -> N
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def page_table(figures: dict[str, Any]) -> str:
+    """Return Rank-1 and mAP of each method before and after, as Markdown."""
+    lines = [
+        [
+            f"`{name}`",
+            *(
+                " / ".join(f"{found[stage][key]:.1f}" for key in SHOWN)
+                for stage in ("direct_transfer", "final")
+            ),
+        ]
+        for name, found in figures["methods"].items()
+    ]
+    headers = ["Rank-1 / mAP", "direct transfer", "trained with true labels"]
+    seeds = ", ".join(sorted({str(found["seed"]) for found in figures["methods"].values()}))
+    where = f"{figures['processor']}, {figures['threads']} thread(s), {figures['date']}"
+    return f"{tabulate(lines, headers, 'github', disable_numparse=True)}\n\nSeed {seeds}; {where}."
+
+
 def main() -> None:
     """Train, print and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/results/true_labels.json"))
+    parser.add_argument("--page", type=Path, help="put the table into this page, beside writing --out")
     parser.add_argument("--folder", type=Path, default=Path("logs/true_labels"))
     parser.add_argument("words", nargs="*", help="methods, then KEY VALUE pairs for all of them")
     arguments = parser.parse_args()
@@ -123,6 +145,9 @@ def main() -> None:
         sys.stdout.flush()
     what = "trained with true identities in place of clusters, in percent"
     keep_figures(arguments.out, {"what": what}, {"methods": found})
+    if arguments.page:
+        figures = json.loads(arguments.out.read_text(encoding="utf-8"))
+        write_part(arguments.page, BEGIN, page_table(figures))
 
 
 if __name__ == "__main__":
