@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from nplp.errors import UserError
 
-__all__ = ["all_shares", "from_all", "from_main_process", "largest", "take_from_main_process"]
+__all__ = ["all_shares", "from_all", "from_main_process", "largest", "take_from_main_process", "wait_for"]
 
 Result = TypeVar("Result")
 
@@ -50,15 +50,29 @@ def _wait_for_main_process(group: Any, rank: int) -> None:
 
     Waiting inside the collective, a process would not see the signal.
     """
-    gate: Any = dist.broadcast(torch.zeros(1), src=0, group=group, async_op=True)
-    pause = 0.001
-    while not gate.is_completed():
+    gate = dist.broadcast(torch.zeros(1), src=0, group=group, async_op=True)
+    wait_for(gate, f"process {rank} waited for the main process, which has ended", pause=0.001)
+
+
+def wait_for(work: Any, complaint: str, pause: float, longest: float = LONGEST_PAUSE) -> None:
+    """Return when an exchange that was begun has ended; signals take effect meanwhile.
+
+    Args:
+        work: what the exchange returned with ``async_op``.
+        complaint: what the error says.
+        pause: seconds between looks at first.
+        longest: what they grow to.
+
+    Raises:
+        RuntimeError: if another process has ended before it came to the exchange.
+    """
+    while not work.is_completed():
         time.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
+        pause = min(2 * pause, longest)
     try:
-        gate.wait()
+        work.wait()
     except RuntimeError as error:
-        raise RuntimeError(f"process {rank} waited for the main process, which has ended") from error
+        raise RuntimeError(complaint) from error
 
 
 def all_shares(share: torch.Tensor) -> list[torch.Tensor]:

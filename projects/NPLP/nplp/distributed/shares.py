@@ -6,7 +6,6 @@ A process that fails ends with its own error; the others, which wait for it, the
 """
 
 import importlib
-import time
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from nplp.clustering.sweep import ALONE, Shares
+from nplp.distributed.collectives import wait_for
 
 __all__ = ["RankShares", "rank_shares"]
 
@@ -101,17 +101,9 @@ class RankShares:
         self._exchanges += 1
         mine = torch.tensor([self._exchanges, KINDS.index(kind), length])
         theirs = list(torch.empty(self.count, 3, dtype=torch.int64))
-        gate: Any = dist.all_gather(theirs, mine, group=self._group, async_op=True)
-        pause = 0.0001
-        while not gate.is_completed():
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-        try:
-            gate.wait()
-        except RuntimeError as error:
-            raise RuntimeError(
-                f"process {self.number} waited for the others' part of the labelling, and one has ended"
-            ) from error
+        gate = dist.all_gather(theirs, mine, group=self._group, async_op=True)
+        complaint = f"process {self.number} waited for the others' part of the labelling, and one has ended"
+        wait_for(gate, complaint, pause=0.0001, longest=LONGEST_PAUSE)
         all_of_them = torch.stack(theirs)
         same = all_of_them[:, :2] == mine[:2]
         if not bool(same.all()):
