@@ -13,9 +13,10 @@ from nplp.engine import pseudo_labels as hook_module
 from nplp.engine.checkpoint import AtomicCheckpointer
 from nplp.engine.interruption import stopped_by_signals
 from nplp.engine.pipeline import run
-from nplp.engine.rules import without_small_clusters
+from nplp.engine.rules import measure_scale, without_small_clusters
 from nplp.engine.setup import prepare_output
 from nplp.errors import UserError
+from nplp.methods import DistanceSettings
 from tiny import make_tiny_cfg
 
 IMAGES, WIDTH = 96, 32
@@ -299,3 +300,12 @@ def test_weights_that_are_not_numbers_are_not_saved(adapt, tmp_path, monkeypatch
         adapt([GOOD], {"NPLP.STEPS_PER_EPOCH": 1, "NPLP.ITERATIONS": 3, "NPLP.STARTUP_ITERATIONS": 3})
     saved = AtomicCheckpointer(torch.nn.Identity(), str(tmp_path)).get_checkpoint_file()
     assert torch.load(saved, weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.parametrize(("after_neck", "first"), [(False, 1.0), (True, WIDTH**0.5)])
+def test_what_a_new_neck_gives_at_first_is_no_measure_of_growth(after_neck, first):
+    features = torch.nn.functional.normalize(torch.from_numpy(scattered()), dim=1)
+    scale = measure_scale(DistanceSettings(), features, 0.0, 0.0, after_neck)
+    assert scale.norm == pytest.approx(1.0)
+    assert scale.first_norm == pytest.approx(first)
+    assert measure_scale(DistanceSettings(), features, 3.0, 0.0, after_neck).first_norm == 3.0

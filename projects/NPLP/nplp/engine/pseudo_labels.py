@@ -26,7 +26,7 @@ from nplp.clustering import (
     score_weights,
 )
 from nplp.clustering.sweep import shared_among
-from nplp.config.choices import TRACKS_AVERAGED
+from nplp.config.choices import EMBEDDING, TRACKS_AVERAGED
 from nplp.data.datasets import Item, index_cameras
 from nplp.data.extraction import extract_features
 from nplp.data.loaders import TrainSet
@@ -272,7 +272,8 @@ class PseudoLabelHook(HookBase):
         logit = 0.0
         if labels.max(initial=-1) >= 0:
             logit = self._method.begin_iteration(features, labels, self._cameras)
-        scale = measure_scale(labelling.distances, features, before.first_norm, logit)
+        after_neck = self._cfg.MODEL.HEADS.OUTPUT != EMBEDDING
+        scale = measure_scale(labelling.distances, features, before.first_norm, logit, after_neck)
         remarks = findings(self._cfg, labelling, labels, before.labels.numpy(), scale, self._trains_outliers)
         rejected: np.ndarray | None = None
         agreement: float | None = None

@@ -101,7 +101,11 @@ class Scale:
 
 
 def measure_scale(
-    distances: DistanceSettings, features: torch.Tensor, first_norm: float, logit: float
+    distances: DistanceSettings,
+    features: torch.Tensor,
+    first_norm: float,
+    logit: float,
+    after_neck: bool = False,
 ) -> Scale:
     """Return how large features and logits are.
 
@@ -110,6 +114,8 @@ def measure_scale(
         features: ``[N, D]`` float32, as the model gave them, on any device.
         first_norm: mean norm at the first iteration; 0 where this is it.
         logit: the largest, as the method says.
+        after_neck: whether features come from the BN neck. A neck that is new gives them a norm of about
+            sqrt(D) as it is trained, whatever it was at first, which is no growth to warn of.
     """
     norms = torch.linalg.vector_norm(features, dim=1).double()
     norm = float(norms.mean())
@@ -127,7 +133,8 @@ def measure_scale(
         centre = torch.as_tensor(centre) / max(1, len(features))
         variance = float((norms * weights).square().mean() - centre.square().sum())
         unrelated = math.sqrt(max(0.0, 2 * variance))
-    return Scale(norm=norm, first_norm=first_norm or norm, logit=logit, unrelated=unrelated)
+    least = math.sqrt(features.shape[1]) if after_neck else 0.0
+    return Scale(norm=norm, first_norm=first_norm or max(norm, least), logit=logit, unrelated=unrelated)
 
 
 def without_small_clusters(labels: np.ndarray, least: int) -> np.ndarray:
