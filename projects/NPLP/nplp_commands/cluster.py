@@ -86,6 +86,7 @@ _SETTINGS = (
     ("--epsilon", float, "DISTANCE", "epsilon_e itself, 0 or more (default: from --alpha)"),
     ("--min-samples", int, "COUNT", "images within epsilon of a core image, itself included"),
     ("--noisy-fraction", float, "SHARE", "share of the clusters that is clustered again, in (0, 1]"),
+    ("--noisy", str, "recluster|drop|keep", "what becomes of a noisy cluster"),
     ("--dissolved", str, "drop|keep", "what becomes of a noisy cluster without sub-clusters"),
     ("--reclustered-outliers", str, "drop|rejoin", "what becomes of an image that falls out of one"),
     (
@@ -141,6 +142,7 @@ _DEFAULTS: dict[str, Any] = {
     "k2_inter": 4,
     "camera_centering": False,
     "camera_scaling": False,
+    "noisy": "recluster",
     "dissolved": "drop",
     "reclustered_outliers": "drop",
     "epsilon": None,
