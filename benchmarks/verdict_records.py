@@ -22,7 +22,10 @@ DOMAINS = {
     "pku": ("PKU-Reid", 592),
     "made_to_fail": ("station, made to fail", 384),
 }
-"""By the second part of a run's name: what stands in the tables, and the number of training images."""
+"""By the second part of a run's name: what stands in the tables, and the number of training images.
+
+Runs of other tasks, those of the comparison of methods, are no cases: verdicts are about the paper's method.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def load_cases() -> list[Case]:
     cases = {}
     for path in sorted(RESULTS_FOLDER.glob("reproduce/*/runs.jsonl")):
         for record in read_json_lines(path):
-            if record.get("history"):
+            if record.get("history") and record["run"].split("/")[1] in DOMAINS:
                 maps = {stage: metrics["mAP"] for stage, metrics in record["results"].items()}
                 cases[record["run"]] = _case(record["run"], maps, list(_lines(record["history"])), None)
     for record in read_json_lines(RECORDS):

@@ -191,4 +191,4 @@ def test_an_iteration_that_does_not_fit_is_one_line(tiny_cfg):
     hook._constraints = None
     hook.state = SimpleNamespace()
     with pytest.raises(UserError, match="iteration 3: the clustering of 4 images does not fit into memory"):
-        hook._label(3, torch.zeros(4, 2))
+        hook._find(3, torch.zeros(4, 2))
