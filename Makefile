@@ -44,7 +44,7 @@ zoo: $(READY)  ## Train the two synthetic models (or go on with them) and export
 		-- MODEL.WEIGHTS logs/quickstart-plus/model_final_ema.pth
 	@$(BIN)/python tools/model_zoo.py verify zoo --trust
 
-test: $(READY)  ## Run the tests (about fifteen minutes on two cores).
+test: $(READY)  ## Run the tests (about twenty minutes on two cores).
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
 
 test-long: $(READY)  ## Run the exhaustive tests: ten thousand generated cases, full sizes, fifty kills (about ten minutes).
