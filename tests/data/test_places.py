@@ -5,7 +5,6 @@ import random
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from nplp.data.loaders import TrainSet, build_train_loader
 from nplp.data.places import drawn_at
@@ -13,17 +12,6 @@ from tiny import make_tiny_cfg
 
 SAME = ("NPLP.SAME_AT_ANY_WORLD_SIZE", True, "MODEL.NORM_CHUNK", 4, "INPUT.AUTOAUG.ENABLED", True)
 AUGMENTED = ("INPUT.AUTOAUG.PROB", 0.5, "DATALOADER.NUM_WORKERS", 0)
-
-
-@pytest.fixture
-def items(tmp_path):
-    rng = np.random.default_rng(0)
-    found = []
-    for number in range(16):
-        path = tmp_path / f"{number}.png"
-        Image.fromarray(rng.integers(0, 255, (64, 32, 3), dtype=np.uint8)).save(path)
-        found.append((str(path), -1, number % 2))
-    return found
 
 
 @pytest.fixture

@@ -1,23 +1,10 @@
 """Batches with each image transformed once, or twice."""
 
 import numpy as np
-import pytest
 import torch
-from PIL import Image
 
 from nplp.data.loaders import TrainSet, build_train_loader
 from tiny import make_tiny_cfg
-
-
-@pytest.fixture
-def items(tmp_path):
-    rng = np.random.default_rng(0)
-    found = []
-    for number in range(16):
-        path = tmp_path / f"{number}.png"
-        Image.fromarray(rng.integers(0, 255, (64, 32, 3), dtype=np.uint8)).save(path)
-        found.append((str(path), -1, number % 2))
-    return found
 
 
 def first_batch(cfg, items, two_views):
