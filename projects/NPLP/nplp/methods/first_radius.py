@@ -12,7 +12,7 @@ from fastreid.config import CfgNode
 
 from nplp.clustering import Constraints, PseudoLabels, estimate_pseudo_labels
 from nplp.methods.protocol import DistanceSettings
-from nplp.methods.registry import check_options
+from nplp.methods.registry import check_options, neighbour_rules
 
 __all__ = ["FIRST_RADIUS", "check_first_radius", "first_radius_labels"]
 
@@ -39,9 +39,7 @@ def check_first_radius(section: str, options: CfgNode) -> None:
         section,
         options,
         ("RHO", 0 < options.RHO <= 1, "in (0, 1]"),
-        ("MIN_SAMPLES", options.MIN_SAMPLES >= 1, "at least 1"),
-        ("K1", options.K1 >= 1, "at least 1"),
-        ("K2", 1 <= options.K2 <= options.K1, f"between 1 and {section}.K1"),
+        *neighbour_rules(section, options),
     )
 
 

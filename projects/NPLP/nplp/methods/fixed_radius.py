@@ -14,7 +14,7 @@ from nplp.clustering import Constraints, estimate_pseudo_labels
 from nplp.clustering.without_epsilon import CLUSTERERS, missing_library
 from nplp.errors import UserError
 from nplp.methods.protocol import DistanceSettings, Labelling
-from nplp.methods.registry import check_options
+from nplp.methods.registry import check_options, neighbour_rules
 
 __all__ = ["CLUSTERER", "FixedRadius", "check_radius", "radius_options"]
 
@@ -59,9 +59,7 @@ def check_radius(section: str, options: CfgNode) -> None:
         section,
         options,
         ("EPSILON", 0 < options.EPSILON <= 1, "in (0, 1]"),
-        ("MIN_SAMPLES", options.MIN_SAMPLES >= 1, "at least 1"),
-        ("K1", options.K1 >= 1, "at least 1"),
-        ("K2", 1 <= options.K2 <= options.K1, f"between 1 and {section}.K1"),
+        *neighbour_rules(section, options),
         ("DISTANCE", options.DISTANCE in DISTANCES, f"one of {DISTANCES}"),
         ("K1_INTRA", options.K1_INTRA >= 1, "at least 1"),
         ("K1_INTER", options.K1_INTER >= 1, "at least 1"),

@@ -11,7 +11,15 @@ from nplp.losses.table_contrast import UpdatedTable
 from nplp.methods.protocol import Method
 from nplp.modeling import NPLP
 
-__all__ = ["METHODS", "build_method", "check_options", "refuse_tables", "register_method", "require"]
+__all__ = [
+    "METHODS",
+    "build_method",
+    "check_options",
+    "neighbour_rules",
+    "refuse_tables",
+    "register_method",
+    "require",
+]
 
 Builder = TypeVar("Builder", bound=Callable[[CfgNode, NPLP], Method])
 
@@ -94,6 +102,15 @@ def refuse_tables(cfg: CfgNode, model: NPLP, kept: tuple[str, ...] = ()) -> None
                 f"NPLP.METHOD {cfg.NPLP.METHOD!r} keeps no table for {name!r} in MODEL.LOSSES.NAME: "
                 "leave it out, or choose another method"
             )
+
+
+def neighbour_rules(section: str, options: CfgNode) -> tuple[tuple[str, bool, str], ...]:
+    """Return the rules of DBSCAN's and the Jaccard distance's neighbours, for :func:`check_options`."""
+    return (
+        ("MIN_SAMPLES", options.MIN_SAMPLES >= 1, "at least 1"),
+        ("K1", options.K1 >= 1, "at least 1"),
+        ("K2", 1 <= options.K2 <= options.K1, f"between 1 and {section}.K1"),
+    )
 
 
 def check_options(section: str, options: CfgNode, *rules: tuple[str, bool, str]) -> None:
