@@ -28,14 +28,15 @@ from nplp.engine.setup import load_config, prepare_output
 from nplp.errors import UserError
 from nplp.methods import METHODS, DistanceSettings, Labelling, Method
 from nplp.methods.ssg import SelfSimilarityGrouping
+from nplp_experiments.definitions import PAP2
 from nplp_experiments.methods import METHODS as METHODS_OF_OTHERS
 from page_part import write_part
 
 CONFIG = "configs/methods/compare/methods_p2s.yml"
 ABLATIONS, OVERLAYS = "configs/NPLP/ablations", "configs/methods/overlays"
-HEADS = {"nplp": ("pap2",), "ssg": ("pap2", "concat")}
-"""The head that a method's source model is trained with, where it is not the neck's."""
-NAMES = ("nplp", *METHODS_OF_OTHERS)
+HEADS = {"nplp": PAP2, **{name: head for name, (head, _) in METHODS_OF_OTHERS.items()}}
+"""The overlays of the head that a method's source model is trained with."""
+NAMES = tuple(HEADS)
 SHOWN = ("Rank-1", "mAP")
 BEGIN = "<!-- benchmarks/true_labels.py -->"
 
@@ -137,7 +138,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     for name in methods:
         options = ["OUTPUT_DIR", str(arguments.folder / name), "NPLP.REPORT", "False", *pairs]
-        overlays = [f"{ABLATIONS}/{each}.yml" for each in HEADS.get(name, ("neck",))]
+        overlays = [f"{ABLATIONS}/{each}.yml" for each in HEADS[name]]
         overlays.append(f"{OVERLAYS}/{name}.yml")
         cfg = load_config(argparse.Namespace(config_file=CONFIG, overlay=overlays, opts=options))
         found[name] = {"config": CONFIG, "options": pairs, "seed": cfg.SEED, **train(cfg)}

@@ -2,8 +2,20 @@
 
 from dataclasses import replace
 
-from nplp_experiments.definitions import FULL, PAPER, SCOPES, SOURCE, STARTUP, Domain, Experiment, Setting
-from nplp_experiments.methods import PAP2, Form, on_methods
+from nplp_experiments.definitions import (
+    FULL,
+    PAP2,
+    PAPER,
+    SCOPES,
+    SOURCE,
+    STARTUP,
+    Domain,
+    Experiment,
+    Form,
+    Options,
+    Setting,
+)
+from nplp_experiments.methods import on_methods
 
 __all__ = ["DOMAINS", "EXPERIMENTS"]
 
@@ -74,19 +86,41 @@ def _stages(granularities: int, seeds: int = 0) -> tuple[Setting, Setting]:
     )
 
 
+LONG: Options = (("NPLP.ITERATIONS", 30), ("NPLP.STARTUP_ITERATIONS", 15))
+"""The paper's schedule."""
+
+
 def _corrections(
-    suffix: str, overlays: tuple[str, ...], forms: dict[str, Form], pooled: bool = False
+    suffix: str,
+    overlays: tuple[str, ...],
+    forms: dict[str, Form],
+    *,
+    pooled: bool = False,
+    schedule: Options = LONG,
+    metrics: str = "",
+    against: str = "",
 ) -> tuple[Setting, ...]:
-    """Return the rows that branch from one startup stage: without correction, and with forms of it."""
+    """Return the rows that branch from one startup stage: without correction, and with forms of it.
+
+    Args:
+        suffix: of their labels.
+        overlays: of all rows.
+        forms: by label.
+        pooled: whether each form's differences of all directions are averaged together.
+        schedule: options of all rows.
+        metrics: of all rows, see :class:`Setting`.
+        against: what the row without correction is compared with.
+    """
     alone = f"startup only{suffix}"
     return (
-        Setting(alone, STARTUP, overlays, LONG),
+        Setting(alone, STARTUP, overlays, schedule, metrics, against=against),
         *(
             Setting(
                 f"{label}{suffix}",
                 FULL,
                 (*overlays, *more),
-                (*LONG, *options),
+                (*schedule, *options),
+                metrics,
                 against=alone,
                 pooled=f"{label}{suffix}, against {alone}" if pooled else "",
             )
@@ -95,14 +129,12 @@ def _corrections(
     )
 
 
-LONG = (("NPLP.ITERATIONS", 30), ("NPLP.STARTUP_ITERATIONS", 15))
-"""The paper's schedule."""
 USES: dict[str, Form] = {
     "clustered again (the paper)": ((), ()),
     "left out until later": ((), (("NPLP.NOISY", "drop"),)),
     "images weighed by scores": ((), (("NPLP.NOISY", "keep"), ("NPLP.SCORE_WEIGHT", True))),
 }
-"""What the correcting stage makes of the scores of clusters: options."""
+"""What the correcting stage makes of the scores of clusters."""
 READINGS = {
     "Euclidean distance": "euclidean",
     "assessment by Euclidean distance": "assessment_euclidean",
@@ -134,27 +166,6 @@ AFTER_DIRECT_TRANSFER = (
     Setting("direct transfer", FULL, PAP2, metrics="direct_transfer"),
     Setting("NPLP", FULL, PAP2),
 )
-
-
-def _uses_of_scores(suffix: str, overlays: tuple[str, ...]) -> tuple[Setting, ...]:
-    """Return the rows that branch from one startup stage and use its scores."""
-    alone = f"startup only{suffix}"
-    averaged = "plus" in overlays
-    return (
-        Setting(alone, STARTUP, overlays, metrics="final_ema" if averaged else "", against=alone),
-        *(
-            Setting(
-                f"{label}{suffix}",
-                FULL,
-                overlays,
-                options,
-                metrics="final_ema" if averaged else "",
-                against=alone,
-                pooled=f"{label}{suffix}, against {alone}",
-            )
-            for label, (_, options) in USES.items()
-        ),
-    )
 
 
 def _experiments() -> dict[str, Experiment]:
@@ -278,7 +289,18 @@ def _experiments() -> dict[str, Experiment]:
         Experiment(
             "scores",
             "What else the self-assessment's scores are good for",
-            (*_uses_of_scores("", PAP2), *_uses_of_scores(", recommended", (*PAP2, "plus"))),
+            (
+                *_corrections("", PAP2, USES, pooled=True, schedule=()),
+                *_corrections(
+                    ", recommended",
+                    (*PAP2, "plus"),
+                    USES,
+                    pooled=True,
+                    schedule=(),
+                    metrics="final_ema",
+                    against="startup only, recommended",
+                ),
+            ),
             seeds=1,
         ),
         Experiment(

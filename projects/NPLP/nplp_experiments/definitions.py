@@ -11,12 +11,15 @@ __all__ = [
     "METHOD",
     "MULTIPLES",
     "OPTION_SCOPES",
+    "PAP2",
     "PAPER",
     "SCOPES",
     "SOURCE",
     "STARTUP",
     "Domain",
     "Experiment",
+    "Form",
+    "Options",
     "Setting",
     "scope_of",
 ]
@@ -60,6 +63,14 @@ MULTIPLES = {"NPLP.ALPHA": float, "MODEL.HEADS.EMBEDDING_DIM": int}
 """Keys whose values in an experiment are multiples of the configuration's, and their types."""
 
 
+Options = tuple[tuple[str, object], ...]
+"""Keys and values of the configuration."""
+Form = tuple[tuple[str, ...], Options]
+"""What a row adds to others: overlays, as in a :class:`Setting`, and options."""
+
+PAP2 = ("pap2",)
+"""The overlays of the paper's own network."""
+
 PAPER = ("d2m", "m2d", "m2msmt", "d2msmt")
 """The paper's directions."""
 
@@ -85,7 +96,7 @@ class Setting:
     label: str
     reach: str
     overlays: tuple[str, ...] = ()
-    options: tuple[tuple[str, object], ...] = ()
+    options: Options = ()
     metrics: str = ""
     seeds: int = 0
     against: str = ""

@@ -3,14 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from nplp_experiments.definitions import FULL, STARTUP, Experiment, Setting
+from nplp_experiments.definitions import FULL, PAP2, STARTUP, Experiment, Form, Setting
 
-__all__ = ["PAP2", "Form", "on_methods"]
+__all__ = ["METHODS", "on_methods"]
 
-Form = tuple[tuple[str, ...], tuple[tuple[str, object], ...]]
-"""Overlays and options."""
-
-PAP2 = ("pap2",)
 NECK, CONCATENATED = ("neck",), (*PAP2, "concat")
 METHODS: dict[str, Form] = {
     "uda": (NECK, ()),

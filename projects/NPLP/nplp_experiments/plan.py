@@ -253,8 +253,8 @@ def shared_stage(first: Setting, second: Setting) -> str:
 
 
 def _value(key: str, value: object, own: Any) -> str:
-    """Return an option's value as text; a number of a key in :data:`MULTIPLES` is a multiple of ``own``."""
-    if key in MULTIPLES and not isinstance(value, str):
+    """Return an option's value as text; that of a key in :data:`MULTIPLES` is a multiple of ``own``."""
+    if key in MULTIPLES:
         return f"{MULTIPLES[key](float(str(value)) * own):.6g}"
     return str(value)
 
