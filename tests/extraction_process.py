@@ -12,6 +12,7 @@ from torch import nn
 
 from nplp.data.datasets import Item
 from nplp.data.extraction import extract_features
+from nplp.distributed.children import end_child
 from tiny import make_tiny_cfg
 
 COUNTS = (1, 2, 5, 7)
@@ -47,3 +48,4 @@ def main(rank: int, size: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    end_child()

@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from nplp.clustering import estimate_pseudo_labels
 from nplp.clustering.sweep import shared_among
+from nplp.distributed.children import end_child
 from nplp.distributed.shares import RankShares
 
 
@@ -54,3 +55,4 @@ def exchanged(shares: RankShares) -> dict[str, Any]:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    end_child()

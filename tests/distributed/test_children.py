@@ -74,9 +74,15 @@ WORKER = """
             (folder / "1.json").write_text(json.dumps(facts))
             raise
 
+    class Aborts:
+        def __del__(self, abort=os.abort):
+            abort()
+
     def on_the_cpu(folder):
         from fastreid.utils import comm
         import torch
+        # As a thread of gloo might do while Python ends.
+        globals()["ends_badly"] = Aborts()
         facts = [torch.distributed.get_backend(), comm.all_gather(comm.get_local_rank())]
         comm.synchronize()
         (folder / f"{rank_of()}.json").write_text(json.dumps(facts))
@@ -139,11 +145,30 @@ def test_the_main_process_may_work_longer_than_any_limit(worker, tmp_path):
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)] == ["done", "done"]
 
 
-def test_processes_on_the_cpu_use_gloo_where_there_is_cuda(worker, tmp_path):
+def test_processes_on_the_cpu_use_gloo_where_there_is_cuda_and_end_well(worker, tmp_path):
     process = worker("on_the_cpu", OPTIONS='{"device": "cpu"}')
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)] == 2 * [["gloo", [0, 1]]]
+
+
+def test_the_end_runs_what_waits_for_it_and_nothing_more():
+    script = """
+        import atexit, os
+        from nplp.distributed.children import end_child
+
+        class Aborts:
+            def __del__(self, abort=os.abort):
+                abort()
+
+        kept = Aborts()
+        atexit.register(print, "the end")
+        end_child()
+        print("never")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "the end\n"), done.stderr
 
 
 def test_a_main_process_that_died_is_noticed_at_once(worker, tmp_path):

@@ -12,6 +12,7 @@ from torch import distributed
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from norm_cases import refreshed, trained
+from nplp.distributed.children import end_child
 
 
 def main(rank: int, world_size: int, folder: Path) -> None:
@@ -26,3 +27,4 @@ def main(rank: int, world_size: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    end_child()

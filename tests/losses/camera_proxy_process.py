@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from nplp.distributed.children import end_child
 from nplp.losses import CameraProxyLoss
 
 CAMERAS, COLUMNS, BATCH, STEPS = 3, 7, 8, 3
@@ -62,3 +63,4 @@ def main(rank: int, world_size: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    end_child()

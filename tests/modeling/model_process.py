@@ -10,6 +10,7 @@ import torch
 from torch import distributed, nn
 
 import nplp  # noqa: F401  first: it bridges the toolbox
+from nplp.distributed.children import end_child
 from nplp.modeling import NPLP, PAPHead
 
 LOSS_SETS = (("TripletLoss",), ("CrossEntropyLoss", "TripletLoss"), ("TripletLoss", "CenterContrastiveLoss"))
@@ -109,3 +110,4 @@ def main(rank: int, world_size: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    end_child()

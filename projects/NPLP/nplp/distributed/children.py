@@ -1,20 +1,22 @@
 """Spawned processes: signals are passed on to them, and none of them is ended while it writes a file."""
 
+import atexit
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch.multiprocessing as mp
 
 from nplp.errors import UserError
 
-__all__ = ["SIGNALS", "begin_child", "protected_from_ending", "report_to_parent", "run_children"]
+__all__ = ["SIGNALS", "begin_child", "end_child", "protected_from_ending", "report_to_parent", "run_children"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = tuple(128 + number for number in SIGNALS)
@@ -65,7 +67,7 @@ def run_children(function: Callable[..., Any], count: int, args: tuple[Any, ...]
     _block_signals(True)
     before = {number: signal.signal(number, pass_on) for number in SIGNALS}
     try:
-        context = mp.spawn(function, nprocs=count, args=args, join=False)
+        context = mp.spawn(_run_to_its_end, nprocs=count, args=(function, *args), join=False)
         processes.extend(context.processes)
         _block_signals(False)
         failed = _first_failure(processes)
@@ -135,6 +137,12 @@ def _report(failed: Any, context: Any, folder: Path, received: list[int]) -> Non
         raise SystemExit(error.exit_code) from None
 
 
+def _run_to_its_end(number: int, function: Callable[..., Any], *args: Any) -> None:
+    """Run a new process; one that fails ends as Python ends, with a traceback or a status."""
+    function(number, *args)
+    end_child()
+
+
 def begin_child(folder: str, number: int) -> None:
     """Unblock the signals and note where to report to the parent; a new process calls this first.
 
@@ -148,6 +156,21 @@ def begin_child(folder: str, number: int) -> None:
 def report_to_parent(error: UserError, folder: str, number: int) -> None:
     """Write the text of a user's mistake into the folder in which the parent looks for it."""
     (Path(folder) / f"user-error-{number:04d}").write_text(str(error), encoding="utf-8")
+
+
+def end_child() -> NoReturn:
+    """End this process as one that succeeded; nothing of Python's own end runs but the handlers of atexit.
+
+    The threads of a gloo group outlive it where a model was trained in ``DistributedDataParallel``. One of
+    them that frees a tensor while Python ends would abort the process, after all its work: "terminate called
+    without an active exception".
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        # There may be none, or nobody who reads it.
+        with suppress(AttributeError, OSError):
+            stream.flush()
+    os._exit(0)
 
 
 @contextmanager
