@@ -7,7 +7,7 @@ Each work is measured in a process of its own: it draws the features, does the w
 sets the peak of memory back, and does it, from features to Rank-1 and mAP with the distances. A round
 runs every work in turn, so that a drift of the machine is in all. Ratios are to the toolbox's Cython
 ranking in the same round, and their medians are shown. Memory is the growth of the peak of resident
-memory above the features.
+memory above the features. A work that takes more than --minutes is stopped, and the table says so.
 
 The toolbox's Cython is compiled once into a folder of its own. What would not fit into memory is not run,
 and the table says so: the toolbox's ranking takes about 30 bytes for each pair, its re-ranking 12 more
@@ -192,7 +192,8 @@ def measured(args: argparse.Namespace, queries: int, gallery: int, cython: str, 
                 environment = {**os.environ, **dict.fromkeys(THREADS, str(args.threads))}
                 try:
                     command = [sys.executable, __file__, "--job", json.dumps(job)]
-                    records.setdefault(work, []).extend(read_records(command, lambda _: None, environment))
+                    found = read_records(command, lambda _: None, environment, 60 * args.minutes)
+                    records.setdefault(work, []).extend(found)
                 except MeasurementError as error:
                     not_run[work] = str(error)
             bar.update()
@@ -254,6 +255,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--works", nargs="+", choices=WORKS, default=list(WORKS), metavar="WORK", help=f"of {WORKS}")
     add("--dimension", type=positive, default=1024, help="of the features (default: 1024)")
     add("--repeats", type=positive, default=3, help="rounds (default: 3)")
+    add("--minutes", type=positive, default=10, help="after which a work is stopped (default: 10)")
     add("--threads", type=positive, default=usable_cores(), help="default: all cores, %(default)s here")
     add("--seed", type=int, default=0, help="of the features of the first round (default: 0)")
     add("--write", action="store_true", help="write docs/results/evaluation.json and docs/evaluation.md")

@@ -5,8 +5,10 @@ import json
 import sys
 
 import pytest
+from tqdm import tqdm
 
 import evaluation
+from child_process import MeasurementError
 from page_part import END
 
 
@@ -60,6 +62,21 @@ def test_what_does_not_fit_is_not_run(monkeypatch):
     assert evaluation._reason(args, evaluation.OURS, 11_659, 82_161, "folder") == ""
     assert evaluation._reason(args, evaluation.CYTHON, 11_659, 82_161, "folder") == "needs 29 GB"
     assert evaluation._reason(args, evaluation.CYTHON, 100, 100, "") == "no compiler"
+
+
+def test_a_work_that_takes_too_long_is_stopped_and_the_table_says_so(monkeypatch):
+    asked = []
+
+    def stopped(command, on_record, environment, seconds):
+        asked.append(seconds)
+        raise MeasurementError(f"stopped after {seconds:.0f} s")
+
+    monkeypatch.setattr(evaluation, "read_records", stopped)
+    args = evaluation.parsed(["--works", evaluation.OURS, "--repeats", "2", "--minutes", "3"])
+    args.no_cython = ""
+    found = evaluation.measured(args, 20, 150, "folder", tqdm(disable=True))
+    assert asked == [180]
+    assert "stopped after 180 s" in evaluation.table([found])
 
 
 def test_the_table_is_written_between_the_marks(tmp_path, monkeypatch):
