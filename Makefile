@@ -6,7 +6,8 @@ READY := $(VENV)/.ready
 SOURCES := projects/NPLP tools tests benchmarks examples setup.py
 FASTREID := fastreid==1.4.0
 # What numbers of versions decide: arrays, losses, models, files, tables. The rest of the suite is about the project alone.
-OF_VERSIONS := tests/clustering tests/config tests/data tests/host tests/layers tests/losses tests/weights
+OF_VERSIONS := tests/clustering tests/config tests/data tests/host tests/layers tests/losses tests/weights \
+	tests/modeling/test_timm_backbone.py tests/test_extras.py
 # The time of the last commit, so that two builds give one file.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 1700000000)
 PROGRAMS := onnx float16 int8-dynamic int8-calibrated torch-export
@@ -61,7 +62,7 @@ test-newest: .venv-newest/.ready  ## The same with the newest versions that are 
 .venv-min/.ready .venv-newest/.ready: requirements.txt requirements-deploy.txt constraints-min.txt setup.py
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-deploy.txt \
-		pytest pytest-xdist hypothesis cython $(PINS)
+		timm pytest pytest-xdist hypothesis cython $(PINS)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(FASTREID)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

@@ -76,7 +76,7 @@ setup(
         "cpu": CPU_ONLY,
         "gpu": ["faiss-gpu>=1.9"],
         "deploy": read_requirements("requirements-deploy.txt"),
-        "timm": ["timm>=1"],
+        "timm": ["timm>=1.0.21"],
         "docs": read_requirements("requirements-docs.txt"),
         "hub": ["huggingface_hub>=0.34"],
         "hdbscan": ["fast_hdbscan>=0.3.4"],
