@@ -11,6 +11,8 @@ from nplp.adapt.facts import ImageFacts, MachineFacts, look_at_images
 from nplp.adapt.settings import choose_settings
 from nplp.data.datasets import load_training_items
 from nplp.data.own_dataset import tracks_of_items
+from nplp.data.registered import synthetic_images
+from nplp.data.synthetic_tracks import synthetic_tracks
 from nplp.engine.pipeline import run
 from nplp.engine.setup import prepare_output
 from nplp.engine.tracks import check_method, target_constraints
@@ -81,6 +83,46 @@ def test_without_tracks_the_switch_is_refused_in_one_line(table, own_cfg):
         constraints_of(own_cfg(without(table, "track"), "NPLP.TRACKS", "constrain"))
     with pytest.raises(UserError, match=r"NPLP\.TRACKS must be one of .*, got 'yes'"):
         own_cfg(table, "NPLP.TRACKS", "yes")
+
+
+@pytest.fixture
+def drawn_cfg(synthetic_root, tmp_path):
+    def make(*pairs):
+        use = ("NPLP.TRACKS", "constrain", "DATASETS.SYNTHETIC_TRACKS.LENGTH", 3)
+        return make_tiny_cfg(synthetic_root, tmp_path / "run", *use, *SHORT, *pairs)
+
+    return make
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.5])
+def test_a_built_in_domain_has_the_tracks_of_its_table(drawn_cfg, own_cfg, tmp_path, wrong):
+    cfg = drawn_cfg("DATASETS.SYNTHETIC_TRACKS.WRONG", wrong)
+    spec, folder = synthetic_images(cfg, "SynthStation")
+    table = tmp_path / "station.csv"
+    write_table(track_images(spec, 3, wrong), folder, table)
+    items, own = load_training_items(cfg), load_training_items(own_cfg(table))
+    place = {path: row for row, (path, _, _) in enumerate(own)}
+    rows = [place[path] for path, _, _ in items]
+    found, expected = synthetic_tracks(cfg, items), tracks_of_items(own_cfg(table), own)
+    assert np.array_equal(found.times, expected.times[rows])
+    together = [tracks[:, None] == tracks for tracks in (found.tracks, expected.tracks[rows])]
+    assert np.array_equal(*together)
+    assert (found.tracks >= 0).all()
+
+
+def test_a_built_in_domain_may_tell_no_times_and_no_tracks(drawn_cfg):
+    assert len(constraints_of(drawn_cfg()).cannot)
+    assert not len(constraints_of(drawn_cfg("DATASETS.SYNTHETIC_TRACKS.TIMES", False)).cannot)
+    with pytest.raises(UserError, match=r"none of the \d+ images of \('SynthStation',\) is in a track"):
+        constraints_of(drawn_cfg("DATASETS.SYNTHETIC_TRACKS.LENGTH", 0))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"), [("LENGTH", -1, "at least 0"), ("WRONG", 1.5, r"in \[0, 1\]")]
+)
+def test_impossible_tracks_are_refused_in_one_line(drawn_cfg, key, value, rule):
+    with pytest.raises(UserError, match=f"DATASETS.SYNTHETIC_TRACKS.{key} must be {rule}, got {value}"):
+        drawn_cfg(f"DATASETS.SYNTHETIC_TRACKS.{key}", value)
 
 
 def test_a_method_that_takes_no_constraints_is_refused_in_one_line(table, own_cfg):

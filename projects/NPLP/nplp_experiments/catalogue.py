@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from nplp_experiments.alpha_and_tracks import on_alpha_and_tracks
 from nplp_experiments.definitions import (
     FULL,
     PAP2,
@@ -329,6 +330,7 @@ def _experiments() -> dict[str, Experiment]:
         ),
         *_on_real_people(),
         *on_methods(),
+        *on_alpha_and_tracks(),
     )
     return {experiment.name: experiment for experiment in found}
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from nplp_experiments.definitions import FULL, PAP2, STARTUP, Experiment, Form, Options, Setting
+from nplp_experiments.definitions import FULL, PAP2, STARTUP, Experiment, Form, Setting
 
-__all__ = ["METHODS", "on_methods"]
+__all__ = ["METHODS", "on_methods", "recommended"]
 
 NECK, CONCATENATED = ("neck",), (*PAP2, "concat")
 METHODS: dict[str, Form] = {
@@ -41,14 +41,6 @@ TREATED: dict[str, Form] = {
 ALPHAS = {"the target's alpha": 1.0, "1.5 times it": 1.5, "twice it": 2.0}
 """Candidates that are nplp-plus with an alpha that is given: multiples of the configuration's."""
 
-TRAINED = "DATASETS.SYNTHETIC.TRAIN_IDENTITIES"
-SIZES = {"a quarter of the people": 24, "the people": 96, "four times the people": 384}
-"""People of the targets on which alpha is chosen; the campus draws twice as many."""
-PEOPLE_TIMES_ALPHA = 0.9
-"""Of the paper: 0.0012 for the 751 people of Market-1501."""
-OWN_TIMES_ALPHA = 0.576
-"""The same of the drawn tasks' configurations."""
-
 
 def on_methods() -> tuple[Experiment, ...]:
     """Return the comparison of all methods, and what was tried to find the recommended one."""
@@ -57,8 +49,6 @@ def on_methods() -> tuple[Experiment, ...]:
         _comparison("methods", "Every method on one footing", METHODS, ("p2s", "s2p", "p2c"), 3),
         _comparison("methods_real", real, ON_REAL_PEOPLE, ("pku_methods",), 1),
         _candidates(),
-        _alpha("alpha", [row for size in SIZES.items() for row in _sized(*size)], ("p2s", "s2p", "p2c")),
-        _alpha("alpha_real", _chosen_and_true("the people"), ("pku_methods",)),
     )
 
 
@@ -70,7 +60,8 @@ def _row(label: str, name: str, more: Form, against: str, metrics: str = "") -> 
     return Setting(label, STARTUP, overlays, merged, metrics, against=against, whole=True)
 
 
-def _recommended(against: str) -> Setting:
+def recommended(against: str) -> Setting:
+    """Return the row of the recommended method."""
     overlays = (*PAP2, "methods/nplp-plus")
     return Setting("nplp-plus", STARTUP, overlays, metrics="final_ema", against=against, whole=True)
 
@@ -86,7 +77,7 @@ def _comparison(
             Setting("direct transfer", FULL, (*PAP2, "methods/nplp"), metrics="direct_transfer", whole=True),
             Setting("nplp", FULL, (*PAP2, "methods/nplp"), whole=True),
             *(_row(name, name, ((), ()), "nplp") for name in methods),
-            _recommended("nplp"),
+            recommended("nplp"),
         ),
         directions,
         seeds=seeds,
@@ -108,10 +99,10 @@ def _candidates() -> Experiment:
         "methods_development",
         "What the recommended method was chosen from",
         (
-            _recommended("nplp-plus"),
+            recommended("nplp-plus"),
             *(
                 replace(
-                    _recommended("nplp-plus"),
+                    recommended("nplp-plus"),
                     label=f"nplp-plus, {label}",
                     overlays=(*PAP2, "plus"),
                     options=(("NPLP.ALPHA", by),),
@@ -129,37 +120,5 @@ def _candidates() -> Experiment:
         notes=(
             "Development tasks, named before anything was run: plaza to station and back, and PKU's splits 0 "
             "and 1; split 0 was looked at. Plaza to campus and PKU's other splits had no part in it.",
-        ),
-    )
-
-
-def _chosen_and_true(label: str, options: Options = (), factor: float = 1.0) -> tuple[Setting, Setting]:
-    """Return a row with 0.9 / people, ``factor`` times the configuration's alpha, and one that chooses."""
-    true = f"{label}, 0.9 / people"
-    chosen = replace(_recommended(true), label=f"{label}, chosen", options=options)
-    given = (*options, ("NPLP.ALPHA", factor))
-    return replace(chosen, label=true, overlays=(*PAP2, "plus"), options=given), chosen
-
-
-def _sized(label: str, people: int) -> tuple[Setting, Setting]:
-    """Return both rows for a drawn target of so many people, of which its configuration draws 96."""
-    factor = PEOPLE_TIMES_ALPHA / OWN_TIMES_ALPHA * 96 / people
-    return _chosen_and_true(label, ((TRAINED, people),), factor)
-
-
-def _alpha(name: str, rows: Iterable[Setting], directions: tuple[str, ...]) -> Experiment:
-    """Return alpha that is chosen from the features, beside that of the true number of people."""
-    return Experiment(
-        name,
-        "Alpha chosen from the features, beside 0.9 / people",
-        tuple(rows),
-        directions,
-        seeds=1,
-        first_seed=2,
-        lost=True,
-        notes=(
-            "nplp-plus on targets of several numbers of people: 24, 96 and 384 at the station and on the "
-            "plaza, twice as many on the campus, 37 in PKU. The rule that chooses alpha was settled by the "
-            "labels of features of the station, the campus and PKU's splits 0 to 2, before these runs.",
         ),
     )

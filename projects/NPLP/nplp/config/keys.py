@@ -169,6 +169,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATASETS.SYNTHETIC.SEED = 0
     # Cache folder; empty: NPLP_CACHE from the environment, else ~/.cache/nplp.
     cfg.DATASETS.SYNTHETIC.ROOT = ""
+    # The tracks that a tracker would have given of a synthetic target, which NPLP.TRACKS uses: images of a
+    # track at most (0: no tracks), the share of tracks that hold two people, and whether times are known.
+    cfg.DATASETS.SYNTHETIC_TRACKS = CfgNode({"LENGTH": 0, "WRONG": 0.0, "TIMES": True})
 
 
 def _add_method_keys(cfg: CfgNode) -> None:

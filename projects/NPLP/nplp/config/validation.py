@@ -48,7 +48,7 @@ def validate_config(cfg: CfgNode) -> None:
     Raises:
         UserError: naming the first key whose value is out of its range, the range and the value.
     """
-    nplp, heads = cfg.NPLP, cfg.MODEL.HEADS
+    nplp, heads, drawn = cfg.NPLP, cfg.MODEL.HEADS, cfg.DATASETS.SYNTHETIC_TRACKS
     sampler = cfg.DATALOADER.SAMPLER_TRAIN
     rules = [
         ("NPLP.METHOD", nplp.METHOD, nplp.METHOD in METHOD_SECTIONS, f"one of {tuple(METHOD_SECTIONS)}"),
@@ -116,6 +116,8 @@ def validate_config(cfg: CfgNode) -> None:
             "in (0, 1]",
         ),
         ("NPLP.TRACKS", nplp.TRACKS, nplp.TRACKS in TRACK_USES, f"one of {TRACK_USES}"),
+        ("DATASETS.SYNTHETIC_TRACKS.LENGTH", drawn.LENGTH, drawn.LENGTH >= 0, "at least 0"),
+        ("DATASETS.SYNTHETIC_TRACKS.WRONG", drawn.WRONG, 0 <= drawn.WRONG <= 1, "in [0, 1]"),
         ("NPLP.EMA_LABELS", nplp.EMA_LABELS, nplp.EMA or not nplp.EMA_LABELS, "False where NPLP.EMA is"),
         ("NPLP.STOP.AGREEMENT", nplp.STOP.AGREEMENT, 0 <= nplp.STOP.AGREEMENT <= 1, "in [0, 1]"),
         (

@@ -29,6 +29,7 @@ __all__ = [
     "SynthStation",
     "SyntheticDomain",
     "synthetic_domain",
+    "synthetic_images",
 ]
 
 
@@ -154,6 +155,16 @@ def synthetic_domain(cfg: CfgNode, factory: type[SyntheticDomain]) -> SyntheticD
         UserError: for a value out of its range, or if the domain cannot be kept in the cache folder.
     """
     return factory(spec=_synthetic_spec(cfg, factory), cache_root=cfg.DATASETS.SYNTHETIC.ROOT)
+
+
+def synthetic_images(cfg: CfgNode, name: str) -> tuple[DomainSpec, Path]:
+    """Return what a built-in domain is, by its registered name, and the folder that it is rendered into.
+
+    Raises:
+        UserError: as :func:`synthetic_domain`.
+    """
+    spec = _synthetic_spec(cfg, DATASET_REGISTRY.get(name))
+    return spec, _rendered(spec, cfg.DATASETS.SYNTHETIC.ROOT)
 
 
 def _rendered(spec: DomainSpec, cache_root: str, progress: bool = False) -> Path:

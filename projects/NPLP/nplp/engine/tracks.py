@@ -15,7 +15,8 @@ from fastreid.config import CfgNode
 from nplp.clustering import Constraints, PseudoLabels, build_constraints
 from nplp.config.choices import OWN_IMAGES, TRACKS_CONSTRAIN, TRACKS_UNUSED
 from nplp.data.datasets import Item, index_cameras
-from nplp.data.own_dataset import tracks_of_items
+from nplp.data.own_dataset import TracksAndTimes, tracks_of_items
+from nplp.data.synthetic_tracks import synthetic_tracks
 from nplp.errors import UserError
 from nplp.methods import Method
 
@@ -37,11 +38,12 @@ def target_constraints(cfg: CfgNode, items: list[Item]) -> Constraints | None:
     use = cfg.NPLP.TRACKS
     if use == TRACKS_UNUSED:
         return None
-    found = tracks_of_items(cfg, items) if OWN_IMAGES in cfg.DATASETS.NAMES else None
+    found = _tracks_and_times(cfg, items)
     if found is None or (found.tracks < 0).all():
         raise UserError(
             f"NPLP.TRACKS is {use!r}, but none of the {len(items)} images of {tuple(cfg.DATASETS.NAMES)} "
-            f"is in a track: give {OWN_IMAGES} a table with a column track, or set NPLP.TRACKS none"
+            f"is in a track: give {OWN_IMAGES} a table with a column track, a built-in domain "
+            "DATASETS.SYNTHETIC_TRACKS.LENGTH, or set NPLP.TRACKS none"
         )
     constraints = build_constraints(
         len(items), tracks=found.tracks, camera_ids=index_cameras(items), times=found.times
@@ -56,6 +58,13 @@ def target_constraints(cfg: CfgNode, items: list[Item]) -> Constraints | None:
         overlaps if timed else "no times of theirs in a known camera, so none is known to overlap",
     )
     return constraints
+
+
+def _tracks_and_times(cfg: CfgNode, items: list[Item]) -> TracksAndTimes | None:
+    """Return the tracks that a table or a built-in domain has, if either has any."""
+    if OWN_IMAGES in cfg.DATASETS.NAMES:
+        return tracks_of_items(cfg, items)
+    return synthetic_tracks(cfg, items) if cfg.DATASETS.SYNTHETIC_TRACKS.LENGTH else None
 
 
 def check_method(cfg: CfgNode, method: Method) -> None:
