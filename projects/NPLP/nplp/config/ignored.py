@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fastreid.config import CfgNode, get_cfg
 
 from nplp.clustering.settings import CAMERA_JACCARD
-from nplp.config.choices import OWN_IMAGES, PKU_REID
+from nplp.config.choices import OWN_IMAGES, PKU_REID, TRACKS_UNUSED
 from nplp.config.dotted import flat, value_at
 from nplp.config.keys import SOURCE_LOSSES, default_config
 from nplp.config.method_sections import METHOD_SECTIONS
@@ -183,6 +183,11 @@ def _warned(cfg: CfgNode) -> Iterator[_Ignored]:
             ("DATASETS.OWN.SOURCE", "DATASETS.OWN.CAMERA_PATTERN", "DATASETS.OWN.COLUMNS"),
             OWN_IMAGES not in data_sets,
             f"{OWN_IMAGES} is no data set of the run",
+        ),
+        (
+            ("DATASETS.SYNTHETIC_TRACKS",),
+            cfg.NPLP.TRACKS == TRACKS_UNUSED,
+            f"NPLP.TRACKS is {TRACKS_UNUSED!r}",
         ),
         (
             tuple(f"NPLP.{key}" for key in ("K1_INTRA", "K1_INTER", "K2_INTRA", "K2_INTER")),
