@@ -24,8 +24,16 @@ DOMAINS = {
 }
 """By the second part of a run's name: what stands in the tables, and the number of training images.
 
-Runs of other tasks, those of the comparison of methods, are no cases: verdicts are about the paper's method.
+Runs of other tasks are no cases: thresholds are fitted to the paper's method.
 """
+UNSEEN = {
+    "p2s": "plaza to station",
+    "s2p": "station to plaza",
+    "p2c": "plaza to campus",
+    "pku_methods": "PKU-Reid",
+}
+"""Tasks of later runs; those of the recommended settings are a test that no threshold was fitted to."""
+RECOMMENDED = {"plus", "nplp-plus"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,36 @@ class Case:
     def maps(self) -> list[float | None]:
         """Return mAP after each iteration, where it was evaluated."""
         return [line.get("ema/mAP", line.get("mAP")) for line in self.history]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run was called when it ended, and what it gained.
+
+    Attributes:
+        domain: of the target.
+        group: outcomes of one group share a source model.
+        word: of the verdict.
+        gain: in points of mAP.
+    """
+
+    domain: str
+    group: str
+    word: str
+    gain: float
+
+
+def load_outcomes() -> list[Outcome]:
+    """Return those of the committed runs of the recommended settings on tasks of later runs."""
+    found = []
+    for path in sorted(RESULTS_FOLDER.glob("reproduce/*/runs.jsonl")):
+        for record in read_json_lines(path):
+            _, task, settings, seed, _ = record["run"].split("/")
+            if task in UNSEEN and RECOMMENDED & {*settings.split("+")} and "verdict" in record:
+                maps = {stage: metrics["mAP"] for stage, metrics in record["results"].items()}
+                gain = maps["final_ema"] - maps["direct_transfer"]
+                found.append(Outcome(UNSEEN[task], f"{task}/{seed}", record["verdict"], gain))
+    return found
 
 
 def load_cases() -> list[Case]:

@@ -22,7 +22,7 @@ from nplp.engine.verdict import DOUBTFUL, FAILED, HEALTHY, judge, read_signs
 from nplp.errors import UserError
 from nplp.files import read_text, write_atomically
 from nplp_commands.parsing import OneLineParser, run_tool
-from verdict_records import RESULTS_FOLDER, Case, gather, keep, load_cases
+from verdict_records import RESULTS_FOLDER, Case, Outcome, gather, keep, load_cases, load_outcomes
 
 JSON = RESULTS_FOLDER / "verdicts.json"
 PAGE = RESULTS_FOLDER.parent / "can_i_trust_it.md"
@@ -161,6 +161,38 @@ def by_domain(cases: list[Case], thresholds: dict[str, float]) -> list[dict[str,
     return [*rows, {"domain": "all", **error_rates(cases, thresholds)}]
 
 
+def agreement(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Return of each domain, and of all, how often the verdict agreed with what was gained.
+
+    It agrees where it is "healthy" of a run that gained 2 mAP or more, or one of the others of a run that
+    gained less: "doubtful" of a good run is no agreement.
+    """
+    rows = []
+    for domain in (*dict.fromkeys(outcome.domain for outcome in outcomes), "all"):
+        own = [outcome for outcome in outcomes if domain in (outcome.domain, "all")]
+        agreed = np.array([(outcome.word == HEALTHY) == (outcome.gain >= WORTH) for outcome in own])
+        words = {
+            f"{word}{suffix}": sum(
+                outcome.word == word and (not suffix or outcome.gain < WORTH) for outcome in own
+            )
+            for word in (HEALTHY, DOUBTFUL, FAILED)
+            for suffix in ("", "_gained_less")
+        }
+        rows.append(
+            {
+                "domain": domain,
+                "runs": len(own),
+                "gained_less": sum(outcome.gain < WORTH for outcome in own),
+                **words,
+                "agreed": int(agreed.sum()),
+                "agreed_interval": interval(
+                    lambda draw, a=agreed: 100 * float(a[draw].mean()), [outcome.group for outcome in own]
+                ),
+            }
+        )
+    return rows
+
+
 def left_out(cases: list[Case]) -> list[dict[str, Any]]:
     """Return the error rates of each domain with thresholds of all others."""
     rows = []
@@ -227,20 +259,22 @@ def stopping(cases: list[Case]) -> list[dict[str, Any]]:
     return rows
 
 
-def analyse(cases: list[Case]) -> dict[str, Any]:
-    """Return all that the page shows."""
+def analyse(cases: list[Case], later: Sequence[Outcome] = ()) -> dict[str, Any]:
+    """Return all that the page shows of the cases, and of the outcomes of later runs."""
     thresholds = fit(cases)
     if thresholds is None:
         raise UserError(
             "the records hold no run that was worth it, or none that was not: nothing can be fitted"
         )
     made = [case for case in cases if case.run.startswith(MADE)]
+    outcomes = [Outcome(case.domain, case.group, judge(case.history).word, case.gain) for case in made]
     return {
         "worth": WORTH,
         "epsilon_fall": thresholds,
         "correlations": correlations(cases),
         "verdicts": by_domain(cases, thresholds),
         "left_out": left_out(cases),
+        "agreement": agreement([*later, *outcomes]),
         "stopping": stopping(cases),
         "made_to_fail": [
             {
@@ -272,6 +306,17 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
             [[*_rates(row), row["healthy_fall"], row["failed_fall"]] for row in found["left_out"]],
             [*rates, "healthy up to", "failed from"],
         ),
+        "agreement": _table(
+            [
+                [
+                    *(row["domain"], row["runs"], row["gained_less"], *_words(row)),
+                    f"{row['agreed']} ({100 * row['agreed'] / row['runs']:.0f}%)",
+                    f"{_range(row['agreed_interval'], 0)}%",
+                ]
+                for row in found["agreement"]
+            ],
+            [*rates[:-2], "agreed", "95%"],
+        ),
         "correlations": _correlation_table(found["correlations"]),
         "stopping": _table(
             [
@@ -295,16 +340,19 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
 
 
 def _rates(row: dict[str, Any]) -> list[Any]:
-    words = [f"{row[word]} ({row[f'{word}_gained_less']})" for word in (HEALTHY, DOUBTFUL, FAILED)]
     share = f"{row['wrong']} ({100 * row['wrong'] / row['runs']:.0f}%)"
     return [
         row["domain"],
         row["runs"],
         row["gained_less"],
-        *words,
+        *_words(row),
         share,
         f"{_range(row['wrong_interval'], 0)}%",
     ]
+
+
+def _words(row: dict[str, Any]) -> list[str]:
+    return [f"{row[word]} ({row[f'{word}_gained_less']})" for word in (HEALTHY, DOUBTFUL, FAILED)]
 
 
 def _correlation_table(rows: list[dict[str, Any]]) -> str:
@@ -363,7 +411,7 @@ def main(args: argparse.Namespace) -> None:
     """Show the tables; write them where asked."""
     if args.collect is not None:
         keep(gather(args.collect))
-    found = analyse(load_cases())
+    found = analyse(load_cases(), load_outcomes())
     if args.write:
         page = fill(read_text(PAGE, "restore the page"), found)
         write_atomically(JSON, json.dumps(found, indent=1) + "\n")

@@ -9,7 +9,7 @@ import verdict_records
 import verdicts
 from nplp.engine.verdict import DOUBTFUL, FAILED, FAILED_FALL, HEALTHY, HEALTHY_FALL
 from nplp.errors import UserError
-from verdict_records import Case, gather, keep, load_cases, record_of
+from verdict_records import Case, Outcome, gather, keep, load_cases, record_of
 
 
 def case(fall, gain, group="a", domain="here", maps=(), **last):
@@ -109,6 +109,21 @@ def test_the_page_shows_the_committed_figures():
 def test_the_librarys_thresholds_are_the_committed_fit():
     found = json.loads(verdicts.JSON.read_text(encoding="utf-8"))["epsilon_fall"]
     assert found == {"healthy_fall": HEALTHY_FALL, "failed_fall": FAILED_FALL}
+
+
+def test_agreement_counts_a_doubt_about_a_good_run_as_none():
+    outcomes = [
+        Outcome("here", "a", HEALTHY, 2.0),
+        Outcome("here", "b", HEALTHY, 1.9),
+        Outcome("here", "c", DOUBTFUL, 9.0),
+        Outcome("there", "d", DOUBTFUL, 0.0),
+        Outcome("there", "e", FAILED, -5.0),
+    ]
+    here, there, whole = verdicts.agreement(outcomes)
+    assert (here["runs"], here["gained_less"], here["agreed"]) == (3, 1, 1)
+    assert (here["healthy"], here["healthy_gained_less"], here["doubtful_gained_less"]) == (2, 1, 0)
+    assert (there["agreed"], there["agreed_interval"]) == (2, [100.0, 100.0])
+    assert (whole["domain"], whole["runs"], whole["agreed"]) == ("all", 5, 3)
 
 
 def test_a_page_without_a_place_for_a_table_is_refused():

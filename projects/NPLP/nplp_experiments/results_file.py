@@ -1,9 +1,10 @@
 """The file of results, a record a run: enough for all tables and figures, small enough to be shared.
 
 A record is a dictionary: ``run`` (its key), ``settings``, the circumstances of the run (``commit``, ``date``,
-``processor``, ``cores``, ``seconds``), ``results`` (metrics in percent by stage) and ``history`` (a
-dictionary an iteration: the pseudo-labels' numbers and quality, the metrics where it was evaluated, which
-``rules`` for degenerate clusterings found something, and which of them ``acted`` on the labels).
+``processor``, ``cores``, ``seconds``), ``verdict`` (its word, where the run gave one), ``results`` (metrics
+in percent by stage) and ``history`` (a dictionary an iteration: the pseudo-labels' numbers and quality, the
+metrics where it was evaluated, which ``rules`` for degenerate clusterings found something, and which of them
+``acted`` on the labels).
 """
 
 import json
@@ -62,9 +63,11 @@ def _record_of(run: Run, folder: Path) -> Record:
     done = json.loads((place / DONE).read_text(encoding="utf-8"))
     results = json.loads((place / "results.json").read_text(encoding="utf-8"))
     lines = (place / "pseudo_labels.jsonl").read_text(encoding="utf-8").splitlines()
+    verdict = results.get("verdict")
     return {
         "run": run.key,
         **done,
+        **({"verdict": verdict["word"]} if verdict else {}),
         "results": {
             stage: {name: round(value, DIGITS) for name, value in results[stage].items()}
             for stage in STAGES
