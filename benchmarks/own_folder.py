@@ -161,7 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     kept[arguments.domain] = {
         "weights": "/".join(arguments.weights.parts[-2:]),
         "images": len(copies),
-        "people": arguments.identities,
+        "people": len({item[1] for item in data.train}),
+        "cameras": len({item[2] for item in data.train}),
         "options": arguments.pairs,
         "figures": rows,
         **circumstances(),
