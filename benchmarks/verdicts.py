@@ -67,6 +67,14 @@ def interval(statistic: Callable[[np.ndarray], float], groups: Sequence[str]) ->
     return [round(float(value), 2) for value in np.percentile(values, [2.5, 97.5])] if len(values) else []
 
 
+def bound_of_none(groups: Sequence[str]) -> float:
+    """Return the exact 97.5% bound, in percent, of a share of which none was seen among the groups.
+
+    A bootstrap would call it 0, as no draw has any either.
+    """
+    return 100 * (1 - 0.025 ** (1 / len(set(groups))))
+
+
 def correlations(cases: list[Case]) -> list[dict[str, Any]]:
     """Return Spearman's correlation of each signal with the gain, by domain."""
     rows = []
@@ -147,8 +155,7 @@ def error_rates(cases: list[Case], thresholds: dict[str, float]) -> dict[str, An
     found["groups"] = len(set(groups))
     found["wrong_interval"] = interval(lambda draw: 100 * float(wrong[draw].mean()), groups)
     if not wrong.any():
-        # No draw has an error either; the exact bound of none among so many groups.
-        found["wrong_interval"] = [0.0, round(100 * (1 - 0.025 ** (1 / found["groups"])), 2)]
+        found["wrong_interval"] = [0.0, round(bound_of_none(groups), 2)]
     return found
 
 
@@ -171,6 +178,7 @@ def agreement(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     for domain in (*dict.fromkeys(outcome.domain for outcome in outcomes), "all"):
         own = [outcome for outcome in outcomes if domain in (outcome.domain, "all")]
         agreed = np.array([(outcome.word == HEALTHY) == (outcome.gain >= WORTH) for outcome in own])
+        groups = [outcome.group for outcome in own]
         words = {
             f"{word}{suffix}": sum(
                 outcome.word == word and (not suffix or outcome.gain < WORTH) for outcome in own
@@ -178,6 +186,9 @@ def agreement(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             for word in (HEALTHY, DOUBTFUL, FAILED)
             for suffix in ("", "_gained_less")
         }
+        limits = interval(lambda draw, a=agreed: 100 * float(a[draw].mean()), groups)
+        if agreed.all():
+            limits = [round(100 - bound_of_none(groups), 2), 100.0]
         rows.append(
             {
                 "domain": domain,
@@ -185,9 +196,7 @@ def agreement(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                 "gained_less": sum(outcome.gain < WORTH for outcome in own),
                 **words,
                 "agreed": int(agreed.sum()),
-                "agreed_interval": interval(
-                    lambda draw, a=agreed: 100 * float(a[draw].mean()), [outcome.group for outcome in own]
-                ),
+                "agreed_interval": limits,
             }
         )
     return rows

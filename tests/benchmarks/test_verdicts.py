@@ -122,7 +122,8 @@ def test_agreement_counts_a_doubt_about_a_good_run_as_none():
     here, there, whole = verdicts.agreement(outcomes)
     assert (here["runs"], here["gained_less"], here["agreed"]) == (3, 1, 1)
     assert (here["healthy"], here["healthy_gained_less"], here["doubtful_gained_less"]) == (2, 1, 0)
-    assert (there["agreed"], there["agreed_interval"]) == (2, [100.0, 100.0])
+    # None of two groups disagrees: 0.025 ** (1 / 2) is the least share that shows two of two in 2.5%.
+    assert (there["agreed"], there["agreed_interval"]) == (2, [15.81, 100.0])
     assert (whole["domain"], whole["runs"], whole["agreed"]) == ("all", 5, 3)
 
 
