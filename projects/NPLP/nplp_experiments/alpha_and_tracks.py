@@ -25,6 +25,8 @@ LONG_VISITS: Options = (
     ("DATASETS.SYNTHETIC.CAMERAS", 3),
 )
 """As many images as the drawn tasks have, but some 21 of a person in each camera."""
+NEIGHBOURS: Options = (("NPLP.K1", 60), ("NPLP.K2", 18))
+"""About as many as a person has images, as 20 are in the paper's data; 20 would be those of one camera."""
 AVERAGED: Options = (("NPLP.TRACKS", "average"),)
 CONSTRAINED: Options = (("NPLP.TRACKS", "constrain"),)
 USES: dict[str, Options] = {
@@ -79,28 +81,31 @@ def _alpha(name: str, rows: Iterable[Setting], directions: tuple[str, ...]) -> E
 
 def _tracks() -> Experiment:
     """Return uses of tracks beside each other."""
-    none = replace(recommended("no tracks"), label="no tracks", options=LONG_VISITS)
+    few = replace(recommended("no tracks"), label="no tracks, k1 20", options=LONG_VISITS)
+    none = replace(few, label="no tracks", options=(*LONG_VISITS, *NEIGHBOURS))
     return Experiment(
         "tracks",
         "What tracks of a tracker give",
         (
+            few,
             none,
             *(
                 replace(
                     none,
                     label=f"tracks of {length}, {use}",
-                    options=(*LONG_VISITS, *options, ("DATASETS.SYNTHETIC_TRACKS.LENGTH", length)),
+                    options=(*none.options, *options, ("DATASETS.SYNTHETIC_TRACKS.LENGTH", length)),
                 )
                 for length in LENGTHS
                 for use, options in USES.items()
             ),
         ),
-        ("p2s", "s2p"),
+        ("p2s",),
         seeds=1,
         first_seed=2,
         lost=True,
         notes=(
-            "nplp-plus on 24 people of 64 images in three cameras; the test people are 48 others. Tracks are "
+            "nplp-plus on 24 people of 64 images in three cameras; the test people are 48 others. k1 is 60, "
+            "k2 18, but in the first row: the 20 nearest images of one are mostly its camera's. Tracks are "
             "at most so long; their times tell that two tracks of one camera at one time are two people.",
         ),
     )
