@@ -102,6 +102,12 @@ def test_few_images_have_fewer_neighbours():
     assert "NPLP.K1" not in keys_of()
 
 
+@pytest.mark.parametrize(("each", "expected"), [(20, None), (21, (21, 6)), (40, (40, 12)), (500, (60, 18))])
+def test_people_of_many_images_have_more_neighbours(each, expected):
+    keys = keys_of(replace(SIX, count=10 * each), people=10)
+    assert (keys.get("NPLP.K1"), keys.get("NPLP.K2")) == (expected or (None, None))
+
+
 def test_too_few_images_are_refused():
     with pytest.raises(UserError, match="there are 23 images"):
         choose_settings(replace(SIX, count=FEWEST_IMAGES - 1), PROCESSOR)

@@ -106,10 +106,14 @@ def make_plan(request: Request) -> Plan:
     facts = look_at_images(items, bool(test_sets), tracks)
     batch_norms = not any(name in cfg.MODEL.BACKBONE.NAME for name in WITHOUT_BATCH_NORMS)
     method = request.method
-    choices = choose_settings(
-        facts, look_at_machine(cfg.MODEL.DEVICE), batch_norms=batch_norms, additions=method is None
-    )
     alpha = _alpha(request.people)
+    choices = choose_settings(
+        facts,
+        look_at_machine(cfg.MODEL.DEVICE),
+        batch_norms=batch_norms,
+        additions=method is None,
+        people=request.people,
+    )
     for choice in [*choices, alpha]:
         _set(cfg, {key: value for key, value in choice.keys.items() if key not in known})
     if method is not None:

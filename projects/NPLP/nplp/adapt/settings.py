@@ -39,6 +39,8 @@ CAMERA_NORMS_AT_LEAST = 64
 """Images of each camera from which its mean and deviation in each channel are known well enough."""
 NEIGHBOURS = 20
 """k1 of the Jaccard distance; of few images it takes a tenth."""
+MOST_NEIGHBOURS = 60
+"""k1 where a person has as many images or more; 20 would be of one camera (docs/tracks.md)."""
 WORKERS_AT_MOST = 8
 
 
@@ -60,7 +62,12 @@ class Choice:
 
 
 def choose_settings(
-    images: ImageFacts, machine: MachineFacts, *, batch_norms: bool = True, additions: bool = True
+    images: ImageFacts,
+    machine: MachineFacts,
+    *,
+    batch_norms: bool = True,
+    additions: bool = True,
+    people: int = 0,
 ) -> list[Choice]:
     """Return the settings of an adaptation, but for alpha.
 
@@ -70,6 +77,7 @@ def choose_settings(
         batch_norms: whether the network has batch norms, which may get statistics of each camera.
         additions: with the recommended additions to the paper's method; without them where a method is named
             that brings its own settings.
+        people: how many there are, by the user's guess; 0: unknown.
 
     Raises:
         UserError: if there are too few images to cluster.
@@ -107,11 +115,21 @@ def choose_settings(
         *_tracks(images),
         _workers(machine),
     ]
-    if images.count < 10 * NEIGHBOURS:
-        k1 = max(INSTANCES, images.count // 10)
+    return [*choices, *_neighbours(images.count, people)]
+
+
+def _neighbours(count: int, people: int) -> list[Choice]:
+    """Return k1 and k2, where they are not the paper's."""
+    if count < 10 * NEIGHBOURS:
+        k1 = max(INSTANCES, count // 10)
         keys = {"NPLP.K1": k1, "NPLP.K2": max(2, min(6, k1 // 3))}
-        choices.append(Choice("neighbours", keys, f"a tenth of the {images.count} images"))
-    return choices
+        return [Choice("neighbours", keys, f"a tenth of the {count} images")]
+    own = count // people if people else 0
+    if own <= NEIGHBOURS:
+        return []
+    k1 = min(own, MOST_NEIGHBOURS)
+    keys = {"NPLP.K1": k1, "NPLP.K2": 3 * k1 // 10}
+    return [Choice("neighbours", keys, f"a person has about {own} images, by your guess of the people")]
 
 
 def _size(images: ImageFacts) -> Choice:
