@@ -1,14 +1,19 @@
 """Runs a script once for each rank of a gloo group, for the tests of distributed training."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
 WORLD_SIZE = 2
+PATIENCE = 250
+"""Seconds for all ranks together."""
 
 
 def run_ranks(script: Path, folder: Path, weights_only: bool = True) -> list[Any]:
@@ -16,20 +21,28 @@ def run_ranks(script: Path, folder: Path, weights_only: bool = True) -> list[Any
 
     With ``weights_only`` false that may be any object.
     """
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(rank), str(WORLD_SIZE), str(folder)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(WORLD_SIZE)
-    ]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=280)
-            assert process.returncode == 0, errors
-    finally:
-        for process in processes:
-            process.kill()
+    said = [folder / f"{rank}.stderr" for rank in range(WORLD_SIZE)]
+    command = [sys.executable, "-X", "faulthandler", str(script)]
+    with ExitStack() as stack:
+        files = [stack.enter_context(path.open("wb")) for path in said]
+        processes = [
+            subprocess.Popen(
+                [*command, str(rank), str(WORLD_SIZE), str(folder)],
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                stderr=file,
+            )
+            for rank, file in enumerate(files)
+        ]
+        stack.callback(lambda: [process.kill() for process in processes])
+        end = time.monotonic() + PATIENCE
+        # A rank that fails leaves the others waiting: the first failure ends them all.
+        while None in (codes := [process.poll() for process in processes]) and not any(codes):
+            if time.monotonic() > end:
+                # They then say where each of them waits.
+                for process in processes:
+                    process.send_signal(signal.SIGABRT)
+                    process.wait()
+            time.sleep(0.05)
+    errors = "\n".join(f"rank {rank}: {path.read_text(errors='replace')}" for rank, path in enumerate(said))
+    assert not any(codes), errors
     return [torch.load(folder / f"{rank}.pt", weights_only=weights_only) for rank in range(WORLD_SIZE)]

@@ -39,10 +39,10 @@ def test_an_image_of_one_pixel_is_an_image(folder):
     ("content", "fault"),
     [
         (b"", "empty file"),
-        (bytes(range(256)) * 4, "not an image"),
         (b"this is a text\n", "not an image"),
         ("truncated", "damaged"),
-        # Which of the two depends on the version of Pillow.
+        # Which of the two depends on the version of Pillow: 10.0 takes the bytes for a picture at first.
+        (bytes(range(256)) * 4, "damaged|not an image"),
         ("half", "damaged|not an image"),
     ],
 )

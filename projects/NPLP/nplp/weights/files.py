@@ -174,7 +174,8 @@ def _kind_of_archive(names: list[str]) -> str:
     files = {name.partition("/")[2] for name in names}
     if "constants.pkl" in files:
         return "a TorchScript program, whose code would run: save the state_dict() of the model it came from"
-    if any("archive_format" in name for name in names):
+    # The second name is that of torch 2.6.
+    if any("archive_format" in name or "serialized_exported_program" in name for name in names):
         return "an exported program (.pt2), whose code would run: save the state_dict() of its model"
     if "data.pkl" in files:
         return ""
