@@ -7,9 +7,12 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from torch import distributed
+
+from nplp.distributed.children import end_child
 
 WORLD_SIZE = 2
 PATIENCE = 250
@@ -22,13 +25,19 @@ def run_ranks(script: Path, folder: Path, weights_only: bool = True) -> list[Any
     With ``weights_only`` false that may be any object.
     """
     said = [folder / f"{rank}.stderr" for rank in range(WORLD_SIZE)]
+    modules = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": modules}
     command = [sys.executable, "-X", "faulthandler", str(script)]
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in said]
         processes = [
             subprocess.Popen(
                 [*command, str(rank), str(WORLD_SIZE), str(folder)],
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={
+                    **os.environ,
+                    "OMP_NUM_THREADS": "1",
+                    "PYTHONPATH": os.pathsep.join(filter(None, found)),
+                },
                 stderr=file,
             )
             for rank, file in enumerate(files)
@@ -46,3 +55,13 @@ def run_ranks(script: Path, folder: Path, weights_only: bool = True) -> list[Any
     errors = "\n".join(f"rank {rank}: {path.read_text(errors='replace')}" for rank, path in enumerate(said))
     assert not any(codes), errors
     return [torch.load(folder / f"{rank}.pt", weights_only=weights_only) for rank in range(WORLD_SIZE)]
+
+
+def leave() -> NoReturn:
+    """End a rank's script as `nplp.distributed.processes.launch` ends a process: no rank before the others.
+
+    One that leaves while another's last exchange goes on can keep that one waiting for ever.
+    """
+    distributed.barrier()
+    distributed.destroy_process_group()
+    end_child()

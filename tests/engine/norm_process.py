@@ -9,10 +9,8 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from norm_cases import refreshed, trained
-from nplp.distributed.children import end_child
+from ranks import leave
 
 
 def main(rank: int, world_size: int, folder: Path) -> None:
@@ -22,9 +20,8 @@ def main(rank: int, world_size: int, folder: Path) -> None:
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
     )
     torch.save([refreshed(folder / str(rank)), trained(rank, world_size)], folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
-    end_child()

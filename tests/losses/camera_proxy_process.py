@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from nplp.distributed.children import end_child
 from nplp.losses import CameraProxyLoss
+from ranks import leave
 
 CAMERAS, COLUMNS, BATCH, STEPS = 3, 7, 8, 3
 
@@ -58,9 +58,8 @@ def main(rank: int, world_size: int, folder: Path) -> None:
         {"table": loss.table, "losses": torch.stack(losses), "gradients": torch.stack(gradients)},
         folder / f"{rank}.pt",
     )
-    distributed.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
-    end_child()

@@ -10,8 +10,8 @@ import torch
 from torch import distributed, nn
 
 import nplp  # noqa: F401  first: it bridges the toolbox
-from nplp.distributed.children import end_child
 from nplp.modeling import NPLP, PAPHead
+from ranks import leave
 
 LOSS_SETS = (("TripletLoss",), ("CrossEntropyLoss", "TripletLoss"), ("TripletLoss", "CenterContrastiveLoss"))
 STEPS = 3
@@ -105,9 +105,8 @@ def main(rank: int, world_size: int, folder: Path) -> None:
     )
     results = [train(losses, rank) for losses in LOSS_SETS]
     torch.save([*results, train_on_whole_batches(rank, world_size)], folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
-    end_child()
