@@ -33,11 +33,7 @@ def run_ranks(script: Path, folder: Path, weights_only: bool = True) -> list[Any
         processes = [
             subprocess.Popen(
                 [*command, str(rank), str(WORLD_SIZE), str(folder)],
-                env={
-                    **os.environ,
-                    "OMP_NUM_THREADS": "1",
-                    "PYTHONPATH": os.pathsep.join(filter(None, found)),
-                },
+                env=environment,
                 stderr=file,
             )
             for rank, file in enumerate(files)
