@@ -42,8 +42,8 @@ def target_constraints(cfg: CfgNode, items: list[Item]) -> Constraints | None:
     if found is None or (found.tracks < 0).all():
         raise UserError(
             f"NPLP.TRACKS is {use!r}, but none of the {len(items)} images of {tuple(cfg.DATASETS.NAMES)} "
-            f"is in a track: give {OWN_IMAGES} a table with a column track, a built-in domain "
-            "DATASETS.SYNTHETIC_TRACKS.LENGTH, or set NPLP.TRACKS none"
+            f"is in a track: give {OWN_IMAGES} a table with a column track, set "
+            "DATASETS.SYNTHETIC_TRACKS.LENGTH for a built-in domain, or set NPLP.TRACKS none"
         )
     constraints = build_constraints(
         len(items), tracks=found.tracks, camera_ids=index_cameras(items), times=found.times
