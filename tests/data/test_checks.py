@@ -2,11 +2,14 @@
 
 import logging
 
+import PIL
 import pytest
 from PIL import Image
 
 from nplp.data.checks import verify_images
 from nplp.errors import UserError
+
+PILLOW = tuple(map(int, PIL.__version__.split(".")[:2]))
 
 
 @pytest.fixture
@@ -39,10 +42,11 @@ def test_an_image_of_one_pixel_is_an_image(folder):
     ("content", "fault"),
     [
         (b"", "empty file"),
+        # Pillow before 10.3 takes the bytes for the head of a TGA picture.
+        (bytes(range(256)) * 4, "not an image" if PILLOW >= (10, 3) else "damaged"),
         (b"this is a text\n", "not an image"),
         ("truncated", "damaged"),
-        # Which of the two depends on the version of Pillow: 10.0 takes the bytes for a picture at first.
-        (bytes(range(256)) * 4, "damaged|not an image"),
+        # Which of the two depends on the version of Pillow.
         ("half", "damaged|not an image"),
     ],
 )
