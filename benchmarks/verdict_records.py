@@ -34,6 +34,7 @@ UNSEEN = {
 }
 """Tasks of later runs; those of the recommended settings are a test that no threshold was fitted to."""
 RECOMMENDED = {"plus", "nplp-plus"}
+"""Overlays of the recommended settings, one of which is among those in a run's name."""
 
 
 @dataclass(frozen=True)
@@ -86,27 +87,30 @@ class Outcome:
 def load_outcomes() -> list[Outcome]:
     """Return those of the committed runs of the recommended settings on tasks of later runs."""
     found = []
-    for path in sorted(RESULTS_FOLDER.glob("reproduce/*/runs.jsonl")):
-        for record in read_json_lines(path):
-            _, task, settings, seed, _ = record["run"].split("/")
-            if task in UNSEEN and RECOMMENDED & {*settings.split("+")} and "verdict" in record:
-                maps = {stage: metrics["mAP"] for stage, metrics in record["results"].items()}
-                gain = maps["final_ema"] - maps["direct_transfer"]
-                found.append(Outcome(UNSEEN[task], f"{task}/{seed}", record["verdict"], gain))
+    for record, maps in _reproduced():
+        _, task, settings, seed, _ = record["run"].split("/")
+        if task in UNSEEN and RECOMMENDED & {*settings.split("+")} and "verdict" in record:
+            gain = maps["final_ema"] - maps["direct_transfer"]
+            found.append(Outcome(UNSEEN[task], f"{task}/{seed}", record["verdict"], gain))
     return found
 
 
 def load_cases() -> list[Case]:
     """Return all committed runs of two iterations or more, ordered by name."""
     cases = {}
-    for path in sorted(RESULTS_FOLDER.glob("reproduce/*/runs.jsonl")):
-        for record in read_json_lines(path):
-            if record.get("history") and record["run"].split("/")[1] in DOMAINS:
-                maps = {stage: metrics["mAP"] for stage, metrics in record["results"].items()}
-                cases[record["run"]] = _case(record["run"], maps, list(_lines(record["history"])), None)
+    for record, maps in _reproduced():
+        if record.get("history") and record["run"].split("/")[1] in DOMAINS:
+            cases[record["run"]] = _case(record["run"], maps, list(_lines(record["history"])), None)
     for record in read_json_lines(RECORDS):
         cases[record["run"]] = _case(record["run"], record["mAP"], record["history"], record.get("images"))
     return [cases[name] for name in sorted(cases) if cases[name] and len(cases[name].history) > 1]
+
+
+def _reproduced() -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
+    """Yield the committed records of tools/reproduce.py, each with its mAP by stage."""
+    for path in sorted(RESULTS_FOLDER.glob("reproduce/*/runs.jsonl")):
+        for record in read_json_lines(path):
+            yield record, {stage: metrics["mAP"] for stage, metrics in record["results"].items()}
 
 
 def _case(

@@ -137,6 +137,16 @@ def _fails_from(at: float, falls: np.ndarray, worth: np.ndarray) -> bool:
     return above.sum() >= FEWEST_ABOVE and (~worth[above]).mean() >= FAILED_SHARE
 
 
+def counted(words: np.ndarray, worth: np.ndarray) -> dict[str, int]:
+    """Return how many runs there are, and were called what, and of these how many were not worth it."""
+    counts = Counter(zip(words.tolist(), worth.tolist(), strict=True))
+    found = {"runs": len(words), "gained_less": int((~worth).sum())}
+    for word in (HEALTHY, DOUBTFUL, FAILED):
+        found[word] = counts[word, True] + counts[word, False]
+        found[f"{word}_gained_less"] = counts[word, False]
+    return found
+
+
 def error_rates(cases: list[Case], thresholds: dict[str, float]) -> dict[str, Any]:
     """Return how often the verdict is wrong over runs.
 
@@ -145,12 +155,7 @@ def error_rates(cases: list[Case], thresholds: dict[str, float]) -> dict[str, An
     words = np.array([judge(case.history, **thresholds).word for case in cases])
     worth = np.array([case.gain >= WORTH for case in cases])
     wrong = ((words == HEALTHY) & ~worth) | ((words == FAILED) & worth)
-    counts = Counter(zip(words.tolist(), worth.tolist(), strict=True))
-    found: dict[str, Any] = {"runs": len(cases), "gained_less": int((~worth).sum())}
-    for word in (HEALTHY, DOUBTFUL, FAILED):
-        found[word] = counts[word, True] + counts[word, False]
-        found[f"{word}_gained_less"] = counts[word, False]
-    found["wrong"] = int(wrong.sum())
+    found: dict[str, Any] = {**counted(words, worth), "wrong": int(wrong.sum())}
     groups = [case.group for case in cases]
     found["groups"] = len(set(groups))
     found["wrong_interval"] = interval(lambda draw: 100 * float(wrong[draw].mean()), groups)
@@ -177,24 +182,17 @@ def agreement(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     rows = []
     for domain in (*dict.fromkeys(outcome.domain for outcome in outcomes), "all"):
         own = [outcome for outcome in outcomes if domain in (outcome.domain, "all")]
-        agreed = np.array([(outcome.word == HEALTHY) == (outcome.gain >= WORTH) for outcome in own])
+        words = np.array([outcome.word for outcome in own])
+        worth = np.array([outcome.gain >= WORTH for outcome in own])
+        agreed = (words == HEALTHY) == worth
         groups = [outcome.group for outcome in own]
-        words = {
-            f"{word}{suffix}": sum(
-                outcome.word == word and (not suffix or outcome.gain < WORTH) for outcome in own
-            )
-            for word in (HEALTHY, DOUBTFUL, FAILED)
-            for suffix in ("", "_gained_less")
-        }
         limits = interval(lambda draw, a=agreed: 100 * float(a[draw].mean()), groups)
         if agreed.all():
             limits = [round(100 - bound_of_none(groups), 2), 100.0]
         rows.append(
             {
                 "domain": domain,
-                "runs": len(own),
-                "gained_less": sum(outcome.gain < WORTH for outcome in own),
-                **words,
+                **counted(words, worth),
                 "agreed": int(agreed.sum()),
                 "agreed_interval": limits,
             }
@@ -316,15 +314,8 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
             [*rates, "healthy up to", "failed from"],
         ),
         "agreement": _table(
-            [
-                [
-                    *(row["domain"], row["runs"], row["gained_less"], *_words(row)),
-                    f"{row['agreed']} ({100 * row['agreed'] / row['runs']:.0f}%)",
-                    f"{_range(row['agreed_interval'], 0)}%",
-                ]
-                for row in found["agreement"]
-            ],
-            [*rates[:-2], "agreed", "95%"],
+            [_rates(row, "agreed") for row in found["agreement"]],
+            ["agreed" if name == "wrong" else name for name in rates],
         ),
         "correlations": _correlation_table(found["correlations"]),
         "stopping": _table(
@@ -348,20 +339,17 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _rates(row: dict[str, Any]) -> list[Any]:
-    share = f"{row['wrong']} ({100 * row['wrong'] / row['runs']:.0f}%)"
+def _rates(row: dict[str, Any], share: str = "wrong") -> list[Any]:
+    """Return the cells of a row of :func:`error_rates` or :func:`agreement`, by the share's name."""
+    words = [f"{row[word]} ({row[f'{word}_gained_less']})" for word in (HEALTHY, DOUBTFUL, FAILED)]
     return [
         row["domain"],
         row["runs"],
         row["gained_less"],
-        *_words(row),
-        share,
-        f"{_range(row['wrong_interval'], 0)}%",
+        *words,
+        f"{row[share]} ({100 * row[share] / row['runs']:.0f}%)",
+        f"{_range(row[f'{share}_interval'], 0)}%",
     ]
-
-
-def _words(row: dict[str, Any]) -> list[str]:
-    return [f"{row[word]} ({row[f'{word}_gained_less']})" for word in (HEALTHY, DOUBTFUL, FAILED)]
 
 
 def _correlation_table(rows: list[dict[str, Any]]) -> str:

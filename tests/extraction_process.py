@@ -12,7 +12,7 @@ from torch import nn
 
 from nplp.data.datasets import Item
 from nplp.data.extraction import extract_features
-from nplp.distributed.children import end_child
+from ranks import leave
 from tiny import make_tiny_cfg
 
 COUNTS = (1, 2, 5, 7)
@@ -43,9 +43,8 @@ def main(rank: int, size: int, folder: Path) -> None:
     meeting = (folder / "meeting").as_uri()
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
     torch.save([extracted(folder, everywhere) for everywhere in (False, True)], folder / f"{rank}.pt")
-    dist.barrier()
+    leave()
 
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
-    end_child()

@@ -55,4 +55,5 @@ def exchanged(shares: RankShares) -> dict[str, Any]:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    # Not by `ranks.leave`: after an exchange that failed the group is not used again.
     end_child()

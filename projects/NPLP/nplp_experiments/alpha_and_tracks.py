@@ -27,10 +27,9 @@ LONG_VISITS: Options = (
 """As many images as the drawn tasks have, but some 21 of a person in each camera."""
 NEIGHBOURS: Options = (("NPLP.K1", 60), ("NPLP.K2", 18))
 """About as many as a person has images, as 20 are in the paper's data; 20 would be those of one camera."""
-AVERAGED: Options = (("NPLP.TRACKS", "average"),)
 CONSTRAINED: Options = (("NPLP.TRACKS", "constrain"),)
 USES: dict[str, Options] = {
-    "averaged": AVERAGED,
+    "averaged": (("NPLP.TRACKS", "average"),),
     "constrained": (*CONSTRAINED, ("DATASETS.SYNTHETIC_TRACKS.TIMES", False)),
     "constrained, with times": CONSTRAINED,
     "constrained, with times, 5% wrong": (*CONSTRAINED, ("DATASETS.SYNTHETIC_TRACKS.WRONG", 0.05)),

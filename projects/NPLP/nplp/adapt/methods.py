@@ -7,7 +7,7 @@ from typing import Any
 from fastreid.config import CfgNode
 
 from nplp.adapt.facts import ImageFacts
-from nplp.adapt.settings import INSTANCES, NEIGHBOURS, Choice
+from nplp.adapt.settings import Choice, neighbours_of_few
 from nplp.config.dotted import flat, value_at
 from nplp.config.method_sections import METHOD_SECTIONS
 from nplp.engine.setup import merge_file
@@ -91,12 +91,9 @@ def _without(choice: Choice, keys: Set[str]) -> Choice:
 def _fitting(cfg: CfgNode, method: NamedMethod, section: str, images: ImageFacts) -> dict[str, Any]:
     """Return what fits a method to the images' number and to the run's length."""
     keys: dict[str, Any] = {}
-    if images.count < 10 * NEIGHBOURS and section not in ("", "NPLP"):
-        k1 = max(INSTANCES, images.count // 10)
-        values = {"K1": k1, "K2": max(2, min(6, k1 // 3))}
-        keys |= {
-            f"{section}.{key}": value for key, value in values.items() if value_at(cfg, f"{section}.{key}")
-        }
+    if section not in ("", "NPLP"):
+        few = neighbours_of_few(images.count)
+        keys |= {f"{section}.{key}": value for key, value in few.items() if value_at(cfg, f"{section}.{key}")}
     if method.name == PAPER:
         startup = cfg.NPLP.ITERATIONS // 2
         keys |= {"NPLP.STARTUP_ITERATIONS": startup, "NPLP.STOP.MIN_ITERATIONS": startup + 1}

@@ -118,11 +118,18 @@ def choose_settings(
     return [*choices, *_neighbours(images.count, people)]
 
 
+def neighbours_of_few(count: int) -> dict[str, int]:
+    """Return K1 and K2 for few images; nothing where there are enough for the usual ones."""
+    if count >= 10 * NEIGHBOURS:
+        return {}
+    k1 = max(INSTANCES, count // 10)
+    return {"K1": k1, "K2": max(2, min(6, k1 // 3))}
+
+
 def _neighbours(count: int, people: int) -> list[Choice]:
     """Return k1 and k2, where they are not the paper's."""
-    if count < 10 * NEIGHBOURS:
-        k1 = max(INSTANCES, count // 10)
-        keys = {"NPLP.K1": k1, "NPLP.K2": max(2, min(6, k1 // 3))}
+    if few := neighbours_of_few(count):
+        keys = {f"NPLP.{key}": value for key, value in few.items()}
         return [Choice("neighbours", keys, f"a tenth of the {count} images")]
     own = count // people if people else 0
     if own <= NEIGHBOURS:

@@ -7,7 +7,7 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from fastreid.config import CfgNode
@@ -248,6 +248,15 @@ class TracksAndTimes(NamedTuple):
     tracks: np.ndarray
     times: np.ndarray
 
+    @classmethod
+    def of(cls, names: Sequence[tuple[Any, ...] | None], times: Sequence[float]) -> "TracksAndTimes":
+        """Number the tracks of ``N`` items in the order of their names; ``None`` stands for no track."""
+        numbers = {name: number for number, name in enumerate(sorted({name for name in names if name}))}
+        return cls(
+            np.array([-1 if name is None else numbers[name] for name in names], dtype=np.int64),
+            np.array(times, dtype=np.float64),
+        )
+
 
 def tracks_and_times(cfg: CfgNode, items: list[Item]) -> TracksAndTimes:
     """Return the tracks and times of training items, in their order; those of other data sets have none.
@@ -266,12 +275,10 @@ def tracks_and_times(cfg: CfgNode, items: list[Item]) -> TracksAndTimes:
     rows = [row_of.get(path, -1) for path, _, _ in items]
     cameras = _cameras(table)
     names = [None] * len(table) if table.tracks is None else table.tracks
-    keys = [None if row < 0 or names[row] is None else (cameras[row], names[row]) for row in rows]
-    numbers = {key: number for number, key in enumerate(sorted({key for key in keys if key is not None}))}
     times = np.full(len(table), np.nan) if table.times is None else table.times
-    return TracksAndTimes(
-        np.array([-1 if key is None else numbers[key] for key in keys], dtype=np.int64),
-        np.array([np.nan if row < 0 else times[row] for row in rows], dtype=np.float64),
+    return TracksAndTimes.of(
+        [None if row < 0 or names[row] is None else (cameras[row], names[row]) for row in rows],
+        [np.nan if row < 0 else times[row] for row in rows],
     )
 
 

@@ -1,6 +1,7 @@
 """Tracks of the built-in synthetic domains, as trackers of their cameras would have given them."""
 
-import numpy as np
+import math
+
 from fastreid.config import CfgNode
 
 from nplp.data.items import Item
@@ -23,17 +24,17 @@ def synthetic_tracks(cfg: CfgNode, items: list[Item]) -> TracksAndTimes:
         UserError: if a domain cannot be kept in the cache folder.
     """
     options = cfg.DATASETS.SYNTHETIC_TRACKS
-    found: dict[str, tuple[tuple[str, int, int], float]] = {}
+    tracks: dict[str, tuple[str, int, int]] = {}
+    times: dict[str, float] = {}
     for name in cfg.DATASETS.NAMES:
         if name in SYNTHETIC:
             spec, folder = synthetic_images(cfg, name)
             for image in track_images(spec, options.LENGTH, options.WRONG):
-                track = (name, image.record.camera, image.track)
-                time = image.time if options.TIMES else np.nan
-                found[str(folder / market_name(image.record))] = track, time
-    own = [found.get(path) for path, _, _ in items]
-    numbers = {track: number for number, track in enumerate(sorted({image[0] for image in own if image}))}
-    return TracksAndTimes(
-        np.array([numbers[image[0]] if image else -1 for image in own], dtype=np.int64),
-        np.array([image[1] if image else np.nan for image in own], dtype=np.float64),
+                path = str(folder / market_name(image.record))
+                tracks[path] = (name, image.record.camera, image.track)
+                if options.TIMES:
+                    times[path] = image.time
+    paths = [path for path, _, _ in items]
+    return TracksAndTimes.of(
+        [tracks.get(path) for path in paths], [times.get(path, math.nan) for path in paths]
     )
