@@ -263,6 +263,7 @@ def estimate(
     min_samples: int = 4,
     noisy_fraction: float = 0.1,
     assessed: np.ndarray | None = None,
+    corrected: np.ndarray | None = None,
     keep: bool = False,
     rejoined: bool = False,
     epsilon: float | None = None,
@@ -272,7 +273,10 @@ def estimate(
     startup = dbscan_labels(matrix, epsilon, min_samples)
     score = scores(matrix if assessed is None else assessed, startup)
     noisy = lowest_scores(score, noisy_fraction)
-    labels, dissolved = correct(matrix, startup, noisy, beta * epsilon, min_samples, keep)
+    again, epsilon_c = matrix, beta * epsilon
+    if corrected is not None:
+        again, epsilon_c = corrected, beta * smallest_mean(corrected, camera_ids, alpha)
+    labels, dissolved = correct(again, startup, noisy, epsilon_c, min_samples, keep)
     if rejoined:
         labels = rejoin(matrix, startup, labels, epsilon)
     return Expected(epsilon, startup, score, noisy, labels, dissolved)

@@ -94,6 +94,25 @@ def test_assessment_distance_and_camera_centring(distance: str, assessed_by: str
     assert_matches(result, expected)
 
 
+@pytest.mark.parametrize("again", ["euclidean", "camera_jaccard"])
+@pytest.mark.parametrize("beta", [0.5, 0.6])
+def test_noisy_clusters_are_clustered_again_by_another_distance(again: str, beta: float) -> None:
+    case = make_case(3, count=90, dimension=5, cameras=3, kind="blobs")
+    chosen = {"alpha": 0.1, "beta": beta, "noisy_fraction": 0.6, "min_samples": 2}
+    result = estimate_pseudo_labels(case.features, case.camera_ids, correction_distance=again, **chosen)
+    matrix = oracle.jaccard_matrix(case.features, 20, 6)
+    other = oracle.euclidean_matrix(case.features)
+    if again == "camera_jaccard":
+        other = oracle.camera_jaccard_matrix(case.features, case.camera_ids)
+    assert_matches(result, oracle.estimate(matrix, case.camera_ids, corrected=other, **chosen))
+    radius = beta * oracle.smallest_mean(other, case.camera_ids, 0.1)
+    assert result.epsilon_c == pytest.approx(radius, rel=1e-6)
+    usual = estimate_pseudo_labels(case.features, case.camera_ids, **chosen)
+    assert not np.array_equal(result.labels, usual.labels)
+    np.testing.assert_array_equal(result.startup_labels, usual.startup_labels)
+    np.testing.assert_array_equal(result.self_assessment, usual.self_assessment)
+
+
 @pytest.mark.parametrize("distance", ["jaccard", "euclidean"])
 def test_without_correction_labels_are_those_of_the_startup_stage(distance: str) -> None:
     case = make_case(0, count=50, dimension=4, cameras=3, kind="blobs")

@@ -42,6 +42,7 @@ CAMERAS = np.arange(12) % 3
             "l1",
             "one of jaccard, euclidean, camera_jaccard, relative_jaccard, got 'l1'",
         ),
+        ("correction_distance", "l1", "correction_distance must be one of jaccard, .*, got 'l1'"),
         ("dissolved", "merge", "dissolved must be one of drop, keep, got 'merge'"),
         ("epsilon", -0.1, "epsilon must be a finite distance of at least 0, or None, got -0.1"),
         ("epsilon", float("inf"), "epsilon must be a finite distance"),
@@ -50,6 +51,14 @@ CAMERAS = np.arange(12) % 3
 def test_settings_out_of_range_are_named(option: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         estimate_pseudo_labels(FEATURES, CAMERAS, **{option: value})
+
+
+def test_another_distance_of_correction_takes_no_radius_from_elsewhere() -> None:
+    with pytest.raises(
+        ValueError, match="correction_distance 'euclidean' takes its own radius .* epsilon 0.3"
+    ):
+        estimate_pseudo_labels(FEATURES, CAMERAS, correction_distance="euclidean", epsilon=0.3)
+    estimate_pseudo_labels(FEATURES, CAMERAS, correction_distance="jaccard", epsilon=0.3)
 
 
 @pytest.mark.parametrize("kind", [int, np.int32, np.int64])

@@ -70,6 +70,8 @@ def test_more_workers_than_samples(distance, count):
         {"alpha": None},
         {"distance": "euclidean", "assessment_distance": "jaccard"},
         {"assessment_distance": "euclidean"},
+        {"correction_distance": "euclidean"},
+        {"correction_distance": "camera_jaccard"},
         {"giant_share": 0.2, "alpha": 0.3},
         {"distance": "euclidean", "giant_share": 0.2, "alpha": 0.3},
         {"epsilon_pairs": "all", "distance": "relative_jaccard", "alpha": 0.01},

@@ -76,6 +76,7 @@ def test_every_setting_has_an_option_with_the_librarys_default() -> None:
         ("--no-correct", "correct", False),
         ("--distance euclidean", "distance", "euclidean"),
         ("--assessment-distance euclidean", "assessment_distance", "euclidean"),
+        ("--correction-distance euclidean", "correction_distance", "euclidean"),
         ("--k1 7", "k1", 7),
         ("--k2 2", "k2", 2),
         ("--distance camera_jaccard", "distance", "camera_jaccard"),

@@ -114,6 +114,7 @@ def write_bad_files(data: dict[str, np.ndarray]) -> None:
         ("features.npy --epsilon -1", "epsilon must be .*at least 0.*got -1.0"),
         ("features.npy --distance cosine", "distance must be one of .*got 'cosine'"),
         ("features.npy --assessment-distance l2", "assessment_distance must be .*got 'l2'"),
+        ("features.npy --correction-distance l2", "correction_distance must be .*got 'l2'"),
         ("features.npy --dissolved split", "dissolved must be one of .*got 'split'"),
         ("features.npy --reclustered-outliers lose", "reclustered_outliers must be one of .*got 'lose'"),
         ("features.npy --gamma 1", "unrecognized arguments: --gamma 1"),

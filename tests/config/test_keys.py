@@ -227,6 +227,7 @@ def test_the_base_of_a_leaf_is_the_root_of_its_chain():
         ("NPLP.MIN_SAMPLES", 0, "at least 1"),
         ("NPLP.DISTANCE", "cosine", "one of"),
         ("NPLP.ASSESSMENT_DISTANCE", "l1", "one of"),
+        ("NPLP.CORRECTION_DISTANCE", "l1", "one of"),
         ("NPLP.K1", 0, "at least 1"),
         ("NPLP.K2", 30, "between 1 and NPLP.K1"),
         ("NPLP.K1_INTRA", 0, "at least 1"),
@@ -266,6 +267,41 @@ def test_values_out_of_range_are_named(defaults, key, value, rule):
         validate_config(defaults)
     assert key in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (("NPLP.SCORE_WEIGHT", True), "NPLP.SCORE_WEIGHT must be False with NPLP.METHOD 'uda', which has no"),
+        (
+            ("NPLP.SCORE_SAMPLING", True),
+            "NPLP.SCORE_SAMPLING must be False with NPLP.METHOD 'uda', which has",
+        ),
+    ],
+)
+def test_scores_need_a_method_that_has_some(defaults, pairs, message):
+    defaults.merge_from_list(["NPLP.METHOD", "uda", *pairs])
+    with pytest.raises(UserError, match=message):
+        validate_config(defaults)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (
+            ("NPLP.SCORE_SAMPLING", True, "DATALOADER.SAMPLER_TRAIN", "CameraProxySampler"),
+            "NPLP.SCORE_SAMPLING must be False with DATALOADER.SAMPLER_TRAIN 'CameraProxySampler'",
+        ),
+        (
+            ("NPLP.CORRECTION_DISTANCE", "camera_jaccard", "NPLP.EPSILON_UPDATE", "first"),
+            "NPLP.EPSILON_UPDATE must be 'iteration' with NPLP.CORRECTION_DISTANCE 'camera_jaccard'",
+        ),
+    ],
+)
+def test_keys_that_exclude_each_other_are_named(defaults, pairs, message):
+    defaults.merge_from_list(list(pairs))
+    with pytest.raises(UserError, match=message):
+        validate_config(defaults)
 
 
 def test_defaults_are_valid(defaults):

@@ -269,6 +269,57 @@ def test_shuffled_ranks_share_the_batch():
     assert [first + second for first, second in zip(*shares, strict=True)] == whole
 
 
+def shared_batches(shares, *, num_batches, seed=0, rank=0, world_size=1):
+    epoch = Epoch(8, num_batches, seed, rank, world_size)
+    return list(IdentityBatchSampler(LABELS, epoch, 2, np.asarray(shares)))
+
+
+def test_identities_are_drawn_by_their_shares():
+    shares = np.array([0.2, *[1.0] * 8, 3.0])
+    batches = shared_batches(shares, num_batches=4000)
+    drawn = np.zeros(10)
+    for batch in batches:
+        counts = Counter(LABELS[batch].tolist())
+        assert set(counts.values()) == {2}, "an identity comes once in a batch"
+        drawn[list(counts)] += 1
+    # By the definition: four draws, one after another, each among those that are left.
+    expected = np.zeros(10)
+    for order in itertools.permutations(range(10), 4):
+        probability, left = 1.0, shares.sum()
+        for identity in order:
+            probability *= shares[identity] / left
+            left -= shares[identity]
+        expected[list(order)] += probability
+    deviation = np.sqrt(expected * (1 - expected) / len(batches))
+    assert (np.abs(drawn / len(batches) - expected) < 5 * deviation).all()
+    assert expected[0] < 0.15 < 0.7 < expected[9]
+
+
+def test_ranks_share_the_identities_that_shares_drew():
+    shares = np.arange(1.0, 11.0)
+    whole = shared_batches(shares, num_batches=5, seed=3)
+    parts = [shared_batches(shares, num_batches=5, seed=3, rank=rank, world_size=2) for rank in (0, 1)]
+    assert [first + second for first, second in zip(*parts, strict=True)] == whole
+
+
+@pytest.mark.parametrize("shares", [np.ones(9), np.array([*np.ones(9), 0.0])])
+def test_shares_that_fit_no_identities_are_refused(shares):
+    with pytest.raises(ValueError, match="shares must be above 0, one for each of 10 identities, got"):
+        shared_batches(shares, num_batches=1)
+
+
+@pytest.mark.parametrize("name", ["NaiveIdentitySampler", "BalancedIdentitySampler", "CameraBalancedSampler"])
+def test_shares_of_clusters_reach_the_sampler(tiny_cfg, name):
+    cfg = tiny_cfg.clone()
+    cfg.defrost()
+    cfg.DATALOADER.SAMPLER_TRAIN, cfg.SOLVER.IMS_PER_BATCH = name, 8
+    items = [(f"{image}.jpg", "p", f"c{image % 3}") for image in range(60)]
+    shares = np.array([*np.full(9, 1e-9), 1.0])
+    train_set = TrainSet(cfg, items, LABELS, index_cameras(items), cluster_shares=shares)
+    batches = list(build_train_loader(train_set, num_batches=9, seed=5).loader.batch_sampler)
+    assert all(9 in LABELS[batch] for batch in batches)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

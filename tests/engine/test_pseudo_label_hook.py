@@ -201,6 +201,33 @@ def test_clusters_are_weighed_by_their_scores_where_asked_to(make):
     np.testing.assert_array_equal(again, train_set.dataset.weights)
 
 
+def test_clusters_are_drawn_by_their_scores_where_asked_to(make):
+    hook = make(SCORE_SAMPLING=True, NOISY="keep", STARTUP_ITERATIONS=1)
+    run_epoch(hook, 0)
+    assert hook.trainer.sets[0][0].cluster_shares is None, "nothing is scored in the startup stage"
+    seen = []
+    estimate = hook._method.label
+    hook._method.label = lambda *given: seen.append(estimate(*given)) or seen[-1]
+    run_epoch(hook, 2)
+    scores, (train_set, _) = seen[0].estimate.self_assessment, hook.trainer.sets[1]
+    expected = (1 + scores) / np.mean(1 + scores)
+    np.testing.assert_allclose(train_set.cluster_shares, expected)
+    assert np.ptp(expected) > 0
+    assert train_set.dataset.weights is None, "the losses are not weighed as well"
+    resumed = make(SCORE_SAMPLING=True, NOISY="keep", STARTUP_ITERATIONS=1)
+    resumed.load_state_dict(hook.state_dict())
+    run_epoch(resumed, 3)
+    np.testing.assert_array_equal(resumed.trainer.sets[0][0].cluster_shares, train_set.cluster_shares)
+
+
+def test_the_worst_score_is_drawn_at_some_time(make):
+    hook = make(SCORE_SAMPLING=True, NOISY="keep", STARTUP_ITERATIONS=0)
+    run_epoch(hook, 0)
+    hook.state.score_weights = torch.tensor([0, 2, 1, 1], dtype=torch.float64)
+    hook._install()
+    assert hook.trainer.sets[-1][0].cluster_shares.tolist() == [0.01, 2.0, 1.0, 1.0]
+
+
 def test_a_noisy_cluster_can_wait_for_a_later_iteration(make):
     hook = make(NOISY="drop", STARTUP_ITERATIONS=0)
     run_epoch(hook, 0)

@@ -176,6 +176,7 @@ LABELS = {
     "NPLP.DISSOLVED": ("keep", "dissolved"),
     "NPLP.RECLUSTERED_OUTLIERS": ("rejoin", "reclustered_outliers"),
     "NPLP.ASSESSMENT_DISTANCE": ("euclidean", "assessment_distance"),
+    "NPLP.CORRECTION_DISTANCE": ("euclidean", "correction_distance"),
     "NPLP.RULES.GIANT_SHARE": (0.9, "giant_share"),
     "NPLP.RULES.EQUAL_SCORES": ("order", "equal_scores"),
 }
@@ -192,7 +193,7 @@ def test_the_next_iteration_is_labelled_with_the_new_settings(resumed, monkeypat
     }
     # The hook chooses the network's weights (test_recommended.py), the clusters' (test_pseudo_label_hook.py)
     # and the constraints (test_tracks.py).
-    elsewhere = {"NPLP.EMA_LABELS", "NPLP.SCORE_WEIGHT", "NPLP.TRACKS"}
+    elsewhere = {"NPLP.EMA_LABELS", "NPLP.SCORE_SAMPLING", "NPLP.SCORE_WEIGHT", "NPLP.TRACKS"}
     assert {key for key in LABELLING if not key.startswith("NPLP.RULES.")} - elsewhere <= LABELS.keys()
     assert trainer.pseudo_labels._cfg.NPLP.RULES.SMALL_CLUSTERS == "drop"
 

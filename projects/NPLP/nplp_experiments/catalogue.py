@@ -134,6 +134,8 @@ USES: dict[str, Form] = {
     "clustered again (the paper)": ((), ()),
     "left out until later": ((), (("NPLP.NOISY", "drop"),)),
     "images weighed by scores": ((), (("NPLP.NOISY", "keep"), ("NPLP.SCORE_WEIGHT", True))),
+    "clusters drawn by scores": ((), (("NPLP.NOISY", "keep"), ("NPLP.SCORE_SAMPLING", True))),
+    "clustered again by camera-aware distance": ((), (("NPLP.CORRECTION_DISTANCE", "camera_jaccard"),)),
 }
 """What the correcting stage makes of the scores of clusters."""
 READINGS = {

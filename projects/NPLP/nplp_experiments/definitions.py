@@ -55,7 +55,17 @@ METHOD = "methods/"
 
 OPTION_SCOPES = {
     "MODEL.HEADS.EMBEDDING_DIM": SOURCE,
-    **dict.fromkeys(("NPLP.BETA", "NPLP.NOISY", "NPLP.NOISY_FRACTION", "NPLP.SCORE_WEIGHT"), FULL),
+    **dict.fromkeys(
+        (
+            "NPLP.BETA",
+            "NPLP.CORRECTION_DISTANCE",
+            "NPLP.NOISY",
+            "NPLP.NOISY_FRACTION",
+            "NPLP.SCORE_SAMPLING",
+            "NPLP.SCORE_WEIGHT",
+        ),
+        FULL,
+    ),
 }
 """The same for keys of the configuration; those not named change a run from the startup stage on."""
 

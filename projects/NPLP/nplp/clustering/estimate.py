@@ -41,6 +41,7 @@ def estimate_pseudo_labels(
     correct: bool = True,
     distance: str = "jaccard",
     assessment_distance: str | None = None,
+    correction_distance: str | None = None,
     k1: int = 20,
     k2: int = 6,
     k1_intra: int = 5,
@@ -77,6 +78,8 @@ def estimate_pseudo_labels(
             from the others separately; see `camera_reciprocal_encoding`), "relative_jaccard" (the same in any
             unit of the features; see `relative_encoding`) or "euclidean", for eqs. 4 and 9 and DBSCAN.
         assessment_distance: the same for eqs. 6-8; None for that of the clustering.
+        correction_distance: the same for eq. 9, an addition to the paper: noisy clusters are clustered again
+            by it, at beta times the radius that eq. 4 finds for it; None for that of the clustering.
         k1: neighbours of the Jaccard distance; more than N count as N.
         k2: neighbours of its local query expansion; more than k1 count as k1.
         k1_intra: neighbours of the camera-aware Jaccard distance in the own camera, next to the image itself.
@@ -129,6 +132,7 @@ def estimate_pseudo_labels(
         correct=correct,
         distance=distance,
         assessment_distance=assessment_distance,
+        correction_distance=correction_distance,
         k1=k1,
         k2=k2,
         k1_intra=k1_intra,
@@ -207,9 +211,12 @@ def _run_stages(
         if settings.equal_scores == "skip" and all_equal(scores):
             noisy = noisy[:0]
         if settings.noisy == RECLUSTERED:
-            keep = settings.dissolved == "keep"
+            keep, corrected = settings.dissolved == "keep", distances
+            if settings.corrected_by != settings.distance:
+                corrected = _distances_by_name(settings.corrected_by, settings, rows, cameras, progress)
+                epsilon_c = settings.beta * startup_epsilon(corrected, cameras, alpha)[0]
             labels, dissolved = correct_labels(
-                distances, startup, noisy, epsilon_c, settings.min_samples, keep
+                corrected, startup, noisy, epsilon_c, settings.min_samples, keep
             )
             if settings.reclustered_outliers == "rejoin":
                 labels = rejoin_outliers(distances, startup, labels, epsilon)

@@ -48,6 +48,7 @@ class Settings:
     correct: bool
     distance: str
     assessment_distance: str | None
+    correction_distance: str | None
     k1: int
     k2: int
     k1_intra: int
@@ -76,6 +77,13 @@ class Settings:
         inputs.check_choice("distance", self.distance, DISTANCES)
         if self.assessment_distance is not None:
             inputs.check_choice("assessment_distance", self.assessment_distance, DISTANCES)
+        if self.correction_distance is not None:
+            inputs.check_choice("correction_distance", self.correction_distance, DISTANCES)
+            if self.epsilon is not None and self.corrected_by != self.distance:
+                raise ValueError(
+                    f"correction_distance {self.correction_distance!r} takes its own radius from eq. 4, and "
+                    f"epsilon {self.epsilon!r} is one of distance {self.distance!r}: leave epsilon out"
+                )
         inputs.check_choice("noisy", self.noisy, NOISY)
         inputs.check_choice("dissolved", self.dissolved, DISSOLVED)
         inputs.check_choice("reclustered_outliers", self.reclustered_outliers, RECLUSTERED_OUTLIERS)
@@ -107,3 +115,8 @@ class Settings:
     def assessed_by(self) -> str:
         """The distance of eqs. 6-8."""
         return self.assessment_distance or self.distance
+
+    @property
+    def corrected_by(self) -> str:
+        """The distance of eq. 9."""
+        return self.correction_distance or self.distance

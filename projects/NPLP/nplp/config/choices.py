@@ -6,6 +6,7 @@ __all__ = [
     "ACROSS_CAMERAS",
     "AMP_TYPES",
     "AVERAGE",
+    "BY_SHARES",
     "CAMERA_MEAN",
     "CAMERA_NONE",
     "CAMERA_PROXIES",
@@ -36,6 +37,8 @@ ACROSS_CAMERAS = "BalancedIdentitySampler"
 CAMERA_PROXIES = "CameraProxySampler"
 EVENLY = "CameraBalancedSampler"
 SAMPLERS = (SHUFFLED, IDENTITIES, ACROSS_CAMERAS, CAMERA_PROXIES, EVENLY)
+BY_SHARES = (IDENTITIES, ACROSS_CAMERAS, EVENLY)
+"""Those that can draw one cluster more often than another."""
 """Values of ``DATALOADER.SAMPLER_TRAIN``: the toolbox's names for the classes of ``nplp.data.samplers``, and
 two that the toolbox has not: that of camera proxies, and ``CameraBalancedSampler``."""
 

@@ -191,7 +191,9 @@ def _warned(cfg: CfgNode) -> Iterator[_Ignored]:
         ),
         (
             tuple(f"NPLP.{key}" for key in ("K1_INTRA", "K1_INTER", "K2_INTRA", "K2_INTER")),
-            model == NPLP and CAMERA_JACCARD not in (cfg.NPLP.DISTANCE, cfg.NPLP.ASSESSMENT_DISTANCE),
+            model == NPLP
+            and CAMERA_JACCARD
+            not in (cfg.NPLP.DISTANCE, cfg.NPLP.ASSESSMENT_DISTANCE, cfg.NPLP.CORRECTION_DISTANCE),
             f"NPLP.DISTANCE is not {CAMERA_JACCARD}",
         ),
         (("TEST.RERANK_FORM",), not cfg.TEST.RERANK.ENABLED, "TEST.RERANK.ENABLED is False"),

@@ -5,6 +5,7 @@ from fastreid.config import CfgNode
 
 from nplp.config.choices import (
     AMP_TYPES,
+    BY_SHARES,
     CAMERA_TREATMENTS,
     HEAD_FEATURES,
     HEAD_FUSIONS,
@@ -73,6 +74,12 @@ def validate_config(cfg: CfgNode) -> None:
             nplp.ASSESSMENT_DISTANCE in ("", *DISTANCES),
             f"empty or one of {DISTANCES}",
         ),
+        (
+            "NPLP.CORRECTION_DISTANCE",
+            nplp.CORRECTION_DISTANCE,
+            nplp.CORRECTION_DISTANCE in ("", *DISTANCES),
+            f"empty or one of {DISTANCES}",
+        ),
         ("NPLP.K1", nplp.K1, nplp.K1 >= 1, "at least 1"),
         ("NPLP.K2", nplp.K2, 1 <= nplp.K2 <= nplp.K1, "between 1 and NPLP.K1"),
         ("NPLP.K1_INTRA", nplp.K1_INTRA, nplp.K1_INTRA >= 1, "at least 1"),
@@ -91,12 +98,27 @@ def validate_config(cfg: CfgNode) -> None:
             nplp.EPSILON_UPDATE in ("iteration", "first"),
             "'iteration' or 'first'",
         ),
-        ("NPLP.NOISY", nplp.NOISY, nplp.NOISY in NOISY_USES, f"one of {NOISY_USES}"),
         (
-            "NPLP.SCORE_WEIGHT",
-            nplp.SCORE_WEIGHT,
-            nplp.METHOD == "nplp" or not nplp.SCORE_WEIGHT,
-            f"False with NPLP.METHOD {nplp.METHOD!r}, which has no scores",
+            "NPLP.EPSILON_UPDATE",
+            nplp.EPSILON_UPDATE,
+            nplp.CORRECTION_DISTANCE in ("", nplp.DISTANCE) or nplp.EPSILON_UPDATE == "iteration",
+            f"'iteration' with NPLP.CORRECTION_DISTANCE {nplp.CORRECTION_DISTANCE!r}, of a radius of its own",
+        ),
+        ("NPLP.NOISY", nplp.NOISY, nplp.NOISY in NOISY_USES, f"one of {NOISY_USES}"),
+        *(
+            (
+                f"NPLP.{key}",
+                nplp[key],
+                nplp.METHOD == "nplp" or not nplp[key],
+                f"False with NPLP.METHOD {nplp.METHOD!r}, which has no scores",
+            )
+            for key in ("SCORE_WEIGHT", "SCORE_SAMPLING")
+        ),
+        (
+            "NPLP.SCORE_SAMPLING",
+            nplp.SCORE_SAMPLING,
+            sampler in BY_SHARES or not nplp.SCORE_SAMPLING,
+            f"False with DATALOADER.SAMPLER_TRAIN {sampler!r}, which draws no clusters by shares",
         ),
         ("NPLP.DISSOLVED", nplp.DISSOLVED, nplp.DISSOLVED in ("drop", "keep"), "'drop' or 'keep'"),
         (

@@ -162,6 +162,7 @@ class TrainSet:
         cluster_weights: np.ndarray | None = None,
         two_views: bool = False,
         singles: bool = False,
+        cluster_shares: np.ndarray | None = None,
     ) -> None:
         """Join items with labels.
 
@@ -174,9 +175,11 @@ class TrainSet:
             two_views: transform each image twice, for "images" and "second_images" of a batch.
             singles: whether labels of one image are expected: it is then drawn once where others are drawn K
                 times, see :class:`nplp.data.samplers.StreamBatchSampler`.
+            cluster_shares: ``[c]`` float64 above 0, how often each cluster is drawn; None: all as often.
         """
         self.cfg = cfg
         self.singles = singles
+        self.cluster_shares = cluster_shares
         kept = np.flatnonzero(labels >= 0)
         self.labels = labels[kept]
         self.cameras = cameras[kept]
@@ -236,18 +239,18 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
     """
     cfg = train_set.cfg
     name, instances = cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.NUM_INSTANCE
-    labels, cameras = train_set.labels, train_set.cameras
+    labels, cameras, shares = train_set.labels, train_set.cameras, train_set.cluster_shares
     sampler: IdentityBatchSampler | ShuffledBatchSampler | StreamBatchSampler
     epoch = Epoch(cfg.SOLVER.IMS_PER_BATCH, num_batches, seed, comm.get_rank(), comm.get_world_size())
     try:
         if name == IDENTITIES:
-            sampler = IdentityBatchSampler(labels, epoch, instances)
+            sampler = IdentityBatchSampler(labels, epoch, instances, shares)
         elif name == ACROSS_CAMERAS:
-            sampler = CrossCameraBatchSampler(labels, cameras, epoch, instances)
+            sampler = CrossCameraBatchSampler(labels, cameras, epoch, instances, shares)
         elif name == CAMERA_PROXIES:
             sampler = CameraProxyBatchSampler(labels, cameras, epoch, instances)
         elif name == EVENLY:
-            sampler = EvenCameraBatchSampler(labels, cameras, epoch, instances)
+            sampler = EvenCameraBatchSampler(labels, cameras, epoch, instances, shares)
         else:
             sampler = ShuffledBatchSampler(len(train_set), epoch)
     except ValueError as error:

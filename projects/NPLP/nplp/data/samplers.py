@@ -55,6 +55,9 @@ class IdentityBatchSampler(Sampler[list[int]]):
     repeated within the batch, so that an identity may come with a multiple of K images. An identity's
     images are drawn without replacement until they are used up; one with fewer than K repeats some.
 
+    With shares, an addition to the paper, each batch draws P identities without replacement, one after
+    another, each with a probability in proportion to its share among those that are left.
+
     In a distributed run every rank draws the same batches and keeps its own consecutive share of the
     identities, so that the global batch in rank order is the batch of one process.
 
@@ -63,16 +66,25 @@ class IdentityBatchSampler(Sampler[list[int]]):
         epoch: what it was given.
     """
 
-    def __init__(self, labels: Sequence[int] | np.ndarray, epoch: Epoch, num_instances: int) -> None:
+    def __init__(
+        self,
+        labels: Sequence[int] | np.ndarray,
+        epoch: Epoch,
+        num_instances: int,
+        shares: np.ndarray | None = None,
+    ) -> None:
         """Prepare one epoch.
 
         Args:
             labels: identity (or pseudo-label) of each image, ``[N]`` integers.
             epoch: its batch size is a multiple of ``num_instances * world_size``.
             num_instances: K, images of an identity in a batch.
+            shares: how often each identity is drawn, ``[c]`` float64 above 0 in the order of the identities'
+                numbers; None: as often as the others.
 
         Raises:
-            ValueError: if ``labels`` is empty or the batch size does not divide as stated.
+            ValueError: if ``labels`` is empty, the batch size does not divide as stated, or shares are not
+                above 0 or not one for each identity.
         """
         labels = np.asarray(labels)
         if labels.size == 0:
@@ -83,6 +95,12 @@ class IdentityBatchSampler(Sampler[list[int]]):
                 f"{num_instances} x {epoch.world_size}, got {epoch.batch_size}"
             )
         self.images = [np.flatnonzero(labels == identity) for identity in np.unique(labels)]
+        if shares is not None and (len(shares) != len(self.images) or not (shares > 0).all()):
+            raise ValueError(
+                f"shares must be above 0, one for each of {len(self.images)} identities, got {len(shares)} "
+                f"from {shares.min()}"
+            )
+        self._shares = None if shares is None else shares / shares.sum()
         self._per_batch = epoch.batch_size // num_instances
         self._num_instances = num_instances
         self.epoch = epoch
@@ -101,6 +119,11 @@ class IdentityBatchSampler(Sampler[list[int]]):
 
     def _identities(self, rng: np.random.Generator) -> Iterator[int]:
         while True:
+            if self._shares is not None and len(self.images) > self._per_batch:
+                yield from rng.choice(
+                    len(self.images), self._per_batch, replace=False, p=self._shares
+                ).tolist()
+                continue
             order = rng.permutation(len(self.images))
             if len(order) > self._per_batch:
                 order = order[: len(order) - len(order) % self._per_batch]
@@ -151,19 +174,21 @@ class CrossCameraBatchSampler(IdentityBatchSampler):
         cameras: Sequence[int] | np.ndarray,
         epoch: Epoch,
         num_instances: int,
+        shares: np.ndarray | None = None,
     ) -> None:
         """Prepare one epoch.
 
         Args:
-            labels: as epoch and num_instances, see :class:`IdentityBatchSampler`.
+            labels: as epoch, num_instances and shares, see :class:`IdentityBatchSampler`.
             cameras: camera of each image, ``[N]`` integers.
             epoch: likewise.
             num_instances: likewise.
+            shares: likewise.
 
         Raises:
             ValueError: as :class:`IdentityBatchSampler`, or if labels and cameras differ in number.
         """
-        super().__init__(labels, epoch, num_instances)
+        super().__init__(labels, epoch, num_instances, shares)
         self._cameras = np.asarray(cameras)
         if self._cameras.shape != np.shape(labels):
             raise ValueError(f"there must be a camera for each of {len(labels)} labels, got {len(cameras)}")

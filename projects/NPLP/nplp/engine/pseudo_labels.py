@@ -60,6 +60,9 @@ __all__ = ["PseudoLabelHook", "PseudoLabelState"]
 
 logger = logging.getLogger(__name__)
 
+LEAST_SHARE = 0.01
+"""How often the worst cluster is drawn, beside one of average score: every cluster is drawn at some time."""
+
 QUALITY_COLUMNS = {
     "precision": "precision",
     "recall": "recall",
@@ -90,7 +93,7 @@ class PseudoLabelState:
         first_norm: mean norm of the features at the first iteration; 0 before it.
         agreement: of the labels with those of the iteration before; ``None`` where there are none, or where
             those before were kept.
-        score_weights: ``[c]`` float64, the clusters' weights by their scores; ``None``: not weighed so.
+        score_weights: ``[c]`` float64, the clusters' weights by their scores; ``None``: not used so.
     """
 
     iteration: int = 0
@@ -315,8 +318,9 @@ class PseudoLabelHook(HookBase):
         return self._method.label(iteration, features, self._cameras, known)
 
     def _score_weights(self, estimate: PseudoLabels, labels: np.ndarray) -> torch.Tensor | None:
-        """Return the weights of the clusters of labels [N] by their scores, where they are weighed so."""
-        if not (self._cfg.NPLP.SCORE_WEIGHT and len(estimate.self_assessment)):
+        """Return the weights of the clusters of labels [N] by their scores, where these are used so."""
+        used = self._cfg.NPLP.SCORE_WEIGHT or self._cfg.NPLP.SCORE_SAMPLING
+        if not (used and len(estimate.self_assessment)):
             return None
         return torch.from_numpy(score_weights(estimate.self_assessment, estimate.startup_labels, labels))
 
@@ -342,8 +346,8 @@ class PseudoLabelHook(HookBase):
         weights = None
         if self._cfg.NPLP.CAMERA_ENTROPY_WEIGHT:
             weights = camera_entropy_weights(labels, self._cameras)
-        if self.state.score_weights is not None:
-            by_score = self.state.score_weights.numpy()
+        by_score = None if self.state.score_weights is None else self.state.score_weights.numpy()
+        if by_score is not None and self._cfg.NPLP.SCORE_WEIGHT:
             weights = by_score if weights is None else weights * by_score
         two_views = isinstance(self._method, NetworkMethod) and self._method.two_views
         train_set = TrainSet(
@@ -354,9 +358,16 @@ class PseudoLabelHook(HookBase):
             weights,
             two_views=two_views,
             singles=self._trains_outliers,
+            cluster_shares=self._shares(by_score),
         )
         self.trainer.reset_train_set(train_set, self._cfg.NPLP.STEPS_PER_EPOCH)
         self._installed = True
+
+    def _shares(self, by_score: np.ndarray | None) -> np.ndarray | None:
+        """Return how often each cluster is drawn by its score's weight [c], where that is asked for."""
+        if by_score is None or not self._cfg.NPLP.SCORE_SAMPLING:
+            return None
+        return np.maximum(by_score, LEAST_SHARE)
 
     def _line(
         self,

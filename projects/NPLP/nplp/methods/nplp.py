@@ -41,6 +41,9 @@ OPTIONS = {
     "DISTANCE": "jaccard",
     # Distance of eqs. 6-8; empty: the same. The literal reading is "euclidean".
     "ASSESSMENT_DISTANCE": "",
+    # An addition to the paper: the distance by which noisy clusters are clustered again (eq. 9), at beta
+    # times the radius that eq. 4 finds for it; empty: that of the clustering.
+    "CORRECTION_DISTANCE": "",
     # k1 and k2 of the Jaccard distance.
     "K1": 20,
     "K2": 6,
@@ -55,11 +58,13 @@ OPTIONS = {
     # "iteration": eq. 4 in every iteration (Algorithm 1); "first": epsilon_e of the first one is kept.
     "EPSILON_UPDATE": "iteration",
     # What becomes of a noisy cluster: "recluster", the paper's way (eq. 9), or, additions to the paper,
-    # "drop", so that its images wait for a later iteration, or "keep", nothing, for SCORE_WEIGHT alone.
+    # "drop", so that its images wait for a later iteration, or "keep", nothing, for what uses scores alone:
     "NOISY": "recluster",
-    # An addition to the paper: in the correcting stage each image's share of every loss is weighed by its
-    # cluster's self-assessment score q: 1 + q, on average 1 over the clusters (clustering/assessment.py).
+    # Each image's share of every loss is weighed by its cluster's self-assessment score q: 1 + q, on average
+    # 1 over the clusters (clustering/assessment.py).
     "SCORE_WEIGHT": False,
+    # A batch's clusters are drawn with probabilities in proportion to 1 + q, in place of each as often.
+    "SCORE_SAMPLING": False,
     # A noisy cluster that dissolves entirely when clustered again is dropped ("drop") or kept ("keep").
     "DISSOLVED": "drop",
     # What is an outlier when its noisy cluster is clustered again is left out of the iteration ("drop", the
@@ -121,6 +126,7 @@ class NoisyPseudoLabelProcessing:
             noisy_fraction=options.NOISY_FRACTION,
             correct=iteration > options.STARTUP_ITERATIONS,
             assessment_distance=options.ASSESSMENT_DISTANCE or None,
+            correction_distance=options.CORRECTION_DISTANCE or None,
             noisy=options.NOISY,
             dissolved=options.DISSOLVED,
             reclustered_outliers=options.RECLUSTERED_OUTLIERS,
