@@ -11,17 +11,13 @@ import torch
 from fastreid.config import CfgNode
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
-from tabulate import tabulate
 
 from nplp.clustering import (
     Constraints,
     PseudoLabels,
     average_by_component,
-    camera_entropies,
     camera_entropy_weights,
-    cross_camera_share,
     label_agreement,
-    label_quality,
     outliers_as_clusters,
     score_weights,
 )
@@ -35,6 +31,7 @@ from nplp.distributed.collectives import from_main_process
 from nplp.distributed.shares import rank_shares
 from nplp.engine.averaging import WeightAverage
 from nplp.engine.events import log_histograms
+from nplp.engine.iteration_line import in_words, numbers_of, quality_of, signs_of
 from nplp.engine.networks import labelled_networks, labelling_model
 from nplp.engine.norm_statistics import refresh_statistics, refreshes
 from nplp.engine.rules import (
@@ -49,7 +46,7 @@ from nplp.engine.rules import (
 from nplp.engine.run_record import RunRecord
 from nplp.engine.stopping import is_last
 from nplp.engine.trace import Trace
-from nplp.engine.tracks import check_method, describe_changes, report_changes
+from nplp.engine.tracks import check_method, report_changes
 from nplp.engine.verdict import judge
 from nplp.errors import UserError
 from nplp.memory import is_out_of_memory
@@ -62,15 +59,6 @@ logger = logging.getLogger(__name__)
 
 LEAST_SHARE = 0.01
 """How often the worst cluster is drawn, beside one of average score: every cluster is drawn at some time."""
-
-QUALITY_COLUMNS = {
-    "precision": "precision",
-    "recall": "recall",
-    "nmi": "NMI",
-    "ari": "ARI",
-    "mixed_noise": "mixed",
-    "fragmented_noise": "fragmented",
-}
 
 
 class _Trainer(Protocol):
@@ -293,7 +281,7 @@ class PseudoLabelHook(HookBase):
         verdict = judge([*self._record.history, line])
         line["verdict"] = verdict.entry()
         state = PseudoLabelState(iteration, torch.from_numpy(labels), scale.first_norm, agreement, weights)
-        logger.info("%s", _format_line(line, options.ITERATIONS, len(labels)))
+        logger.info("%s", in_words(line, options.ITERATIONS, len(labels)))
         for finding in remarks:
             said = finding.rule.replace("_", " ")
             if rejected is not None and not still_true(finding):
@@ -379,14 +367,18 @@ class PseudoLabelHook(HookBase):
     ) -> dict[str, Any]:
         """Return the iteration's line of ``pseudo_labels.jsonl``."""
         corrected = self._corrects and iteration > self._cfg.NPLP.STARTUP_ITERATIONS
+
+        def quality(of: np.ndarray) -> dict[str, Any]:
+            return quality_of(of, self._identities, self._cameras)
+
         return {
             "iteration": iteration,
             "stage": "correcting" if corrected else "startup",
-            **_numbers(estimate, labels),
-            **_signs(estimate, labels, self._cameras, agreement),
+            **numbers_of(estimate, labels),
+            **signs_of(estimate, labels, self._cameras, agreement),
             "rules": [finding.line() for finding in remarks],
-            **self._quality(labels),
-            **report_changes(estimate, self._quality(estimate.unconstrained_labels)),
+            **quality(labels),
+            **report_changes(estimate, quality(estimate.unconstrained_labels)),
         }
 
     def _kept(
@@ -419,96 +411,5 @@ class PseudoLabelHook(HookBase):
         )
         line["labels_of_iteration"] = before.get("labels_of_iteration", before["iteration"])
         rules = [finding.line() for finding in remarks if not still_true(finding)]
-        line["rejected"] = {**_numbers(estimate, labels), "rules": rules}
+        line["rejected"] = {**numbers_of(estimate, labels), "rules": rules}
         return line, trained_on, labels
-
-    def _quality(self, labels: np.ndarray) -> dict[str, Any]:
-        """Return how good labels ``[N]`` are over the images with known identities; empty without any."""
-        if self._identities is None or not len(labels):
-            return {}
-        known = self._identities >= 0
-        people = len(np.unique(self._identities[known]))
-        quality = label_quality(labels[known], self._identities[known], self._cameras[known])
-        figures: dict[str, Any] = {name: float(getattr(quality, name)) for name in QUALITY_COLUMNS}
-        figures["cross_camera_recall"] = quality.cross_camera_recall
-        if known.all():
-            return {**figures, "identities": people}
-        # How many people there are is not known then.
-        return {**figures, "known_identities": people, "images_with_identity": int(known.sum())}
-
-
-def _numbers(estimate: PseudoLabels, labels: np.ndarray) -> dict[str, Any]:
-    """Return what there is to say of an estimate and the labels ``[N]`` that came of it."""
-    sizes = np.bincount(labels[labels >= 0], minlength=1)
-    return {
-        "epsilon_e": float(estimate.epsilon_e),
-        "epsilon_c": float(estimate.epsilon_c),
-        "clusters": int(labels.max(initial=-1)) + 1,
-        "outliers": int((labels < 0).sum()),
-        "noisy_clusters": len(estimate.noisy_clusters),
-        "dissolved_clusters": len(estimate.dissolved_clusters),
-        "largest_cluster_share": float(sizes.max() / max(1, sizes.sum())),
-        **_chosen_alpha(estimate),
-    }
-
-
-def _chosen_alpha(estimate: PseudoLabels) -> dict[str, Any]:
-    """Return alpha and what was tried, where it was chosen from the features; else nothing."""
-    if not len(estimate.alpha_trials):
-        return {}
-    names = ("guess", "epsilon", "clusters", "clustered")
-    trials = [dict(zip(names, trial, strict=True)) for trial in estimate.alpha_trials.tolist()]
-    return {"alpha": float(estimate.alpha), "alpha_trials": trials}
-
-
-def _signs(
-    estimate: PseudoLabels, labels: np.ndarray, cameras: np.ndarray, agreement: float | None
-) -> dict[str, float]:
-    """Return what labels [N] tell of their own worth, without identities.
-
-    ``images`` and ``cameras``: how many there are; ``camera_entropy``: mean over the clusters, in bits;
-    ``one_camera_clusters``: share of the clusters; ``cross_camera_pairs``: share of the pairs within
-    clusters; ``label_agreement``: with the labels before, where there are any; ``self_assessment``: mean
-    score of eq. 8 over the startup clusters, where they are assessed.
-    """
-    entropies = camera_entropies(labels, cameras)
-    signs = {
-        "images": len(labels),
-        "cameras": len(np.unique(cameras)),
-        "camera_entropy": float(entropies.mean()) if len(entropies) else 0.0,
-        "one_camera_clusters": float((entropies == 0).mean()) if len(entropies) else 0.0,
-        "cross_camera_pairs": cross_camera_share(labels, cameras),
-    }
-    if agreement is not None:
-        signs["label_agreement"] = agreement
-    if len(estimate.self_assessment):
-        signs["self_assessment"] = float(estimate.self_assessment.mean())
-    return signs
-
-
-def _format_line(line: dict[str, Any], iterations: int, images: int) -> str:
-    """Return an iteration's table for the screen."""
-    clusters = f"{line['clusters']}" + (f" ({line['identities']} people)" if "identities" in line else "")
-    columns = {
-        "epsilon": f"{line['epsilon_e']:.4f}",
-        "clusters": clusters,
-        "outliers": f"{line['outliers']} ({100 * line['outliers'] / images:.0f}%)",
-        "noisy": line["noisy_clusters"],
-    }
-    for name, title in QUALITY_COLUMNS.items():
-        if name in line:
-            columns[title] = f"{100 * line[name]:.1f}"
-    table = tabulate([columns.values()], headers=list(columns), tablefmt="simple", disable_numparse=True)
-    if "alpha" in line:
-        tried = ", ".join(f"{trial['guess']:.0f}: {trial['clusters']:.0f}" for trial in line["alpha_trials"])
-        chosen = f"alpha {line['alpha']:.4g} chosen"
-        table += f"\n  {chosen}; 0.9 / alpha, and clusters, of what was tried: {tried}"
-    if "tracks" in line:
-        table += f"\n  {describe_changes(line['tracks'])}"
-    head = f"Iteration {line['iteration']} of {iterations}, {line['stage']} stage"
-    if "labels_of_iteration" in line:
-        head += f", with the labels of iteration {line['labels_of_iteration']}"
-    if "images_with_identity" in line:
-        known = f"{line['images_with_identity']:,} of {images:,} images with known identities"
-        table += f"\n  precision to fragmented: over {known}"
-    return f"{head}\n{table}"
