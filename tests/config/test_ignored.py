@@ -154,6 +154,16 @@ def test_a_model_of_the_toolbox_is_warned_of_nplps_keys_in_a_line(heard):
     assert record.message == "NPLP.ALPHA 0.5, NPLP.BETA 0.4: only MODEL.META_ARCHITECTURE NPLP adapts"
 
 
+def test_drawn_tracks_are_warned_of_where_the_target_has_a_table(heard):
+    given = {"NPLP__TRACKS": "constrain", "DATASETS__SYNTHETIC_TRACKS__LENGTH": 4}
+    warn_of_ignored(changed(DATASETS__NAMES="('SynthStation',)", **given))
+    assert not heard.records
+    warn_of_ignored(changed(DATASETS__NAMES="('OwnImages',)", **given))
+    (record,) = heard.records
+    said = "DATASETS.SYNTHETIC_TRACKS.LENGTH 4: no effect while OwnImages has the tracks of its table"
+    assert record.message == said
+
+
 def test_weights_in_two_places_are_warned_of(heard):
     warn_of_ignored(changed(MODEL__WEIGHTS="a.pth", NPLP__SOURCE__WEIGHTS="b.pth"))
     (record,) = heard.records

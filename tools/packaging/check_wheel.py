@@ -91,8 +91,14 @@ class Environment:
         self.installing = other if installer else [self.python, "-m", "pip", "install"]
 
     def install(self, *words: str) -> None:
-        """Install packages."""
-        subprocess.run([*self.installing, "--quiet", *words], check=True)
+        """Install packages.
+
+        Raises:
+            SystemExit: if that fails; the installer has said why.
+        """
+        command = [*self.installing, "--quiet", *words]
+        if code := subprocess.run(command, check=False).returncode:
+            sys.exit(f"{' '.join(command)[:300]}\nexit code {code}: the packages could not be installed")
 
     def run(self, *words: str, code: int = 0, said: str = "") -> None:
         """Run a command in the folder, and look at its exit code and at what it says.

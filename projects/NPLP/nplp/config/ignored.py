@@ -190,6 +190,11 @@ def _warned(cfg: CfgNode) -> Iterator[_Ignored]:
             f"NPLP.TRACKS is {TRACKS_UNUSED!r}",
         ),
         (
+            ("DATASETS.SYNTHETIC_TRACKS",),
+            cfg.NPLP.TRACKS != TRACKS_UNUSED and OWN_IMAGES in cfg.DATASETS.NAMES,
+            f"{OWN_IMAGES} has the tracks of its table",
+        ),
+        (
             tuple(f"NPLP.{key}" for key in ("K1_INTRA", "K1_INTER", "K2_INTRA", "K2_INTER")),
             model == NPLP
             and CAMERA_JACCARD
