@@ -86,7 +86,8 @@ def test_one_camera_is_not_treated():
 
 
 def test_low_crops_take_a_smaller_input():
-    assert keys_of(replace(SIX, height=128, width=48))["INPUT.SIZE_TRAIN"] == [192, 96]
+    assert keys_of(replace(SIX, height=95, width=40))["INPUT.SIZE_TRAIN"] == [192, 96]
+    assert keys_of(replace(SIX, height=96, width=40))["INPUT.SIZE_TRAIN"] == [256, 128]
     assert keys_of()["INPUT.SIZE_TRAIN"] == [256, 128]
 
 
@@ -99,7 +100,11 @@ def test_a_processor_trains_fewer_steps():
 def test_few_images_have_fewer_neighbours():
     keys = keys_of(replace(SIX, count=100))
     assert (keys["NPLP.K1"], keys["NPLP.K2"]) == (10, 3)
-    assert "NPLP.K1" not in keys_of()
+
+
+def test_neighbours_are_chosen_where_nobody_says_how_many_people_there_are():
+    assert keys_of()["NPLP.K1"] == 0
+    assert "NPLP.K1" not in keys_of(additions=False), "a method that is named keeps its own"
 
 
 @pytest.mark.parametrize(("each", "expected"), [(20, None), (21, (21, 6)), (40, (40, 12)), (500, (60, 18))])

@@ -228,7 +228,7 @@ def test_the_base_of_a_leaf_is_the_root_of_its_chain():
         ("NPLP.DISTANCE", "cosine", "one of"),
         ("NPLP.ASSESSMENT_DISTANCE", "l1", "one of"),
         ("NPLP.CORRECTION_DISTANCE", "l1", "one of"),
-        ("NPLP.K1", 0, "at least 1"),
+        ("NPLP.K1", -1, "at least 1, or 0 to choose it"),
         ("NPLP.K2", 30, "between 1 and NPLP.K1"),
         ("NPLP.K1_INTRA", 0, "at least 1"),
         ("NPLP.K1_INTER", 0, "at least 1"),

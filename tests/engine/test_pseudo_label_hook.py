@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nplp.clustering import camera_entropy_weights, label_quality
+from nplp.clustering.neighbourhood import Neighbourhood, NeighbourTrial
 from nplp.engine import pseudo_labels as hook_module
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.run_record import RunRecord
@@ -199,6 +200,36 @@ def test_clusters_are_weighed_by_their_scores_where_asked_to(make):
     run_epoch(resumed, 3)
     again = resumed.trainer.sets[0][0].dataset.weights
     np.testing.assert_array_equal(again, train_set.dataset.weights)
+
+
+def test_neighbours_are_chosen_in_the_first_iteration_and_kept(make, monkeypatch, caplog):
+    asked = []
+
+    def choose(features, cameras, **given):
+        asked.append((features, given))
+        return Neighbourhood(7, 2, (NeighbourTrial(7, 6, 8.0),))
+
+    monkeypatch.setattr("nplp.methods.nplp.choose_neighbours", choose)
+    monkeypatch.setattr(logging.getLogger("nplp"), "propagate", True)
+    options = {"K1": 0, "DISTANCE": "jaccard", "ALPHA": 0.12, "CAMERA_CENTERING": True}
+    hook = make(**options)
+    with caplog.at_level(logging.INFO):
+        run_epoch(hook, 0)
+        run_epoch(hook, 2)
+    assert len(asked) == 1
+    torch.testing.assert_close(asked[0][0], F.normalize(planted()))
+    assert asked[0][1] == {"min_samples": 4, "camera_centering": True, "camera_scaling": False}
+    assert [line["k1"] for line in hook._record.history] == [7, 7]
+    said = [record.message for record in caplog.records if "chosen" in record.message]
+    assert said == ["Iteration 1: k1 7 and k2 2 chosen; k1, and the images of a cluster by it: 7: 8"]
+    usual = make(**{**options, "K1": 7, "K2": 2})
+    run_epoch(usual, 0)
+    assert hook._record.history[0] == {**usual._record.history[0], "k1": 7}
+    resumed = make(**options)
+    resumed.load_state_dict(hook.state_dict())
+    run_epoch(resumed, 4)
+    assert len(asked) == 1, "a resumed run goes on with what was chosen"
+    assert resumed._record.history[-1]["k1"] == 7
 
 
 def test_clusters_are_drawn_by_their_scores_where_asked_to(make):

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from nplp.clustering import label_quality
+from nplp.clustering import estimate_pseudo_labels, label_quality
 from nplp.errors import UserError
 from nplp.search import group
 from nplp.search.grouping import camera_numbers
@@ -26,6 +27,17 @@ def test_people_are_told_apart(given):
     assert 11 <= quality.clusters <= 12
     assert quality.precision == 1
     assert quality.recall > 0.6
+
+
+def test_people_of_far_more_images_than_usual_are_groups_of_their_own():
+    features, who, cameras = people(count=8, images=75, noise=1.2)
+    quality = label_quality(group(features, cameras), who, camera_numbers(cameras))
+    assert quality.f1 > 0.84
+    by_usual = estimate_pseudo_labels(
+        torch.nn.functional.normalize(torch.from_numpy(features)), camera_numbers(cameras), alpha=None,
+        camera_centering=True, correct=False,
+    )  # fmt: skip
+    assert label_quality(by_usual.labels, who, None).f1 < 0.78
 
 
 def test_groups_are_numbered_by_their_first_images():

@@ -6,6 +6,7 @@ from nplp.clustering.cameras import camera_entropies, camera_entropy_weights, cr
 from nplp.clustering.changes import ConstraintChanges
 from nplp.clustering.constraints import Constraints, average_by_component, build_constraints
 from nplp.clustering.estimate import estimate_pseudo_labels
+from nplp.clustering.neighbourhood import choose_neighbours
 from nplp.clustering.quality import label_quality
 from nplp.clustering.results import OUTLIER, LabelQuality, PseudoLabels
 from nplp.clustering.self_paced import self_paced_labels
@@ -21,6 +22,7 @@ __all__ = [
     "build_constraints",
     "camera_entropies",
     "camera_entropy_weights",
+    "choose_neighbours",
     "cross_camera_share",
     "estimate_pseudo_labels",
     "label_agreement",

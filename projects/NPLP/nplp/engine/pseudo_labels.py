@@ -278,6 +278,8 @@ class PseudoLabelHook(HookBase):
                 agreement = label_agreement(labels, before.labels.numpy())
             line = self._line(iteration, estimate, labels, remarks, agreement)
         line["unrelated_distance"] = scale.unrelated
+        if not options.K1:
+            line["k1"] = labelling.distances.k1
         verdict = judge([*self._record.history, line])
         line["verdict"] = verdict.entry()
         state = PseudoLabelState(iteration, torch.from_numpy(labels), scale.first_norm, agreement, weights)

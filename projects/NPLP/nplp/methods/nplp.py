@@ -3,13 +3,15 @@
 Shapes: N target images, c clusters, D values of f_e and f_r.
 """
 
+import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from fastreid.config import CfgNode
 
-from nplp.clustering import Constraints, estimate_pseudo_labels
+from nplp.clustering import Constraints, choose_neighbours, estimate_pseudo_labels
 from nplp.config.choices import EMBEDDING
 from nplp.losses import CenterContrastiveLoss, cluster_centroids
 from nplp.losses.registry import CENTER_CONTRASTIVE
@@ -19,6 +21,8 @@ from nplp.methods.registry import register_method, require
 from nplp.modeling import NPLP, HeadOutput
 
 __all__ = ["NoisyPseudoLabelProcessing"]
+
+logger = logging.getLogger(__name__)
 
 NECK_BLOCK = 4096
 LOGIT_BLOCK = 8192
@@ -44,7 +48,8 @@ OPTIONS = {
     # An addition to the paper: the distance by which noisy clusters are clustered again (eq. 9), at beta
     # times the radius that eq. 4 finds for it; empty: that of the clustering.
     "CORRECTION_DISTANCE": "",
-    # k1 and k2 of the Jaccard distance.
+    # k1 and k2 of the Jaccard distance. K1 0, an addition to the paper, chooses both in the first iteration,
+    # so that clusters hold about as many images as an image has neighbours (clustering/neighbourhood.py).
     "K1": 20,
     "K2": 6,
     # Neighbours of camera_jaccard in the own camera and in all others, and the images of both that its local
@@ -105,6 +110,7 @@ class NoisyPseudoLabelProcessing:
         self._loss = loss
         self._proxies = CameraProxies(model)
         self._first_epsilon = 0.0
+        self._first_neighbours = (0, 0)
 
     def label(
         self,
@@ -115,7 +121,9 @@ class NoisyPseudoLabelProcessing:
     ) -> Labelling:
         """Estimate pseudo-labels by eq. 4 and, after the startup stage, correct them by eqs. 6-9."""
         options = self._cfg.NPLP
-        distances = DistanceSettings.of(options, options.NORMALIZE)
+        distances = self._with_neighbours(
+            DistanceSettings.of(options, options.NORMALIZE), features, cameras, iteration
+        )
         frozen = options.EPSILON_UPDATE == "first" and iteration > 1
         estimate = estimate_pseudo_labels(
             distances.prepare(features),
@@ -159,6 +167,7 @@ class NoisyPseudoLabelProcessing:
         return {
             "table": self._loss.table.detach().cpu().clone(),
             "first_epsilon": self._first_epsilon,
+            "first_neighbours": self._first_neighbours,
             **self._proxies.state_dict(),
         }
 
@@ -168,6 +177,26 @@ class NoisyPseudoLabelProcessing:
             self._loss.restore(state["table"])
         self._proxies.load_state_dict(state)
         self._first_epsilon = float(state["first_epsilon"])
+        self._first_neighbours = tuple(state.get("first_neighbours", (0, 0)))
+
+    def _with_neighbours(
+        self, distances: DistanceSettings, features: torch.Tensor, cameras: np.ndarray, iteration: int
+    ) -> DistanceSettings:
+        """Return the distances with the k1 and k2 that are chosen where K1 is 0, those of the first time."""
+        if distances.k1:
+            return distances
+        if not self._first_neighbours[0]:
+            found = choose_neighbours(
+                distances.prepare(features),
+                cameras,
+                min_samples=self._cfg.NPLP.MIN_SAMPLES,
+                camera_centering=distances.camera_centering,
+                camera_scaling=distances.camera_scaling,
+            )
+            logger.info("Iteration %d: %s", iteration, found)
+            self._first_neighbours = found.k1, found.k2
+        k1, k2 = self._first_neighbours
+        return replace(distances, k1=k1, k2=k2)
 
     @torch.no_grad()
     def _neck_features(self, features: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nplp.clustering import OUTLIER, estimate_pseudo_labels
+from nplp.clustering import OUTLIER, choose_neighbours, estimate_pseudo_labels
 from nplp.clustering.people import alpha_of
 from nplp.errors import UserError
 from nplp.search.index import checked_features, normalised
@@ -39,7 +39,8 @@ def group(
     """Return the group [N] int64 of each image, from 0; -1 for an image that is in no group.
 
     The startup stage of Algorithm 1 (:func:`nplp.clustering.estimate_pseudo_labels`) on L2-normalised
-    features with the Jaccard distance. Groups are numbered by their first images.
+    features with the Jaccard distance, whose k1 is chosen (:func:`nplp.clustering.choose_neighbours`). Groups
+    are numbered by their first images.
 
     Args:
         features: [N, D], as :meth:`nplp.search.Embedder.embed` gives them.
@@ -70,16 +71,24 @@ def group(
     numbers = camera_numbers(cameras)
     if numbers is not None and (numbers == numbers[0]).all():
         numbers = None
+    centred = camera_centering and numbers is not None
+    # Without cameras, or with one, all pairs take the place of those across cameras.
+    apart = np.arange(len(values)) if numbers is None else numbers
+    neighbours = choose_neighbours(
+        values, apart, min_samples=min_samples, camera_centering=centred, progress=progress
+    )
     result = estimate_pseudo_labels(
         values,
-        # Without cameras, or with one, all pairs take the place of those across cameras.
-        np.arange(len(values)) if numbers is None else numbers,
+        apart,
         alpha=None if people is None else alpha_of(people),
         min_samples=min_samples,
         correct=correct,
-        camera_centering=camera_centering and numbers is not None,
+        camera_centering=centred,
+        k1=neighbours.k1,
+        k2=neighbours.k2,
         progress=progress,
     )
+    logger.info("%s", neighbours)
     if people is None:
         logger.info("About %d people (alpha %.3g)", max(1, result.num_startup_clusters), result.alpha)
     return _by_first_image(result.labels)
