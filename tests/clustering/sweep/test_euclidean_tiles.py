@@ -78,7 +78,8 @@ class Read:
         count = len(rows)
         everything = np.arange(count)
         within, across = ((bound * source.scale) ** 2 * (1 + 2.0**-20) for bound in (near, bracket.high))
-        self.smallest = MeanOfSmallest(1, bracket, np.inf)
+        # The mean of as many as there are pairs at most: none of them is dropped.
+        self.smallest = MeanOfSmallest(count**2, bracket, np.inf)
         self.held = HeldPairs(count, near)
         sums = DistanceSums(count, count) if summed else None
         search = PairSearch(groups, within, max(within, across), self.smallest, self.held)

@@ -15,7 +15,7 @@ from nplp.clustering import PseudoLabels
 from nplp.clustering.settings import Settings
 from nplp.clustering.sweep import smallest
 from nplp.clustering.sweep.pairs import HeldPairs
-from nplp.clustering.sweep.smallest import Bracket, MeanOfSmallest
+from nplp.clustering.sweep.smallest import Bracket, MeanOfSmallest, clipped_mean
 
 Stage = Callable[[Case], PseudoLabels]
 
@@ -128,6 +128,25 @@ def test_values_that_find_no_memory_are_not_counted(monkeypatch: pytest.MonkeyPa
         with pytest.raises(MemoryError):
             stream.add(values[1::2])
     assert (stream._below, stream._inside, stream._bins.sum(), list(stream._sums)) == before
+
+
+def test_values_that_find_no_memory_to_be_chosen_in_are_all_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, tries = np.linspace(1, 0, 400), 0
+
+    def refuse(*_: object) -> None:
+        nonlocal tries
+        tries += 1
+        raise MemoryError
+
+    stream = MeanOfSmallest(5, Bracket(0.0, 1.0), 1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "concatenate", refuse)
+        for block in np.split(values, 100):
+            stream.add(block)
+    assert sum(map(len, stream._held)) == 400
+    # One each time that they are twice as many.
+    assert 0 < tries < 8
+    assert stream.mean() == clipped_mean(values[-5:].copy())
 
 
 def test_pairs_that_find_no_memory_are_not_held() -> None:

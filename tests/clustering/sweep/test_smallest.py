@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared_workers import by_workers
 
-from nplp.clustering.sweep import smallest
+from nplp.clustering.sweep import current_shares, smallest
 from nplp.clustering.sweep.smallest import Bracket, MeanOfSmallest, clipped_mean
 
 PASSES = 3000
@@ -167,6 +168,54 @@ def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for block in np.random.default_rng(3).random(size=(200, 10)):
         shared.add(block)
         assert sum(len(part) for part in shared._held) <= 110
+
+
+def test_no_more_is_held_than_twice_what_is_averaged() -> None:
+    blocks = np.random.default_rng(4).random(size=(200, 10))
+    shared = MeanOfSmallest(30, Bracket(0.0, 1.0), 1.0)
+    for block in blocks:
+        shared.add(block)
+        assert sum(part.nbytes for part in shared._held) <= 2 * 30 * 8
+        # A view would keep more than it shows.
+        assert all(part.base is None for part in shared._held)
+    assert shared.mean() == clipped_mean(np.sort(blocks.ravel())[:30])
+
+
+@pytest.mark.parametrize("bracket", [Bracket(0.0, 1.0), Bracket(0.03, 0.9), Bracket(0.2, 1.0)])
+@pytest.mark.parametrize("budget", [80, 150, 10**6])
+@pytest.mark.parametrize("steps", [40, 10**9])
+def test_dropping_what_is_not_averaged_changes_no_bit(
+    monkeypatch: pytest.MonkeyPatch, bracket: Bracket, budget: int, steps: int
+) -> None:
+    use_little(monkeypatch, budget, 16)
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        values = rng.integers(steps, size=200) / steps
+        usual, keeping = (MeanOfSmallest(1 + seed, bracket, 1.0) for _ in range(2))
+        keeping._most_held = len(values)
+        for block in np.array_split(values, 25):
+            usual.add(block)
+            keeping.add(block)
+        mean = usual.mean()
+        assert mean == keeping.mean()
+        assert mean is not None or usual.next_bracket() == keeping.next_bracket()
+
+
+@pytest.mark.parametrize("budget", [300, 10**6])
+def test_workers_that_drop_values_find_the_mean_of_one(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
+    use_little(monkeypatch, budget, 64)
+    blocks = np.random.default_rng(5).random(size=(90, 7))
+
+    def found() -> tuple[float | None, Bracket | None]:
+        shares = current_shares()
+        part = a_pass(blocks[shares.number :: shares.count], 20, Bracket(0.0, 1.0), 1.0)
+        part.join(shares)
+        mean = part.mean()
+        return mean, None if mean is not None else part.next_bracket()
+
+    expected = found()
+    assert (expected[0] is None) == (budget == 300)
+    assert by_workers(3, found) == [expected] * 3
 
 
 def test_values_known_by_their_sum_count() -> None:

@@ -119,10 +119,10 @@ def estimate_pseudo_labels(
     Raises:
         ValueError: if an argument is of the wrong shape, type or range; the message names it.
 
-    Memory: never N x N. Tiles of fixed size, 24 bytes for each pair that eq. 4 averages, 16 bytes for each
-    pair within epsilon_e, up to 256 pairs a sample, and with the Jaccard distances about 100 values a sample.
-    Scaling by camera copies the features once. Constraints that split a cluster take D float64 for each
-    component in it.
+    Memory: never N x N. Tiles of fixed size, up to 32 bytes for each pair that eq. 4 averages, 16 bytes for
+    each pair within epsilon_e, up to 256 pairs a sample, and with the Jaccard distances about 100 values a
+    sample. Scaling by camera copies the features once. Constraints that split a cluster take D float64 for
+    each component in it.
     """
     settings = Settings(
         alpha=alpha,

@@ -1,7 +1,8 @@
 """The mean of the smallest of a stream of values, in bounded memory.
 
-Only values within a bracket are held. Values below it are counted and added up, values above it are dropped.
-Where a bracket holds too many values, a histogram gives a narrower one, and the stream runs again.
+Of the values within a bracket those are held that can still be among the smallest. Values below it are
+counted and added up, values above it are dropped. Where a bracket has too many values, a histogram gives a
+narrower one, and the stream runs again.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Bracket(NamedTuple):
 class MeanOfSmallest:
     """The mean of the `count` smallest of the values that a pass adds, in any order and by many threads.
 
-    Memory: 8 bytes a value in the bracket, at most `capacity` of them and one block, and as much again for
-    the mean; 64 kB of bins beyond.
+    Memory: 8 bytes a value that is held, at most `capacity` or 2 `count` of them, whichever is less, and one
+    block; as much again to choose the smallest of them; 64 kB of bins beyond.
     """
 
     def __init__(self, count: int, bracket: Bracket, limit: float, samples: int = 0) -> None:
@@ -68,6 +69,8 @@ class MeanOfSmallest:
         self._sums: list[float] = []
         self._inside = 0
         self._held: list[np.ndarray] = []
+        # When more than the most are held, the smallest are chosen: none of them is above the reach.
+        self._number_held, self._most_held, self._reach = 0, 2 * count, math.inf
         self._overflown = False
         self._bins = np.zeros(_BINS, dtype=np.int64)
         self._least, self._most = math.inf, -math.inf
@@ -120,10 +123,7 @@ class MeanOfSmallest:
                 return None
             inside = self._least
         else:
-            values = np.concatenate(self._held)
-            self._held = [values]
-            values.partition(wanted - 1)
-            inside = clipped_mean(values[:wanted])
+            inside = clipped_mean(_smallest(self._held, wanted))
         return inside if not self._below else (below + wanted * inside) / self._count
 
     def next_bracket(self) -> Bracket:
@@ -141,14 +141,26 @@ class MeanOfSmallest:
 
     def _hold(self, values: np.ndarray) -> None:
         """Keep values that are in the bracket, or count them where there are too many."""
-        held, inside = [*self._held, values], self._inside + len(values)
+        inside = self._inside + len(values)
         overflown = self._overflown or inside > self._capacity
         # All that needs memory comes before anything is changed.
         least, most = min(self._least, float(values.min())), max(self._most, float(values.max()))
+        near = values[values <= self._reach]
+        held, number, reach = [*self._held, near], self._number_held + len(near), self._reach
         if overflown:
             self._bins += self._counted(held)
-            held = []
-        self._held, self._inside, self._overflown = held, inside, overflown
+            held, number = [], 0
+        elif number > self._most_held:
+            try:
+                # A copy, as a view would keep all of them.
+                smallest = _smallest(held, self._count).copy()
+            except MemoryError:
+                # All of them stay, and the next try is when they are twice as many.
+                self._most_held = 2 * number
+            else:
+                held, number, reach = [smallest], self._count, float(smallest.max())
+        self._held, self._number_held, self._reach = held, number, reach
+        self._inside, self._overflown = inside, overflown
         self._least, self._most = least, most
 
     def _counted(self, held: list[np.ndarray]) -> np.ndarray:
@@ -157,3 +169,10 @@ class MeanOfSmallest:
 
     def _edges(self) -> np.ndarray:
         return np.linspace(self.bracket.low, self.bracket.high, _BINS + 1)
+
+
+def _smallest(parts: list[np.ndarray], count: int) -> np.ndarray:
+    """Return the `count` smallest values of some arrays, which hold as many or more, in any order."""
+    values = np.concatenate(parts)
+    values.partition(count - 1)
+    return values[:count]
