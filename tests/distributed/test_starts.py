@@ -1,5 +1,6 @@
 """Processes that torchrun starts together agree on which start it is, whatever earlier ones left behind."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -9,11 +10,15 @@ import torch.distributed as dist
 from nplp.distributed.starts import agree_on_start
 
 
-def start(store, size, ranks=None):
-    """Let processes start together; return what each of them is told."""
-    ranks = range(size) if ranks is None else ranks
+def start(store, size, ranks=None, late=0):
+    """Let processes start together, one of them a little later; return what each of them is told."""
+
+    def come(rank):
+        time.sleep(0.1 * (rank == late))
+        return agree_on_start(store, rank, size, 1.0)
+
     with ThreadPoolExecutor(size) as threads:
-        return list(threads.map(lambda rank: agree_on_start(store, rank, size, 1.0), ranks))
+        return list(threads.map(come, range(size) if ranks is None else ranks))
 
 
 @pytest.fixture
@@ -23,11 +28,12 @@ def store():
     return store
 
 
+@pytest.mark.parametrize("late", [0, 1])
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_all_are_told_the_same_and_each_start_something_else(store, size):
+def test_all_are_told_the_same_and_each_start_something_else(store, size, late):
     names = set()
     for earlier in range(3):
-        told = start(store, size)
+        told = start(store, size, late=late)
         assert len(set(told)) == 1
         assert told[0][1] == earlier
         names.add(told[0][0])
