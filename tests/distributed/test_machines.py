@@ -61,8 +61,8 @@ class Run:
             for number, machine in enumerate(self.network.machines):
                 log = stack.enter_context(open(self._folder / f"said-{number}", "w", encoding="utf-8"))
                 host = ("--rdzv-conf", f"is_host={int(number == 0)}", "--local-addr", ADDRESSES[number])
-                options = (*MEET, *host, "--max-restarts", str(self._restarts))
-                command = [*TORCHRUN, "1", *options, *self._words]
+                own = ("--max-restarts", str(self._restarts), "--log-dir", str(self._folder))
+                command = [*TORCHRUN, "1", *MEET, *host, *own, *self._words]
                 self.processes.append(machine.start(command, log, ENVIRONMENT, ROOT))
             self._stack = stack.pop_all()
         return self
