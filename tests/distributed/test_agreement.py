@@ -9,11 +9,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 from nplp.distributed import agreement, processes
 from nplp.distributed.agreement import check_agreement, code_sum
 from nplp.engine import same_run
-from nplp.engine.same_run import check_same_data, check_same_program
+from nplp.engine.same_run import check_same_data, check_same_program, check_same_weights
 from nplp.errors import UserError
 
 WORKER = """
@@ -132,6 +133,16 @@ def test_other_images_are_named(peers, other):
 def test_the_folder_may_be_another_on_each_machine(peers):
     peers.append(facts_of(check_same_data, "the target", [("b/1.jpg", "0", "c1")]))
     check_same_data("the target", [("a/1.jpg", "0", "c1")])
+
+
+def test_other_weights_are_named(peers, monkeypatch):
+    monkeypatch.setattr(same_run.comm, "get_world_size", lambda: 2)
+    model = torch.nn.BatchNorm1d(2)
+    peers.append(facts_of(check_same_weights, model, "source.pth"))
+    check_same_weights(model, "source.pth")
+    model.running_mean[1] = 1e-30
+    with pytest.raises(UserError, match=r"differ in the weights of source.pth: sum \w{12} and sum"):
+        check_same_weights(model, "source.pth")
 
 
 def test_alone_nothing_is_compared():

@@ -11,6 +11,7 @@ import time
 import types
 
 import pytest
+import torch
 
 from nplp.distributed import children
 from nplp.distributed.children import protected_from_ending
@@ -177,9 +178,10 @@ def test_a_main_process_that_died_is_noticed_at_once(worker, tmp_path):
         free.bind(("127.0.0.1", 0))
         shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     started = [worker("main_dies", RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in (0, 1)]
-    for process in started:
-        process.communicate(timeout=120)
-    assert [process.returncode for process in started] == [9, 1]
+    _, (printed, _) = (process.communicate(timeout=120) for process in started)
+    assert started[0].returncode == 9
+    assert "process 1 of 2 (numbers from 0) on " in printed
+    assert "has lost another one" in printed
     facts = json.loads((tmp_path / "1.json").read_text())
     assert facts["error"] == "process 1 waited for the main process, which has ended"
     assert facts["seconds"] < 20
@@ -274,3 +276,17 @@ def test_one_that_does_not_leave_is_asked_and_then_killed(tmp_path, monkeypatch)
 def test_in_a_process_of_its_own_a_block_needs_no_peace():
     with protected_from_ending():
         pass
+
+
+@pytest.mark.parametrize("status", [1, -9])
+def test_a_killed_process_is_named_rather_than_what_the_others_say_of_it(tmp_path, status):
+    children.report_to_parent(UserError("process 1 has lost another one"), str(tmp_path), 1)
+    failed = types.SimpleNamespace(exitcode=status, sentinel=5)
+
+    def join():
+        raise torch.multiprocessing.ProcessExitedException("killed", 0, 1, 9, "SIGKILL")
+
+    context = types.SimpleNamespace(processes=[failed], join=join)
+    expected = UserError if status == 1 else torch.multiprocessing.ProcessExitedException
+    with pytest.raises(expected):
+        children._report(failed, context, tmp_path, [])

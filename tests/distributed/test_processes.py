@@ -188,6 +188,11 @@ def test_each_machine_gets_its_group_and_all_is_left_tidy(monkeypatch, cuda, exp
         events.append(ranks or (backend, timeout))
         return tuple(ranks) if ranks else "patient"
 
+    monkeypatch.setenv("MASTER_ADDR", "10.0.0.1")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    monkeypatch.setattr(processes, "choose_interface", lambda host: events.append(host))
+    monkeypatch.setattr(processes, "agree_on_start", lambda *_: ("a start", 2))
+    monkeypatch.setattr(processes, "watch_connections", lambda: events.append("watched"))
     fake = types.SimpleNamespace(
         init_process_group=lambda backend, **kwargs: events.append(
             (backend, kwargs["rank"], kwargs["timeout"])
@@ -210,7 +215,14 @@ def test_each_machine_gets_its_group_and_all_is_left_tidy(monkeypatch, cuda, exp
 
     processes._run_as_rank(main_func, (), 3, 4, 1, "env://", cuda)
     patient = "patient" if cuda else "world"
-    assert events == [*expected, [0, 1], [2, 3], ((2, 3), patient), ("barrier", patient), "left"]
+    groups = [*expected, [0, 1], [2, 3]]
+    if cuda:
+        groups.insert(1, "10.0.0.1")
+    else:
+        groups.insert(0, "10.0.0.1")
+    assert events == [*groups, "watched", ((2, 3), patient), ("barrier", patient), "left"]
+    # Another machine's process had failed: this one's torchrun has not counted it.
+    assert os.environ["TORCHELASTIC_RESTART_COUNT"] == "2"
     assert comm._LOCAL_PROCESS_GROUP is None
     assert comm._get_global_gloo_group is toolbox_group
 

@@ -17,17 +17,20 @@ KILLED_AT = 7
 
 def main() -> None:
     """Run the command."""
-    folder, restart = Path(sys.argv.pop(1)), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    folder = Path(sys.argv.pop(1))
     step, begin = ReidTrainer.run_step, ReidTrainer.train
 
+    def restart() -> str:
+        return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+
     def train(trainer: ReidTrainer) -> None:
-        (folder / f"{os.environ['RANK']}-{restart}-{trainer.stage}").write_text(
+        (folder / f"{os.environ['RANK']}-{restart()}-{trainer.stage}").write_text(
             str(trainer.start_iter), encoding="utf-8"
         )
         begin(trainer)
 
     def run_step(trainer: ReidTrainer) -> None:
-        if restart == "0" and os.environ["RANK"] == "1" and trainer.iter == KILLED_AT:
+        if restart() == "0" and os.environ["RANK"] == "1" and trainer.iter == KILLED_AT:
             os.kill(os.getpid(), signal.SIGKILL)
         step(trainer)
 

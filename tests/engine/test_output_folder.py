@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nplp.engine.output_folder import LOCK, held, set_old_end_apart
+from nplp.engine import output_folder
+from nplp.engine.output_folder import LOCK, OutputFolder, held, set_old_end_apart
 from nplp.errors import UserError
 
 FILES = (
@@ -214,3 +215,30 @@ def test_the_end_of_a_shorter_run_gets_its_own_name(folder):
     left = set(contents(folder))
     assert left.isdisjoint({"model_final.pth", "model_final_ema.pth", "report.html", "trace/ranks_final.npz"})
     assert "trace/images.npz" in left
+
+
+@pytest.mark.parametrize("stale", [None, b"", b"another process's"])
+def test_a_process_with_another_folder_is_refused_by_all(tmp_path, monkeypatch, stale):
+    monkeypatch.setattr(output_folder, "TIME_TO_APPEAR", 0.3)
+    own, other = tmp_path / "own", OutputFolder(tmp_path / "other")
+    other.path.mkdir()
+    if stale is not None:
+        (other.path / LOCK).write_bytes(stale)
+    monkeypatch.setattr(output_folder, "from_all", lambda mine: [(True, str(own), "first"), mine])
+    with pytest.raises(UserError, match="another folder than .*own' of process 0 on first: set it to one"):
+        output_folder._check_one_folder(other, b"the main process's")
+
+
+def test_a_folder_that_all_share_is_waited_for(tmp_path, monkeypatch):
+    """A network drive shows a file to another machine a while after it was written."""
+    main, other = OutputFolder(tmp_path), OutputFolder(tmp_path)
+    mark = main.take()
+    assert mark
+    seen, read = [], output_folder._content
+    monkeypatch.setattr(
+        output_folder, "_content", lambda path: seen.append(path) or (read(path) if len(seen) > 2 else None)
+    )
+    for folder in (main, other):
+        output_folder._check_one_folder(folder, mark)
+    assert len(seen) == 3
+    main.release()

@@ -5,6 +5,7 @@ import re
 from importlib import import_module
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 from nplp.config import default_config
 from nplp.config.dotted import flat
@@ -43,6 +44,10 @@ def command_of(words):
     """Return the command of ``nplp`` that is meant and the words after it; no command for other programs."""
     if words[0] == "nplp":
         return words[1], words[2:]
+    if words[0] == "torchrun":
+        started = get_args_parser().parse_args(words[1:])
+        program = ["-m"] * started.module + [started.training_script]
+        return command_of(["python", *program, *started.training_script_args])
     if words[0] == "python":
         length = 2 if words[1] == "-m" else 1
         program = " ".join(words[1 : 1 + length])

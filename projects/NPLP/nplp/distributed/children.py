@@ -121,7 +121,9 @@ def _end_others(failed: Any, processes: Sequence[Any], folder: Path) -> None:
 
 def _report(failed: Any, context: Any, folder: Path, received: list[int]) -> None:
     """Raise the error that says how the processes ended."""
-    if errors := _reported_errors(folder):
+    errors = _reported_errors(folder)
+    # Where a process was killed, what the others say of it knows less.
+    if errors and failed.exitcode > 0:
         raise UserError(errors[0].read_text(encoding="utf-8"))
     stopped = [process.exitcode for process in context.processes if process.exitcode in INTERRUPTED]
     if received or stopped:

@@ -1,8 +1,9 @@
 """One function in several processes: with CUDA or without, spawned here or by torchrun.
 
 Processes wait for each other's work for as long as it takes. A process that died is noticed by its closed
-connections (gloo) or by the process that spawned it; the exception is a training step on GPUs, where NCCL's
-own limit of ten minutes holds. So the main process never works alone while others wait in NCCL.
+connections (gloo) or by the process that spawned it, and a machine that vanished by its silence
+(:mod:`.network`). The exception is a training step on GPUs, where NCCL's own limit of ten minutes holds. So
+the main process never works alone while others wait in NCCL.
 """
 
 import ctypes
@@ -12,16 +13,20 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from threading import Timer
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 import torch.distributed as dist
 
 from nplp.distributed.children import begin_child, report_to_parent, run_children
+from nplp.distributed.collectives import largest
+from nplp.distributed.network import choose_interface, fault_of_network, loss_explained, watch_connections
+from nplp.distributed.starts import agree_on_start
 from nplp.distributed.waiting import places_told
 from nplp.errors import UserError
 
@@ -31,6 +36,8 @@ PR_SET_PDEATHSIG = 1
 """Of Linux's prctl: the signal that a process gets when its parent dies."""
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+BY_TORCHRUN = "env://"
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 PATIENT = timedelta(days=365)
 """The limit of collectives that wait for long work; torch has no way to set none."""
 TIME_TO_JOIN = timedelta(minutes=30)
@@ -65,7 +72,7 @@ def launch(
 
     Raises:
         UserError: if there are fewer GPUs than processes, several machines and no ``dist_url``, or other
-            machines do not join; or as raised by ``main_func`` in any process.
+            machines do not join or are lost; or as raised by ``main_func`` in any process.
         SystemExit: with the same status, if ``main_func`` ends a process so, or a signal ended them.
     """
     if device is None:
@@ -74,7 +81,7 @@ def launch(
     if all(name in os.environ for name in TORCHRUN_VARIABLES):
         rank, size, local_rank = (int(os.environ[name]) for name in TORCHRUN_VARIABLES)
         _check_device(device, size)
-        _run_as_rank(main_func, args, rank, size, local_rank, "env://", cuda)
+        _run_as_rank(main_func, args, rank, size, local_rank, BY_TORCHRUN, cuda)
         return
     size = num_machines * num_gpus_per_machine
     if size <= 1:
@@ -92,13 +99,16 @@ def launch(
 
 
 def restarted() -> bool:
-    """Tell whether torchrun has started this process again, after one of the run's processes had failed."""
-    return _starts() > 0
+    """Tell whether torchrun has started the run's processes again; every process must call this.
+
+    torchrun counts on each machine the failures of that machine's processes alone.
+    """
+    return largest(_starts()) > 0
 
 
 def _starts() -> int:
-    """Return how often torchrun has started this process again."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)
+    """Return how often this process is known to have been started again."""
+    return int(os.environ.get(RESTARTS) or 0)
 
 
 def _check_device(device: str, size: int) -> None:
@@ -166,30 +176,43 @@ def _run_as_rank(
         main_func(*args)
         return
     comm: Any = importlib.import_module("fastreid.utils.comm")
+    host, _ = _meeting_point(dist_url)
+    choose_interface(host)
     with _explained(rank, size, dist_url):
         store, _, _ = next(dist.rendezvous(dist_url, rank, size, timeout=TIME_TO_JOIN))
-    # torchrun keeps its store when it starts the processes again: what the earlier ones left there would be
-    # taken for the others' addresses.
-    store = dist.PrefixStore(f"start {_starts()}", store)
-    dist.init_process_group(
-        "nccl" if cuda else "gloo",
-        store=dist.PrefixStore("nplp", store),
-        world_size=size,
-        rank=rank,
-        timeout=None if cuda else PATIENT,
-    )
+        if dist_url == BY_TORCHRUN:
+            start, earlier = agree_on_start(store, rank, size, TIME_TO_JOIN.total_seconds())
+            store = dist.PrefixStore(start, store)
+            os.environ[RESTARTS] = str(max(_starts(), earlier))
+        dist.init_process_group(
+            "nccl" if cuda else "gloo",
+            store=dist.PrefixStore("nplp", store),
+            world_size=size,
+            rank=rank,
+            timeout=None if cuda else PATIENT,
+        )
     patient = dist.new_group(backend="gloo", timeout=PATIENT) if cuda else dist.group.WORLD
     toolbox_group = comm._get_global_gloo_group
     # The toolbox's own, through which it gathers, is given up after half an hour.
     comm._get_global_gloo_group = lambda: patient
     comm._LOCAL_PROCESS_GROUP = _group_of_machine(rank, size, local_rank)
-    with places_told(store, rank, size):
+    watch_connections()
+    # On one machine the process that spawned them knows which was lost, and how.
+    with loss_explained(rank, size) if host else nullcontext(), places_told(store, rank, size):
         main_func(*args)
     # Not after an error: the others may wait in a collective that this process never reaches.
     dist.barrier(group=patient)
     comm._get_global_gloo_group = toolbox_group
     comm._LOCAL_PROCESS_GROUP = None
     dist.destroy_process_group()
+
+
+def _meeting_point(dist_url: str) -> tuple[str | None, str]:
+    """Return the host where the processes meet, ``None`` where that is a file, and the whole in words."""
+    if dist_url == BY_TORCHRUN:
+        host = os.environ.get("MASTER_ADDR")
+        return host, f"{host}:{os.environ.get('MASTER_PORT')}"
+    return urlsplit(dist_url).hostname, dist_url
 
 
 @contextmanager
@@ -199,15 +222,28 @@ def _explained(rank: int, size: int, dist_url: str) -> Iterator[None]:
     Raises:
         UserError: if they do not.
     """
-    where = f"process {rank} of {size} (numbers from 0) waits for the others at {dist_url}"
+    where = f"process {rank} of {size} (numbers from 0) waits for the others at {_meeting_point(dist_url)[1]}"
     hint = "start the same command on every machine, each with its --machine-rank and the same --dist-url"
+    if dist_url == BY_TORCHRUN:
+        hint = (
+            "start torchrun on every machine; where that is not an address of the first machine that the "
+            "others can reach, give each torchrun its machine's as --local-addr"
+        )
     wondering = Timer(TIME_TO_WONDER, lambda: sys.stderr.write(f"{where}: {hint}\n"))
     wondering.daemon = True
     wondering.start()
     try:
         yield
-    except dist.DistError as error:
+    except (dist.DistError, TimeoutError) as error:
         raise UserError(f"{where}, in vain for {TIME_TO_JOIN}: {hint}") from error
+    except RuntimeError as error:
+        fault = fault_of_network(error)
+        if not fault:
+            raise
+        raise UserError(
+            f"process {rank} of {size} (numbers from 0) cannot reach another one ({fault}): set "
+            "GLOO_SOCKET_IFNAME on each machine to its interface to the others, as `ip address` names it"
+        ) from error
     finally:
         wondering.cancel()
 

@@ -25,6 +25,7 @@ from nplp.engine.norm_statistics import refresh_statistics, refreshes
 from nplp.engine.pseudo_labels import PseudoLabelHook
 from nplp.engine.resuming import LABELLING, TRAINING, Difference, refuse_without_effect
 from nplp.engine.run_record import RunRecord
+from nplp.engine.same_run import check_same_weights
 from nplp.engine.stopping import is_last
 from nplp.engine.trace import Trace
 from nplp.engine.tracks import target_constraints
@@ -109,13 +110,15 @@ class AdaptationTrainer(ReidTrainer):
             initial: the same.
 
         Raises:
-            UserError: if a file does not fit.
+            UserError: if a file does not fit, or is another one on another machine.
         """
         if weights:
             load_weights(self.bare_model, weights, optional=optional, initial=initial)
         if isinstance(self.method, NetworkMethod):
             load = partial(load_weights, optional=optional, initial=initial)
             self._networks_begin = self.method.start(load)
+        if weights:
+            check_same_weights(self.trained, weights)
 
     def begin(self, weights: str) -> None:
         """Start afresh from the model's present weights: evaluate the direct transfer.

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from nplp.distributed.collectives import from_main_process
+from nplp.distributed.collectives import from_all, from_main_process
 from nplp.errors import UserError
 from nplp.files import PART
 
@@ -41,6 +41,9 @@ HISTORY = "pseudo_labels.jsonl"
 CAMERA_PAIRS = "camera_pairs.json"
 LOCK = ".lock"
 EARLIER = "earlier_runs"
+TIME_TO_APPEAR = 60.0
+"""Seconds within which a network drive shows a new file to other machines."""
+POLL = 0.2
 REMOVED = ".removed"
 """The end of the name of a folder in ``earlier_runs`` that is being removed."""
 
@@ -101,8 +104,16 @@ class OutputFolder:
         if aside:
             _keep_aside(self.path, overwrite, staying)
 
-    def take(self) -> None:
+    @property
+    def taken(self) -> bool:
+        """Tell whether this process holds the lock."""
+        return self._lock is not None
+
+    def take(self) -> bytes:
         """Make the folder where there is none, and hold its lock.
+
+        Returns:
+            What the lock says now; empty where it could not be written.
 
         Raises:
             UserError: if another process has it, or it cannot be written.
@@ -137,15 +148,24 @@ class OutputFolder:
             "host": socket.gethostname(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
-        self._fill_lock(json.dumps(present).encode())
+        content = json.dumps(present).encode()
+        return content if self._fill_lock(content) else b""
 
-    def _fill_lock(self, content: bytes) -> None:
-        """Write into the lock who holds it; on a full disk it stays empty and holds all the same."""
+    def _fill_lock(self, content: bytes) -> bool:
+        """Write into the lock who holds it; on a full disk it stays empty and holds all the same.
+
+        Returns:
+            Whether it was written, to where other machines see it.
+        """
         assert self._lock is not None
-        with suppress(OSError):
+        try:
             self._lock.truncate(0)
             self._lock.write(content)
             self._lock.flush()
+            os.fsync(self._lock.fileno())
+        except OSError:
+            return False
+        return True
 
     def release(self) -> None:
         """Release the lock; a folder in which nothing was begun is left as it was."""
@@ -179,20 +199,56 @@ def held(path: Path, resume: bool) -> Iterator[OutputFolder]:
         resume: whether the run in the folder is to go on; what a kill left half moved aside is put back then.
 
     Raises:
-        UserError: naming who has it, or why it cannot be written.
+        UserError: naming who has it, or why it cannot be written; or a process that has another folder.
     """
     folder = OutputFolder(path)
 
-    def take() -> None:
-        folder.take()
+    def take() -> bytes:
+        mark = folder.take()
         if resume:
             put_back(path)
+        return mark
 
     try:
-        from_main_process(take)
+        _check_one_folder(folder, from_main_process(take))
         yield folder
     finally:
         folder.release()
+
+
+def _check_one_folder(folder: OutputFolder, mark: bytes) -> None:
+    """Check that all processes have the main process's folder; every rank must call this.
+
+    Only that one writes. The others read the source model there, and the checkpoint to go on from. Any of
+    them may be the next one that writes: torchrun numbers the processes anew when it starts them again.
+
+    Args:
+        folder: this process's.
+        mark: what the main process has written into the lock; where it is empty nothing is checked.
+
+    Raises:
+        UserError: on every process, naming the first that has another folder.
+    """
+    if not mark:
+        return
+    deadline = time.monotonic() + TIME_TO_APPEAR
+    # The lock of a process would end with the first file of that name that it closes.
+    while not (same := folder.taken or _content(folder.path / LOCK) == mark) and time.monotonic() < deadline:
+        time.sleep(POLL)
+    found = from_all((same, str(folder.path), socket.gethostname()))
+    for rank, (holds, path, host) in enumerate(found):
+        if not holds:
+            raise UserError(
+                f"OUTPUT_DIR {path!r} of process {rank} on {host} is another folder than {found[0][1]!r} of "
+                f"process 0 on {found[0][2]}: set it to one that all machines share, as of a network drive"
+            )
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _lock(handle: IO[bytes], path: Path) -> bool:

@@ -26,7 +26,7 @@ from nplp.engine.norm_statistics import refreshes
 from nplp.engine.output_folder import CONFIG, OWN, PRODUCTS, OutputFolder, held
 from nplp.engine.resuming import WITHOUT_A_WORD, differences
 from nplp.engine.run_record import RunRecord, format_results
-from nplp.engine.same_run import check_same_data, check_same_program
+from nplp.engine.same_run import check_same_data, check_same_program, check_same_weights
 from nplp.engine.setup import prepare_output
 from nplp.engine.supervised import SupervisedTrainer, means_nothing_to_source, source_key
 from nplp.engine.verdict import last_verdict
@@ -312,6 +312,7 @@ def _train_stock(
     else:
         if cfg.MODEL.WEIGHTS:
             load_weights(trainer.bare_model, cfg.MODEL.WEIGHTS, optional=CLASSIFIER)
+            check_same_weights(trainer.bare_model, cfg.MODEL.WEIGHTS)
         start.afresh(trainer.cfg, cfg.MODEL.WEIGHTS)
         trainer.start_afresh()
     with record.timed("training"):

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import yaml
 from fastreid.config import CfgNode
+from fastreid.utils import comm
+from torch import nn
 
 from nplp.config.dotted import flat
 from nplp.data.datasets import Item
 from nplp.distributed.agreement import check_agreement, code_sum
 from nplp.engine.resuming import WITHOUT_A_WORD
 
-__all__ = ["check_same_data", "check_same_program"]
+__all__ = ["check_same_data", "check_same_program", "check_same_weights"]
 
 
 def check_same_program(cfg: CfgNode) -> None:
@@ -44,3 +46,23 @@ def check_same_data(what: str, items: Sequence[Item]) -> None:
     for path, identity, camera in items:
         total.update(f"{os.path.basename(path)}\0{identity}\0{camera}\n".encode("utf-8", "surrogateescape"))
     check_agreement({what: f"{len(items)} images, sum {total.hexdigest()[:12]}"})
+
+
+def check_same_weights(model: nn.Module, path: str) -> None:
+    """Check that all processes have loaded the same weights; every process must call this.
+
+    Each reads the file by itself, and every machine may have its own. In one process nothing is summed.
+
+    Args:
+        model: what was loaded into.
+        path: where from, for the message.
+
+    Raises:
+        UserError: on every process, with sums of the weights.
+    """
+    if comm.get_world_size() == 1:
+        return
+    total = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        total.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    check_agreement({f"the weights of {path}": f"sum {total.hexdigest()[:12]}"})
