@@ -5,6 +5,7 @@
     python benchmarks/training.py --config-file configs/NPLP/quickstart.yml
     python benchmarks/training.py --images 13000 --size 256 128 --backbone build_osnet_backbone --depth x0_25
     python benchmarks/training.py --modes --config-file configs/NPLP/real/pku.yml --images 256 --size 256 128
+    python benchmarks/training.py --augmentation --config-file configs/NPLP/quickstart.yml
 
 `before` reads as the toolbox does: each image is decoded, and augmented by the toolbox's own steps. `decoded`
 has augmentation in one pass; with `kept` the crops are kept from the second time on. All train on the same
@@ -13,6 +14,9 @@ batches, taking turns. Times are of the processor, which a busy machine does not
 With `--modes` a step is measured as it is, with channels last, with bfloat16, with both and, with
 `--compile`, compiled; `--profile` says where the time of a step goes, and `--write` adds the network to
 docs/results/training_modes.json and to the table of docs/faster.md.
+
+With `--augmentation` crops are kept, and augmented one by one when they are read, or all of a batch at once
+(`INPUT.ON_DEVICE`).
 """
 
 import argparse
@@ -180,6 +184,27 @@ def _in_modes(args: argparse.Namespace, cfg: CfgNode, items: list[Item]) -> dict
     }
 
 
+def _one_by_one_or_at_once(args: argparse.Namespace, cfg: CfgNode, items: list[Item]) -> dict[str, Any]:
+    """Return what an iteration takes with crops that are augmented one by one, and with whole batches."""
+    at_once = cfg.clone()
+    at_once.defrost()
+    at_once.INPUT.ON_DEVICE = True
+    with crops_kept(cfg):
+        runs = [Measured("one_by_one", cfg, items), Measured("at_once", at_once, items)]
+        _take_turns(runs, args.steps)
+    # Both read the same crops: how long that takes says nothing of them.
+    results = {
+        run.name: {key: value for key, value in run.record().items() if key.endswith("_ms")} for run in runs
+    }
+    ratios = {
+        f"{part}_one_by_one_over_at_once": round(
+            results["one_by_one"][f"{part}_ms"] / results["at_once"][f"{part}_ms"], 2
+        )
+        for part in ("loading", "iteration")
+    }
+    return {**ratios, **results}
+
+
 def modes_table(kept: dict[str, Any]) -> str:
     """Return how many times as fast each mode is as the plain one, by network."""
     names = list(dict.fromkeys(name for found in kept.values() for name in found["modes"]))
@@ -246,7 +271,9 @@ def main() -> None:
     parser.add_argument("--backbone", metavar="NAME", help="another backbone")
     parser.add_argument("--depth", metavar="NAME", help="of the backbone")
     parser.add_argument("--steps", type=int, default=15, metavar="N")
-    parser.add_argument("--modes", action="store_true", help="compare ways to compute a step instead")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--modes", action="store_true", help="compare ways to compute a step instead")
+    what.add_argument("--augmentation", action="store_true", help="compare ways to augment instead")
     parser.add_argument("--compile", action="store_true", help="with --modes: compiled too, minutes at first")
     parser.add_argument("--write", action="store_true", help="with --modes: keep the figures")
     parser.add_argument("--profile", action="store_true", help="with --modes: show what takes the time")
@@ -255,7 +282,9 @@ def main() -> None:
         cfg = configured(args, 0)
         items = draw_images(Path(folder), args.images) if args.images else load_training_items(cfg)
         cfg = configured(args, len({item[1] for item in items}))
-        measure = _in_modes if args.modes else _kept_or_not
+        measure = _kept_or_not
+        if args.modes or args.augmentation:
+            measure = _in_modes if args.modes else _one_by_one_or_at_once
         measured = measure(args, cfg, items)
         found = {"images": len(items), **measured}
         if args.modes and args.write:

@@ -201,6 +201,11 @@ def _warned(cfg: CfgNode) -> Iterator[_Ignored]:
             not in (cfg.NPLP.DISTANCE, cfg.NPLP.ASSESSMENT_DISTANCE, cfg.NPLP.CORRECTION_DISTANCE),
             f"NPLP.DISTANCE is not {CAMERA_JACCARD}",
         ),
+        (
+            ("DATALOADER.PREFETCH_FACTOR",),
+            not cfg.DATALOADER.NUM_WORKERS,
+            "DATALOADER.NUM_WORKERS is 0",
+        ),
         (("TEST.RERANK_FORM",), not cfg.TEST.RERANK.ENABLED, "TEST.RERANK.ENABLED is False"),
         (("NPLP.EMA_DECAY",), model == NPLP and not cfg.NPLP.EMA, "NPLP.EMA is False"),
         (

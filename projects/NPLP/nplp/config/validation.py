@@ -27,6 +27,9 @@ __all__ = ["validate_config", "validate_device"]
 DISTANCES = ("jaccard", "camera_jaccard", "euclidean")
 NOISY_USES = ("recluster", "drop", "keep")
 SCHEDULES = ("MultiStepLR", "CosineAnnealingLR")
+ON_DEVICE = ("PADDING", "FLIP", "REA")
+"""Sections of INPUT that can be followed on the device."""
+
 LEAST_PIXELS = 16
 """The backbones' feature maps are a sixteenth as high and wide as their images."""
 
@@ -157,6 +160,7 @@ def validate_config(cfg: CfgNode) -> None:
         *_norm_rules(cfg),
         *_process_rules(cfg),
         *_general_rules(cfg),
+        *_on_device_rules(cfg),
         *_evaluation_rules(cfg),
         ("DATALOADER.SAMPLER_TRAIN", sampler, sampler in SAMPLERS, f"one of {SAMPLERS}"),
     ]
@@ -260,6 +264,12 @@ def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
             cfg.DATALOADER.NUM_WORKERS >= 0,
             "at least 0",
         ),
+        (
+            "DATALOADER.PREFETCH_FACTOR",
+            cfg.DATALOADER.PREFETCH_FACTOR,
+            cfg.DATALOADER.PREFETCH_FACTOR >= 1,
+            "at least 1",
+        ),
         ("SOLVER.AMP.DTYPE", precision, precision in AMP_TYPES, f"one of {AMP_TYPES}"),
         (
             "SOLVER.AMP.DTYPE",
@@ -282,6 +292,41 @@ def _general_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
                 "height and width from 16 on",
             )
             for key, size in inputs
+        ),
+    ]
+
+
+def _on_device_rules(cfg: CfgNode) -> list[tuple[str, object, bool, str]]:
+    """Return key, value, whether it holds and the rule, of what INPUT.ON_DEVICE needs."""
+    if not cfg.INPUT.ON_DEVICE:
+        return []
+    switches = {
+        name: section.ENABLED
+        for name, section in cfg.INPUT.items()
+        if isinstance(section, CfgNode) and "ENABLED" in section
+    }
+    padding, erasing = cfg.INPUT.PADDING, cfg.INPUT.REA
+    return [
+        *(
+            (
+                f"INPUT.{name}.ENABLED",
+                on,
+                name in ON_DEVICE or not on,
+                "False with INPUT.ON_DEVICE, which pads, crops the padded, flips and erases alone",
+            )
+            for name, on in switches.items()
+        ),
+        (
+            "INPUT.PADDING.MODE",
+            padding.MODE,
+            padding.MODE == "constant" or not padding.ENABLED,
+            "'constant' with INPUT.ON_DEVICE",
+        ),
+        (
+            "INPUT.REA.VALUE",
+            erasing.VALUE,
+            len(erasing.VALUE) in (1, 3) or not erasing.ENABLED,
+            "one number or three with INPUT.ON_DEVICE",
         ),
     ]
 

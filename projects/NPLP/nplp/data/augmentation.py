@@ -7,6 +7,7 @@ Shapes: H x W pixels.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,26 +16,47 @@ from fastreid.data.transforms import ToTensor
 from PIL import Image
 from torchvision.transforms import Compose, Pad, RandomCrop, RandomErasing, RandomHorizontalFlip
 
-__all__ = ["of_pixels"]
+__all__ = ["UsualSteps", "of_pixels", "usual_steps"]
 
 Transform = Callable[[np.ndarray], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class UsualSteps:
+    """What is usually done to a crop, in this order, with the conversion to a tensor before the erasing.
+
+    Attributes:
+        padding: black pixels that are added at each side; 0: none.
+        crop: a random crop of what is padded; ``None``: none. Likewise the two below.
+        flip: from left to right.
+        erase: of a rectangle.
+    """
+
+    padding: int
+    crop: RandomCrop | None
+    flip: RandomHorizontalFlip | None
+    erase: RandomErasing | None
+
+
+def usual_steps(transform: Callable[[Any], Any]) -> UsualSteps | None:
+    """Return the steps of a transformation of images; ``None`` if it has any other, or another order."""
+    parts = list(transform.transforms) if isinstance(transform, Compose) else []
+    found = [_next(parts, kind) for kind in (Pad, RandomCrop, RandomHorizontalFlip, ToTensor, RandomErasing)]
+    pad, crop, flip, convert, erase = found
+    if parts or convert is None or not (_is_usual_pad(pad) and _is_usual_crop(crop)):
+        return None
+    return UsualSteps(pad.padding if pad else 0, crop, flip, erase)
 
 
 def of_pixels(transform: Callable[[Any], Any]) -> Transform:
     """Return a transformation of images as one of arrays [H, W, 3] uint8, in one pass where it is usual.
 
-    Usual are any of: padding with a constant, a random crop, a random flip, the conversion to a tensor and
-    random erasing, in this order.
+    One without any step gives a copy of the pixels as they are, a tensor [H, W, 3] uint8.
     """
-    parts = list(transform.transforms) if isinstance(transform, Compose) else []
-    found = [_next(parts, kind) for kind in (Pad, RandomCrop, RandomHorizontalFlip, ToTensor, RandomErasing)]
-    pad, crop, flip, convert, erase = found
-    if parts or convert is None or not (_is_usual_pad(pad) and _is_usual_crop(crop)):
-        return _Through(transform)
-    if erase is not None:
-        # The tensor is new: nobody else sees that it changes.
-        erase = RandomErasing(erase.p, erase.scale, erase.ratio, erase.value, inplace=True)
-    return _InOnePass(pad.padding if pad else 0, crop, flip, erase)
+    if isinstance(transform, Compose) and not transform.transforms:
+        return torch.tensor
+    steps = usual_steps(transform)
+    return _Through(transform) if steps is None else _InOnePass(steps)
 
 
 def _next(parts: list[Any], kind: type) -> Any:
@@ -63,17 +85,13 @@ class _Through:
 class _InOnePass:
     """Padding with black, a crop, a flip, the conversion and erasing."""
 
-    def __init__(
-        self,
-        padding: int,
-        crop: RandomCrop | None,
-        flip: RandomHorizontalFlip | None,
-        erase: RandomErasing | None,
-    ) -> None:
-        self._padding = padding
-        self._crop = crop
-        self._flip = flip
-        self._erase = erase
+    def __init__(self, steps: UsualSteps) -> None:
+        self._padding = steps.padding
+        self._crop = steps.crop
+        self._flip = steps.flip
+        erase = steps.erase
+        # The tensor is new: nobody else sees that it changes.
+        self._erase = erase and RandomErasing(erase.p, erase.scale, erase.ratio, erase.value, inplace=True)
 
     def __call__(self, pixels: np.ndarray) -> torch.Tensor:
         border = self._padding

@@ -22,10 +22,11 @@ from fastreid.utils import comm
 from torch.utils.data import BatchSampler, DataLoader
 
 from nplp.config.choices import ACROSS_CAMERAS, CAMERA_PROXIES, EVENLY, IDENTITIES
-from nplp.data.augmentation import of_pixels
+from nplp.data.augmentation import UsualSteps, of_pixels
 from nplp.data.datasets import Item
 from nplp.data.decoded import crops_of, fixed_part
 from nplp.data.images import UnreadableImageError
+from nplp.data.on_device import BatchAugmentation, divide
 from nplp.data.places import Place, PlacedBatches, drawn_at
 from nplp.data.samplers import (
     CameraProxyBatchSampler,
@@ -38,6 +39,7 @@ from nplp.data.samplers import (
 )
 from nplp.distributed.processes import end_with_parent
 from nplp.errors import UserError, in_one_line
+from nplp.host.loaders import Copies, SideStream, copied_ahead, to_device
 
 _WORKERS_ERROR = mmap.mmap(-1, 240)
 """Memory that forked workers share: the error that ended one, in UTF-8; zeros for none."""
@@ -116,22 +118,44 @@ class ImageSet(CommDataset):
 class DeviceLoader:
     """A loader whose batches arrive on ``device``; iterating it again starts a new pass."""
 
-    def __init__(self, loader: DataLoader, device: torch.device) -> None:
-        """Wrap ``loader``, which yields dictionaries of tensors and lists."""
+    def __init__(
+        self,
+        loader: DataLoader,
+        device: torch.device,
+        augmentation: BatchAugmentation | None = None,
+        copies: Copies | None = None,
+    ) -> None:
+        """Wrap ``loader``.
+
+        Args:
+            loader: yields dictionaries of tensors and lists.
+            device: where they go.
+            augmentation: of each batch when it is there, with its number in the pass.
+            copies: how batches are copied one ahead; ``None``: each when it is asked for.
+        """
         self.loader = loader
         self.dataset: Any = loader.dataset
         self.device = device
+        self._augmentation = augmentation
+        self._copies = copies
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        batches = iter(self.loader)
-        while (batch := _next_of(batches)) is not None:
-            yield {
-                key: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-                for key, value in batch.items()
-            }
+        for number, batch in enumerate(self._copied()):
+            yield batch if self._augmentation is None else self._augmentation(number, batch)
+
+    def _copied(self) -> Iterator[dict[str, Any]]:
+        batches = _all_of(iter(self.loader))
+        if self._copies is not None:
+            return copied_ahead(batches, self._copies)
+        return (to_device(batch, self.device) for batch in batches)
+
+
+def _all_of(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    while (batch := _next_of(batches)) is not None:
+        yield batch
 
 
 def _next_of(batches: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
@@ -186,7 +210,14 @@ class TrainSet:
         self.num_classes = int(labels.max()) + 1 if kept.size else 0
         records = [(items[i][0], int(labels[i]), int(cameras[i])) for i in kept]
         weights = None if cluster_weights is None else cluster_weights[self.labels]
-        self.dataset = ImageSet(records, build_transforms(cfg, is_train=True), kept, weights, two_views)
+        transform = build_transforms(cfg, is_train=True)
+        self._two_views = two_views
+        self._on_device: UsualSteps | None = None
+        if cfg.INPUT.ON_DEVICE:
+            # Both views are made there of the same pixels.
+            transform, self._on_device = divide(transform)
+            two_views = False
+        self.dataset = ImageSet(records, transform, kept, weights, two_views)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -195,6 +226,12 @@ class TrainSet:
     def steps_per_epoch(self) -> int:
         """Full batches in the images, at least one."""
         return max(1, len(self) // self.cfg.SOLVER.IMS_PER_BATCH)
+
+    def augmentation(self, epoch: Epoch) -> BatchAugmentation | None:
+        """Return what the device does to an epoch's batches; ``None`` where it is done to each image read."""
+        if self._on_device is None:
+            return None
+        return BatchAugmentation(self._on_device, epoch, self._two_views)
 
 
 @contextmanager
@@ -257,8 +294,11 @@ def build_train_loader(train_set: TrainSet, *, num_batches: int, seed: int) -> D
         raise UserError(f"SOLVER.IMS_PER_BATCH: {error}") from error
     if train_set.singles and isinstance(sampler, IdentityBatchSampler):
         sampler = StreamBatchSampler(sampler)
-    batches = PlacedBatches(sampler, epoch) if cfg.NPLP.SAME_AT_ANY_WORLD_SIZE else sampler
-    return _wrap(cfg, train_set.dataset, batches, seed + comm.get_rank())
+    augmentation = train_set.augmentation(epoch)
+    # What the device draws is by places always.
+    placed = cfg.NPLP.SAME_AT_ANY_WORLD_SIZE and augmentation is None
+    batches = PlacedBatches(sampler, epoch) if placed else sampler
+    return _wrap(cfg, train_set.dataset, batches, seed + comm.get_rank(), augmentation)
 
 
 def build_test_loader(cfg: CfgNode, items: list[Item]) -> DeviceLoader:
@@ -285,18 +325,27 @@ def build_group_loader(cfg: CfgNode, items: list[Item], groups: Sequence[np.ndar
     return _wrap(cfg, dataset, [group.tolist() for group in groups], seed=cfg.SEED)
 
 
-def _wrap(cfg: CfgNode, dataset: ImageSet, sampler: Any, seed: int) -> DeviceLoader:
+def _wrap(
+    cfg: CfgNode,
+    dataset: ImageSet,
+    sampler: Any,
+    seed: int,
+    augmentation: BatchAugmentation | None = None,
+) -> DeviceLoader:
     device = torch.device(cfg.MODEL.DEVICE)
+    workers = cfg.DATALOADER.NUM_WORKERS
+    on_gpu = device.type == "cuda"
     loader: DataLoader[dict[str, Any]] = DataLoader(
         dataset,
         batch_sampler=sampler,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        num_workers=workers,
+        prefetch_factor=cfg.DATALOADER.PREFETCH_FACTOR if workers else None,
         collate_fn=_collate,
-        pin_memory=device.type == "cuda",
+        pin_memory=on_gpu,
         worker_init_fn=_seed_worker,
         generator=torch.Generator().manual_seed(seed),
     )
-    return DeviceLoader(loader, device)
+    return DeviceLoader(loader, device, augmentation, SideStream(device) if on_gpu else None)
 
 
 def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:

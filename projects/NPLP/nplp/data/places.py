@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 
 from nplp.data.samplers import Epoch
 
-__all__ = ["Place", "PlacedBatches", "drawn_at"]
+__all__ = ["Place", "PlacedBatches", "drawn_at", "seed_at"]
 
 
 class Place(NamedTuple):
@@ -49,6 +49,11 @@ class PlacedBatches(Sampler[list[Place]]):
             yield [Place(index, (epoch.seed, number, first + offset)) for offset, index in enumerate(batch)]
 
 
+def seed_at(position: tuple[int, ...]) -> int:
+    """Return a 63-bit seed that is a function of a position, numbers of at least 0."""
+    return int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0]) >> 1
+
+
 @contextmanager
 def drawn_at(position: tuple[int, ...]) -> Iterator[None]:
     """Let python, numpy and torch draw by a position within the block, and go on afterwards as before it.
@@ -59,7 +64,7 @@ def drawn_at(position: tuple[int, ...]) -> Iterator[None]:
         position: numbers of at least 0.
     """
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    seed = int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0]) >> 1
+    seed = seed_at(position)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  the toolbox's transforms draw from the global generator
     torch.default_generator.manual_seed(seed)

@@ -2,12 +2,12 @@
 
 import importlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader
 
-__all__ = ["DataLoaderX", "bridge_loaders"]
+__all__ = ["Copies", "DataLoaderX", "SideStream", "bridge_loaders", "copied_ahead", "to_device"]
 
 
 class DataLoaderX(DataLoader):
@@ -36,41 +36,64 @@ class DataLoaderX(DataLoader):
     def __iter__(self) -> Any:
         """Start a pass over the batches; the class says where their tensors are."""
         batches = super().__iter__()
-        return _copied_ahead(batches, self.device) if self.device.type == "cuda" else batches
+        return copied_ahead(batches, SideStream(self.device)) if self.device.type == "cuda" else batches
 
 
-def _copied_ahead(batches: Iterator[Any], device: torch.device) -> Iterator[Any]:
-    """Yield ``batches`` on ``device``, each copied while the one before is in use."""
-    stream = torch.cuda.Stream(device)
-    waiting: list[tuple[Any, torch.cuda.Event]] = []
+class Copies(Protocol):
+    """How batches are copied to a device while it works."""
+
+    def begin(self, batch: Any) -> Any:
+        """Begin to copy a batch, and return what :meth:`finish` needs."""
+
+    def finish(self, begun: Any) -> Any:
+        """Return the copy for the work that is asked for from now on."""
+
+
+class SideStream:
+    """Copies to a CUDA device on a stream of their own; only those from pinned memory run beside its work."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Make the stream."""
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+
+    def begin(self, batch: Any) -> tuple[Any, torch.cuda.Event]:
+        """Begin to copy a batch; return the copy and what happens when it is there."""
+        with torch.cuda.stream(self._stream):
+            return to_device(batch, self._device), self._stream.record_event()
+
+    def finish(self, begun: tuple[Any, torch.cuda.Event]) -> Any:
+        """Return the copy, for which the present stream waits, and whose memory is kept until it is done."""
+        batch, copied = begun
+        current = torch.cuda.current_stream(self._device)
+        current.wait_event(copied)
+        pending = [batch]
+        while pending:
+            item = pending.pop()
+            if isinstance(item, torch.Tensor):
+                item.record_stream(current)
+            elif isinstance(item, Mapping):
+                pending.extend(item.values())
+        return batch
+
+
+def copied_ahead(batches: Iterator[Any], copies: Copies) -> Iterator[Any]:
+    """Yield ``batches`` in their order, the copy of each begun before the one before it is yielded."""
+    waiting: list[Any] = []
     for batch in batches:
-        with torch.cuda.stream(stream):
-            waiting.append((_to_device(batch, device), stream.record_event()))
+        waiting.append(copies.begin(batch))
         if len(waiting) == 2:
-            yield _hand_over(*waiting.pop(0), device)
-    for batch, copied in waiting:
-        yield _hand_over(batch, copied, device)
+            yield copies.finish(waiting.pop(0))
+    for begun in waiting:
+        yield copies.finish(begun)
 
 
-def _to_device(batch: Any, device: torch.device) -> Any:
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Return a batch with its tensors, those of mappings in it too, on ``device``."""
     if isinstance(batch, torch.Tensor):
         return batch.to(device, non_blocking=True)
     if isinstance(batch, Mapping):
-        return {key: _to_device(value, device) for key, value in batch.items()}
-    return batch
-
-
-def _hand_over(batch: Any, copied: torch.cuda.Event, device: torch.device) -> Any:
-    """Make the present stream wait for the copy, and keep the memory until that stream is done with it."""
-    current = torch.cuda.current_stream(device)
-    current.wait_event(copied)
-    pending = [batch]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, torch.Tensor):
-            item.record_stream(current)
-        elif isinstance(item, Mapping):
-            pending.extend(item.values())
+        return {key: to_device(value, device) for key, value in batch.items()}
     return batch
 
 
