@@ -81,12 +81,14 @@ def _alpha(name: str, rows: Iterable[Setting], directions: tuple[str, ...]) -> E
 def _tracks() -> Experiment:
     """Return uses of tracks beside each other."""
     few = replace(recommended("no tracks"), label="no tracks, k1 20", options=LONG_VISITS)
+    chosen = replace(few, label="no tracks, k1 chosen", options=(*LONG_VISITS, ("NPLP.K1", 0)))
     none = replace(few, label="no tracks", options=(*LONG_VISITS, *NEIGHBOURS))
     return Experiment(
         "tracks",
         "What tracks of a tracker give",
         (
             few,
+            chosen,
             none,
             *(
                 replace(
@@ -104,7 +106,7 @@ def _tracks() -> Experiment:
         lost=True,
         notes=(
             "nplp-plus on 24 people of 64 images in three cameras; the test people are 48 others. k1 is 60, "
-            "k2 18, but in the first row: the 20 nearest images of one are mostly its camera's. Tracks are "
-            "at most so long; their times tell that two tracks of one camera at one time are two people.",
+            "k2 18, but in the first two rows: the 20 nearest images of one are mostly its camera's. Tracks "
+            "are at most so long; their times tell that two tracks of one camera at one time are two people.",
         ),
     )

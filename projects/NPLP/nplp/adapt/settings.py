@@ -138,7 +138,7 @@ def _neighbours(images: ImageFacts, people: int, additions: bool) -> list[Choice
         if not additions:
             return []
         keys = {"NPLP.K1": 0}
-        reason = "about as many as a cluster has images by them"
+        reason = "k1 with which a cluster holds about k1 images"
         return [Choice("neighbours", keys, reason, "from the features of the first iteration")]
     own = count // people
     if own <= NEIGHBOURS:
