@@ -49,7 +49,7 @@ def targets(arguments: argparse.Namespace) -> Iterator[tuple[str, CfgNode, str]]
             ]
             options = [*common, "DATASETS.NAMES", domain, *drawn]
             weights = str(arguments.run / "source" / "model_final.pth")
-            yield f"{domain}, {people} people", _config(SYNTHETIC, options), weights
+            yield f"{domain}, {people} people of {images}", _config(SYNTHETIC, options), weights
     if arguments.weights:
         for name, config in PKU.items():
             yield name, _config(config, common), str(arguments.weights)
