@@ -48,7 +48,6 @@ class Settings:
     correct: bool
     distance: str
     assessment_distance: str | None
-    correction_distance: str | None
     k1: int
     k2: int
     k1_intra: int
@@ -65,6 +64,7 @@ class Settings:
     epsilon_pairs: str = "across"
     clusterer: str = "dbscan"
     noisy: str = RECLUSTERED
+    correction_distance: str | None = None
 
     def __post_init__(self) -> None:
         if self.alpha is not None:
