@@ -34,6 +34,12 @@ def _messages_reach_the_tests():
         logging.getLogger(name).propagate = True
 
 
+@pytest.fixture(autouse=True)
+def _words_of_the_process_stay(monkeypatch):
+    """A command that a test calls may change them, as `nplp` does; messages name the command by them."""
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+
+
 @pytest.fixture
 def tiny_cfg(synthetic_root, tmp_path):
     """The quickstart's configuration, cut down to seconds."""

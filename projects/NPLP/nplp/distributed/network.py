@@ -63,19 +63,18 @@ def interface_towards(host: str) -> str | None:
     Returns:
         ``None`` where that is the loopback interface, or is not known.
     """
-    if sys.platform != "linux":
-        return None
-    import fcntl
+    if sys.platform == "linux":
+        import fcntl
 
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        # Connecting a datagram socket looks up the way and sends nothing.
-        probe.connect((host, 9))
-        own = socket.inet_aton(probe.getsockname()[0])
-        for _, name in socket.if_nameindex():
-            with suppress(OSError):
-                answer = fcntl.ioctl(probe, SIOCGIFADDR, struct.pack("256s", name.encode()))
-                if answer[20:24] == own and own[0] != 127:
-                    return name
+        with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            # Connecting a datagram socket looks up the way and sends nothing.
+            probe.connect((host, 9))
+            own = socket.inet_aton(probe.getsockname()[0])
+            for _, name in socket.if_nameindex():
+                with suppress(OSError):
+                    answer = fcntl.ioctl(probe, SIOCGIFADDR, struct.pack("256s", name.encode()))
+                    if answer[20:24] == own and own[0] != 127:
+                        return name
     return None
 
 

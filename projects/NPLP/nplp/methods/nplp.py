@@ -163,11 +163,12 @@ class NoisyPseudoLabelProcessing:
         return self._model.losses(output, batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return V as it stands now, the first epsilon and the camera proxies."""
+        """Return V as it stands now, the first epsilon, a choice of k1 and k2, and the camera proxies."""
+        chosen = {"first_neighbours": self._first_neighbours} if self._first_neighbours[0] else {}
         return {
             "table": self._loss.table.detach().cpu().clone(),
             "first_epsilon": self._first_epsilon,
-            "first_neighbours": self._first_neighbours,
+            **chosen,
             **self._proxies.state_dict(),
         }
 
