@@ -18,7 +18,7 @@ def planted(people, images, cameras=3, *, noise=0.9, seed=0):
 
 @pytest.mark.parametrize(("images", "expected"), [(14, 20), (18, 20), (40, 40), (60, 60), (120, 90)])
 def test_it_follows_the_number_of_a_persons_images(images, expected):
-    found = choose_neighbours(*planted(1600 // images, images))
+    found = choose_neighbours(*planted(1000 // images, images))
     assert (found.k1, found.k2) == (expected, local_expansion(expected))
     assert [trial.k1 for trial in found.trials] == [20, 30, 40, 60, 90]
 
