@@ -75,17 +75,22 @@ def targets(arguments: argparse.Namespace) -> Iterator[tuple[str, CfgNode, str]]
         options = [*common, "MODEL.NORM_CAMERAS", norms]
         source = str(arguments.run / "source" / "model_final.pth")
         for name in ("SynthStation", "SynthCampus", "SynthHarbour"):
-            yield f"{name}{by_camera}", _config(SYNTHETIC, [*options, "DATASETS.NAMES", name]), source
+            yield f"{name}{by_camera}", configured(SYNTHETIC, [*options, "DATASETS.NAMES", name]), source
         if arguments.many:
             size = ["DATASETS.SYNTHETIC.TRAIN_IDENTITIES", str(arguments.many)]
             station = [*options, "DATASETS.NAMES", "SynthStation", *size]
-            yield f"SynthStation of {arguments.many} people{by_camera}", _config(SYNTHETIC, station), source
+            yield (
+                f"SynthStation of {arguments.many} people{by_camera}",
+                configured(SYNTHETIC, station),
+                source,
+            )
         if arguments.weights:
             for name, config in PKU.items():
-                yield f"{name}{by_camera}", _config(config, options), str(arguments.weights)
+                yield f"{name}{by_camera}", configured(config, options), str(arguments.weights)
 
 
-def _config(path: str, options: list[str]) -> CfgNode:
+def configured(path: str, options: list[str]) -> CfgNode:
+    """Return the configuration of a file with options laid over it."""
     return load_config(argparse.Namespace(config_file=path, opts=options))
 
 

@@ -22,10 +22,9 @@ import torch
 from fastreid.config import CfgNode
 from tabulate import tabulate
 
-from alpha import PKU, SYNTHETIC, features_of
+from alpha import PKU, SYNTHETIC, configured, features_of
 from nplp.clustering import choose_neighbours, estimate_pseudo_labels, label_quality
 from nplp.clustering.neighbourhood import CANDIDATES, local_expansion
-from nplp.engine.setup import load_config
 from page_part import write_part
 from true_labels import keep_figures
 
@@ -49,14 +48,10 @@ def targets(arguments: argparse.Namespace) -> Iterator[tuple[str, CfgNode, str]]
             ]
             options = [*common, "DATASETS.NAMES", domain, *drawn]
             weights = str(arguments.run / "source" / "model_final.pth")
-            yield f"{domain}, {people} people of {images}", _config(SYNTHETIC, options), weights
+            yield f"{domain}, {people} people of {images}", configured(SYNTHETIC, options), weights
     if arguments.weights:
         for name, config in PKU.items():
-            yield name, _config(config, common), str(arguments.weights)
-
-
-def _config(path: str, options: list[str]) -> CfgNode:
-    return load_config(argparse.Namespace(config_file=path, opts=options))
+            yield name, configured(config, common), str(arguments.weights)
 
 
 def compare(features: torch.Tensor, cameras: np.ndarray, identities: np.ndarray) -> dict[str, Any]:

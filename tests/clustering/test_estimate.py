@@ -107,6 +107,10 @@ def test_noisy_clusters_are_clustered_again_by_another_distance(again: str, beta
     assert_matches(result, oracle.estimate(matrix, case.camera_ids, corrected=other, **chosen))
     radius = beta * oracle.smallest_mean(other, case.camera_ids, 0.1)
     assert result.epsilon_c == pytest.approx(radius, rel=1e-6)
+    both = estimate_pseudo_labels(
+        case.features, case.camera_ids, assessment_distance=again, correction_distance=again, **chosen
+    )
+    assert_matches(both, oracle.estimate(matrix, case.camera_ids, assessed=other, corrected=other, **chosen))
     usual = estimate_pseudo_labels(case.features, case.camera_ids, **chosen)
     assert not np.array_equal(result.labels, usual.labels)
     np.testing.assert_array_equal(result.startup_labels, usual.startup_labels)

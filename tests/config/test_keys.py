@@ -272,22 +272,14 @@ def test_values_out_of_range_are_named(defaults, key, value, rule):
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        (("NPLP.SCORE_WEIGHT", True), "NPLP.SCORE_WEIGHT must be False with NPLP.METHOD 'uda', which has no"),
         (
-            ("NPLP.SCORE_SAMPLING", True),
+            ("NPLP.METHOD", "uda", "NPLP.SCORE_WEIGHT", True),
+            "NPLP.SCORE_WEIGHT must be False with NPLP.METHOD 'uda', which has no",
+        ),
+        (
+            ("NPLP.METHOD", "uda", "NPLP.SCORE_SAMPLING", True),
             "NPLP.SCORE_SAMPLING must be False with NPLP.METHOD 'uda', which has",
         ),
-    ],
-)
-def test_scores_need_a_method_that_has_some(defaults, pairs, message):
-    defaults.merge_from_list(["NPLP.METHOD", "uda", *pairs])
-    with pytest.raises(UserError, match=message):
-        validate_config(defaults)
-
-
-@pytest.mark.parametrize(
-    ("pairs", "message"),
-    [
         (
             ("NPLP.SCORE_SAMPLING", True, "DATALOADER.SAMPLER_TRAIN", "CameraProxySampler"),
             "NPLP.SCORE_SAMPLING must be False with DATALOADER.SAMPLER_TRAIN 'CameraProxySampler'",

@@ -204,16 +204,19 @@ def _run_stages(
     noisy = dissolved = np.empty(0, dtype=np.int64)
     if settings.correct:
         # The correcting stage: scores (eqs. 6-8), and noisy clusters clustered again at epsilon_c (eq. 9).
-        assessed = distances
-        if settings.assessed_by != settings.distance:
-            assessed = _distances_by_name(settings.assessed_by, settings, rows, cameras, progress)
-        scores, noisy = assess(assessed, startup, settings.noisy_fraction)
+        measured = {settings.distance: distances}
+
+        def by(name: str) -> Distances:
+            if name not in measured:
+                measured[name] = _distances_by_name(name, settings, rows, cameras, progress)
+            return measured[name]
+
+        scores, noisy = assess(by(settings.assessed_by), startup, settings.noisy_fraction)
         if settings.equal_scores == "skip" and all_equal(scores):
             noisy = noisy[:0]
         if settings.noisy == RECLUSTERED:
-            keep, corrected = settings.dissolved == "keep", distances
-            if settings.corrected_by != settings.distance:
-                corrected = _distances_by_name(settings.corrected_by, settings, rows, cameras, progress)
+            keep, corrected = settings.dissolved == "keep", by(settings.corrected_by)
+            if corrected is not distances:
                 epsilon_c = settings.beta * startup_epsilon(corrected, cameras, alpha)[0]
             labels, dissolved = correct_labels(
                 corrected, startup, noisy, epsilon_c, settings.min_samples, keep

@@ -119,17 +119,16 @@ class IdentityBatchSampler(Sampler[list[int]]):
 
     def _identities(self, rng: np.random.Generator) -> Iterator[int]:
         while True:
-            if self._shares is not None and len(self.images) > self._per_batch:
-                yield from rng.choice(
-                    len(self.images), self._per_batch, replace=False, p=self._shares
-                ).tolist()
-                continue
-            order = rng.permutation(len(self.images))
-            if len(order) > self._per_batch:
-                order = order[: len(order) - len(order) % self._per_batch]
-            else:
-                order = np.resize(order, self._per_batch)
-            yield from order.tolist()
+            yield from self._full_batches(rng).tolist()
+
+    def _full_batches(self, rng: np.random.Generator) -> np.ndarray:
+        """Return the identities of one batch, or of as many as a permutation fills."""
+        count, size = len(self.images), self._per_batch
+        if count <= size:
+            return np.resize(rng.permutation(count), size)
+        if self._shares is not None:
+            return rng.choice(count, size, replace=False, p=self._shares)
+        return rng.permutation(count)[: count - count % size]
 
     def draw(self, identity: int, left: dict[int, list[int]], rng: np.random.Generator) -> list[int]:
         """Return K images of an identity.
