@@ -27,6 +27,7 @@ $(READY): requirements.txt requirements-dev.txt requirements-deploy.txt requirem
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(FASTREID)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/nplp compile
 	@touch $(READY)
 
 quickstart: $(READY)  ## Pre-train, adapt and evaluate on the built-in synthetic data (minutes, no GPU).

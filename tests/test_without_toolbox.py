@@ -78,7 +78,7 @@ WORDS = {
     "reproduce": "table1 --dry-run",
 }
 """What is typed after each command that needs the toolbox."""
-ALONE = {"cluster", "crops", "env", "synthetic"}
+ALONE = {"cluster", "compile", "crops", "env", "synthetic"}
 """Commands that work without it."""
 EVERY = """
 import sys, traceback

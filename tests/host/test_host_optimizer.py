@@ -1,6 +1,13 @@
-"""Torch's optimisers without its compiler: the same steps, and the compiler still works."""
+"""Torch's optimisers without its compiler: the same steps, and the compiler still works; fused steps."""
+
+from functools import partial
 
 import pytest
+import torch
+from fastreid.config import get_cfg
+
+from nplp.engine.trainer import ReidTrainer
+from nplp.host.optimizer import fuse_step
 
 OPTIMIZERS = (
     "Adadelta",
@@ -77,3 +84,53 @@ def test_an_optimiser_that_is_differentiable_records_its_steps(run_script):
         """
     )
     assert printed.split() == ["-0.5", "-0.5", "True"]
+
+
+def weights_after(make, fused: bool, steps: int = 5) -> torch.Tensor:
+    """Return what an optimiser that `make` builds turns a thousand weights into."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(1003, generator=generator, dtype=torch.float64))
+    optimizer = make([{"params": [weight], "lr": 0.01, "weight_decay": 5e-4}])
+    if fused:
+        fuse_step(optimizer)
+    for _ in range(steps):
+        weight.grad = torch.randn(1003, generator=generator, dtype=torch.float64)
+        optimizer.step()
+    assert optimizer.param_groups[0].get("fused") is (True if fused else None)
+    return weight.detach()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        torch.optim.Adam,
+        torch.optim.AdamW,
+        partial(torch.optim.SGD, momentum=0.9),
+        partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    ],
+)
+def test_a_fused_step_is_the_usual_one_up_to_rounding(make):
+    fused, usual = weights_after(make, True), weights_after(make, False)
+    torch.testing.assert_close(fused, usual, rtol=1e-12, atol=1e-14)
+
+
+def test_an_optimiser_without_a_fused_step_stays_as_it_is():
+    optimizer = torch.optim.RMSprop([torch.nn.Parameter(torch.ones(2))])
+    before = dict(optimizer.param_groups[0])
+    fuse_step(optimizer)
+    assert optimizer.param_groups[0] == before
+
+
+def test_a_state_that_was_not_fused_goes_on_by_the_usual_step():
+    usual, fused = (torch.optim.Adam([torch.nn.Parameter(torch.ones(2))]) for _ in range(2))
+    fuse_step(fused)
+    fused.load_state_dict(usual.state_dict())
+    assert not fused.param_groups[0]["fused"]
+
+
+@pytest.mark.parametrize(("name", "fuses"), [("Adam", True), ("SGD", True), ("RMSprop", False)])
+def test_a_trainer_fuses_the_step_where_it_can(name, fuses):
+    cfg = get_cfg()
+    cfg.SOLVER.OPT = name
+    optimizer, _ = ReidTrainer._build_optimizer(ReidTrainer, cfg, torch.nn.Sequential(torch.nn.Linear(2, 1)))
+    assert all(bool(group.get("fused")) is fuses for group in optimizer.param_groups)

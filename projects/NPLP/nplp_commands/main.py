@@ -28,6 +28,7 @@ COMMANDS = {
     "zoo": ("nplp_commands.zoo", "list, check and compare bundles"),
     "report": ("nplp_commands.report", "a page to look at a run"),
     "env": ("nplp_commands.env", "versions and devices, for a report of a problem"),
+    "compile": ("nplp_commands.compile", "what the first run would wait for, once after installing"),
     "synthetic": ("nplp_commands.synthetic", "draw a camera network of synthetic people"),
     "reproduce": ("nplp_experiments.__main__", "the paper's tables and figures"),
 }
@@ -37,7 +38,7 @@ GROUPS = {
     "your own cameras": ("doctor", "crops", "adapt", "embed", "index", "search", "group"),
     "research": ("train", "reproduce", "cluster"),
     "models": ("export", "zoo", "report"),
-    "this machine": ("env",),
+    "this machine": ("env", "compile"),
     "synthetic people": ("synthetic",),
 }
 """Titles of the help, and the commands under each in their order; those that are not named come last."""

@@ -47,6 +47,7 @@ from nplp.engine.seeding import (
 )
 from nplp.errors import UserError
 from nplp.files import save_atomically
+from nplp.host.optimizer import fuse_step
 from nplp.memory import is_out_of_memory
 from nplp.modeling.compiling import compile_backbone
 
@@ -190,10 +191,12 @@ class ReidTrainer(DefaultTrainer):
             UserError: if there is no such optimiser, or it does not take the model's weights.
         """
         try:
-            return self.build_optimizer(cfg, model)
+            optimizer, param_wrapper = self.build_optimizer(cfg, model)
         except (AttributeError, TypeError, ValueError, RuntimeError) as error:
             key = self.shown_key("SOLVER.OPT")
             raise UserError(f"{key} {cfg.SOLVER.OPT!r} cannot train this model: {error}") from error
+        fuse_step(optimizer)
+        return optimizer, param_wrapper
 
     def reset_train_set(self, train_set: TrainSet, steps_per_epoch: int = 0) -> None:
         """Train on ``train_set`` from the next epoch on.

@@ -76,9 +76,10 @@ class Plot:
 
 
 def finish_figure(figure: Figure) -> tuple[str, bytes]:
-    """Return a figure as SVG and PNG."""
+    """Return a figure as SVG and PNG, laid out once for both."""
     text, image = io.StringIO(), io.BytesIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.set_layout_engine("none")
     figure.savefig(image, format="png", dpi=110, facecolor="white", metadata={"Software": None})
     svg = text.getvalue()
     return svg[svg.index("<svg") :].replace(INK, "currentColor"), image.getvalue()
