@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from cluster_command_cases import ALPHA, COUNT, USUAL, FakeEstimate, command, saved, write_data
-from nplp.clustering import PseudoLabels, estimate_pseudo_labels, label_quality
+from nplp.clustering import PseudoLabels, choose_neighbours, estimate_pseudo_labels, label_quality
 from nplp_commands import cluster as cluster_command
 
 ROOT = Path(__file__).parents[2]
@@ -237,3 +237,17 @@ def test_the_camera_aware_distance_and_scaling_give_what_the_function_gives(data
 def test_the_camera_aware_distance_without_cameras_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("features.npy", "--out", "labels.npz", "--distance", "camera_jaccard") == 2
     assert "needs camera_ids, got None: give them, or take distance jaccard" in capsys.readouterr().err
+
+
+def test_the_number_of_neighbours_is_chosen_where_it_is_auto(capsys: pytest.CaptureFixture) -> None:
+    """Four people of 100 images, where a tenth of the images, 40, is the most that is tried."""
+    people = np.repeat(np.arange(4), 100)
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(4, 16))[people] + 0.05 * rng.normal(size=(400, 16))
+    np.save("many.npy", features)
+    found = choose_neighbours(features, None, camera_centering=False)
+    assert found.k1 == 40
+    assert command("many.npy", "--out", "labels.npz", "--alpha", "0.01", "--k1", "auto", "--no-correct") == 0
+    settings = json.loads(str(saved()["settings"]))
+    assert (settings["k1"], settings["k2"]) == (40, 12)
+    assert str(found) in capsys.readouterr().out

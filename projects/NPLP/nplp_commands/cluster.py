@@ -7,7 +7,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,10 @@ from nplp_commands.parsing import OneLineParser, as_typed, run_tool
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from nplp.clustering import PseudoLabels
+    from nplp.clustering.neighbourhood import Neighbourhood
 
 __all__ = ["build_parser", "command_line", "main"]
 
@@ -42,6 +44,8 @@ examples:
   about 1,500 people are expected (alpha 0.9 / 1500), and identities are known:
     python -m nplp.clustering features.npy --cameras cameras.npy --out labels.npz \\
       --alpha 0.0006 --identities identities.npy
+  nobody knows how many people there are, nor how many images each of them has:
+    python -m nplp.clustering features.npy --cameras cameras.npy --out labels.npz --alpha auto --k1 auto
   everything in one file, the Euclidean distance and a radius from elsewhere, without correction:
     python -m nplp.clustering data.pt:features --cameras data.pt:cameras --out labels.npz \\
       --distance euclidean --epsilon 0.6 --no-correct
@@ -51,22 +55,23 @@ OMP_NUM_THREADS sets the number of threads.
 """
 
 
-def _alpha(text: str) -> float | None:
-    """Return the number, or None for "auto".
+def _or_auto(kind: type[float]) -> Callable[[str], float | None]:
+    """Return what makes a number of a word, and None of "auto"."""
 
-    Raises:
-        argparse.ArgumentTypeError: for another word.
-    """
-    try:
-        return None if text == "auto" else float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be a number or auto, got {text!r}") from error
+    def read(text: str) -> float | None:
+        try:
+            return None if text == "auto" else kind(text)
+        except ValueError as error:
+            number = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"must be {number} or auto, got {text!r}") from error
+
+    return read
 
 
 _SETTINGS = (
     (
         "--alpha",
-        _alpha,
+        _or_auto(float),
         "SHARE",
         "share of the pairs that epsilon averages, in (0, 1]; about 0.9 / people, or auto to choose it",
     ),
@@ -102,7 +107,12 @@ _SETTINGS = (
         "jaccard|camera_jaccard|euclidean",
         "by which noisy clusters are clustered again (default: --distance)",
     ),
-    ("--k1", int, "COUNT", "neighbours of the Jaccard distance"),
+    (
+        "--k1",
+        _or_auto(int),
+        "COUNT",
+        "neighbours of the Jaccard distance, or auto to choose it, and --k2 with it",
+    ),
     ("--k2", int, "COUNT", "neighbours of its local query expansion"),
     ("--k1-intra", int, "COUNT", "neighbours of camera_jaccard in the own camera"),
     ("--k1-inter", int, "COUNT", "the same in the other cameras"),
@@ -216,8 +226,13 @@ def _run(args: argparse.Namespace) -> None:
     cameras = None if args.cameras is None else read_ids("--cameras", args.cameras, count)
     people = None if args.identities is None else read_ids("--identities", args.identities, count)
     settings = {name: getattr(args, name) for name in _DEFAULTS}
+    chosen: list[tuple[str, str]] = []
     start = time.perf_counter()
     try:
+        if args.k1 is None:
+            found = _chosen_neighbours(args, features, cameras)
+            settings.update(k1=found.k1, k2=found.k2)
+            chosen.append(("neighbours", str(found)))
         result = estimate_pseudo_labels(features, cameras, **settings, progress=not args.quiet)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -233,10 +248,33 @@ def _run(args: argparse.Namespace) -> None:
     if not args.quiet:
         images = f"{count:,} of {features.shape[1]:,} dimensions"
         seen = "unknown" if cameras is None else f"{len(np.unique(cameras)):,}"
-        rows = [("images", images), ("cameras", seen), *_summary(result, seconds)]
+        rows = [("images", images), ("cameras", seen), *chosen, *_summary(result, seconds)]
         rows += [] if people is None else _quality_rows(result.labels, people, cameras)
         width = max(len(name) for name, _ in rows)
         sys.stdout.write("".join(f"{name:<{width}}  {value}\n" for name, value in rows))
+
+
+def _chosen_neighbours(
+    args: argparse.Namespace, features: np.ndarray | torch.Tensor, cameras: np.ndarray | None
+) -> Neighbourhood:
+    """Return the choice of k1 and k2.
+
+    Raises:
+        UserError: for a distance that does not take them.
+    """
+    from nplp.clustering import choose_neighbours
+    from nplp.errors import UserError
+
+    if args.distance != "jaccard":
+        raise UserError(f"--k1 auto is for --distance jaccard, got {args.distance!r}: give --k1 a number")
+    return choose_neighbours(
+        features,
+        cameras,
+        min_samples=args.min_samples,
+        camera_centering=args.camera_centering,
+        camera_scaling=args.camera_scaling,
+        progress=not args.quiet,
+    )
 
 
 def _summary(result: PseudoLabels, seconds: float) -> list[tuple[str, str]]:
