@@ -62,6 +62,7 @@ def test_every_process_says_what_differs(tmp_path):
 def peers(monkeypatch):
     """Let the facts of this process meet those that a second one had; returns the list of the latter."""
     others = []
+    monkeypatch.setattr(same_run.comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(agreement, "from_all", lambda facts: [facts, others[-1] if others else facts])
     return others
 
@@ -135,8 +136,7 @@ def test_the_folder_may_be_another_on_each_machine(peers):
     check_same_data("the target", [("a/1.jpg", "0", "c1")])
 
 
-def test_other_weights_are_named(peers, monkeypatch):
-    monkeypatch.setattr(same_run.comm, "get_world_size", lambda: 2)
+def test_other_weights_are_named(peers):
     model = torch.nn.BatchNorm1d(2)
     peers.append(facts_of(check_same_weights, model, "source.pth"))
     check_same_weights(model, "source.pth")
@@ -145,8 +145,12 @@ def test_other_weights_are_named(peers, monkeypatch):
         check_same_weights(model, "source.pth")
 
 
-def test_alone_nothing_is_compared():
+def test_alone_nothing_is_compared(tiny_cfg, monkeypatch):
     check_agreement({"SEED": "0"})
+    monkeypatch.setattr(same_run, "check_agreement", lambda facts: pytest.fail(f"compared {list(facts)}"))
+    check_same_program(tiny_cfg)
+    check_same_data("the target", [("a/1.jpg", "0", "c1")])
+    check_same_weights(torch.nn.BatchNorm1d(2), "source.pth")
 
 
 @pytest.mark.parametrize(("count", "again"), [(None, False), ("0", False), ("2", True)])

@@ -1,4 +1,4 @@
-"""What the processes of one run must have in common, checked before anything is trained."""
+"""What the processes of one run must have in common, checked before training where there are several."""
 
 import hashlib
 import os
@@ -25,6 +25,8 @@ def check_same_program(cfg: CfgNode) -> None:
     Raises:
         UserError: on every process, naming the first key that differs, or the code.
     """
+    if comm.get_world_size() == 1:
+        return
     keys = flat(yaml.safe_load(cfg.dump()))
     facts = {key: repr(value) for key, value in keys.items() if key not in WITHOUT_A_WORD}
     check_agreement({"the code of nplp (a sum of its sources)": code_sum(), **facts})
@@ -42,6 +44,8 @@ def check_same_data(what: str, items: Sequence[Item]) -> None:
     Raises:
         UserError: on every process, with the numbers of images and sums of them.
     """
+    if comm.get_world_size() == 1:
+        return
     total = hashlib.sha256()
     for path, identity, camera in items:
         total.update(f"{os.path.basename(path)}\0{identity}\0{camera}\n".encode("utf-8", "surrogateescape"))
@@ -51,7 +55,7 @@ def check_same_data(what: str, items: Sequence[Item]) -> None:
 def check_same_weights(model: nn.Module, path: str) -> None:
     """Check that all processes have loaded the same weights; every process must call this.
 
-    Each reads the file by itself, and every machine may have its own. In one process nothing is summed.
+    Each reads the file by itself, and every machine may have its own.
 
     Args:
         model: what was loaded into.
