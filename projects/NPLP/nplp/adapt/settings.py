@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nplp.adapt.facts import ImageFacts, MachineFacts
-from nplp.clustering.neighbourhood import local_expansion
+from nplp.clustering.neighbourhood import FEWEST_IMAGES, USUAL, local_expansion
 from nplp.config.choices import CAMERA_MEAN, IDENTITIES, TRACKS_CONSTRAIN
 from nplp.errors import UserError
 
@@ -39,10 +39,8 @@ CAMERA_NORMS_AT_MOST = 8
 """Cameras up to which a batch of 64 holds eight images of each: batch norms need several."""
 CAMERA_NORMS_AT_LEAST = 64
 """Images of each camera from which its mean and deviation in each channel are known well enough."""
-NEIGHBOURS = 20
-"""k1 of the Jaccard distance; of few images it takes a tenth."""
 MOST_NEIGHBOURS = 60
-"""k1 where a person has as many images or more; 20 would be of one camera (docs/tracks.md)."""
+"""k1 where a person has as many images or more; the usual 20 would be of one camera (docs/tracks.md)."""
 WORKERS_AT_MOST = 8
 
 
@@ -122,9 +120,9 @@ def choose_settings(
 
 def neighbours_of_few(count: int) -> dict[str, int]:
     """Return K1 and K2 for few images; nothing where there are enough for the usual ones."""
-    if count >= 10 * NEIGHBOURS:
+    if count >= FEWEST_IMAGES * USUAL:
         return {}
-    k1 = max(INSTANCES, count // 10)
+    k1 = max(INSTANCES, count // FEWEST_IMAGES)
     return {"K1": k1, "K2": max(2, min(6, k1 // 3))}
 
 
@@ -141,7 +139,7 @@ def _neighbours(images: ImageFacts, people: int, additions: bool) -> list[Choice
         reason = "k1 with which a cluster holds about k1 images"
         return [Choice("neighbours", keys, reason, "from the features of the first iteration")]
     own = count // people
-    if own <= NEIGHBOURS:
+    if own <= USUAL:
         return []
     k1 = min(own, MOST_NEIGHBOURS)
     keys = {"NPLP.K1": k1, "NPLP.K2": local_expansion(k1)}

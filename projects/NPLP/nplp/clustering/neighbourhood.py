@@ -18,10 +18,20 @@ from tqdm import tqdm
 from nplp.clustering.estimate import estimate_pseudo_labels
 from nplp.clustering.inputs import as_features
 
-__all__ = ["NeighbourTrial", "Neighbourhood", "choose_neighbours", "local_expansion"]
+__all__ = [
+    "FEWEST_IMAGES",
+    "USUAL",
+    "NeighbourTrial",
+    "Neighbourhood",
+    "choose_neighbours",
+    "local_expansion",
+]
 
-CANDIDATES = (20, 30, 40, 60, 90)
-"""Values of k1 that are tried, the usual one first."""
+USUAL = 20
+"""k1 in the field, and in the paper."""
+
+CANDIDATES = (USUAL, 30, 40, 60, 90)
+"""Values of k1 that are tried."""
 
 FILLED = 0.7
 """Images of a cluster for each of the k1 neighbours, from which a person has as many images as k1."""
@@ -30,7 +40,7 @@ GIANT = 0.5
 """Share of the clustered images in one cluster, from which a trial tells nothing."""
 
 FEWEST_IMAGES = 10
-"""Images of the target for each neighbour: k1 is a tenth of them at most, but for the first candidate."""
+"""Images of the target for each neighbour: k1 is a tenth of them at most, but for the usual one."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +123,10 @@ def choose_neighbours(
     Raises:
         ValueError: as :func:`nplp.clustering.estimate_pseudo_labels`.
     """
-    count, usual = len(as_features(features)), CANDIDATES[0]
-    candidates = [k1 for k1 in CANDIDATES if k1 == usual or k1 * FEWEST_IMAGES <= count]
+    count = len(as_features(features))
+    candidates = [k1 for k1 in CANDIDATES if k1 == USUAL or k1 * FEWEST_IMAGES <= count]
     if len(candidates) == 1:
-        return Neighbourhood(usual, local_expansion(usual), ())
+        return Neighbourhood(USUAL, local_expansion(USUAL), ())
     trials = []
     for k1 in tqdm(candidates, desc="Neighbours", leave=False, disable=None if progress else True):
         with warnings.catch_warnings():
