@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nplp.adapt.facts import ImageFacts, MachineFacts
-from nplp.clustering.neighbourhood import FEWEST_IMAGES, USUAL, local_expansion
+from nplp.clustering.neighbourhood import IMAGES_A_NEIGHBOUR, USUAL_K1, local_expansion
 from nplp.config.choices import CAMERA_MEAN, IDENTITIES, TRACKS_CONSTRAIN
 from nplp.errors import UserError
 
@@ -120,9 +120,9 @@ def choose_settings(
 
 def neighbours_of_few(count: int) -> dict[str, int]:
     """Return K1 and K2 for few images; nothing where there are enough for the usual ones."""
-    if count >= FEWEST_IMAGES * USUAL:
+    if count >= IMAGES_A_NEIGHBOUR * USUAL_K1:
         return {}
-    k1 = max(INSTANCES, count // FEWEST_IMAGES)
+    k1 = max(INSTANCES, count // IMAGES_A_NEIGHBOUR)
     return {"K1": k1, "K2": max(2, min(6, k1 // 3))}
 
 
@@ -139,7 +139,7 @@ def _neighbours(images: ImageFacts, people: int, additions: bool) -> list[Choice
         reason = "k1 with which a cluster holds about k1 images"
         return [Choice("neighbours", keys, reason, "from the features of the first iteration")]
     own = count // people
-    if own <= USUAL:
+    if own <= USUAL_K1:
         return []
     k1 = min(own, MOST_NEIGHBOURS)
     keys = {"NPLP.K1": k1, "NPLP.K2": local_expansion(k1)}

@@ -19,18 +19,18 @@ from nplp.clustering.estimate import estimate_pseudo_labels
 from nplp.clustering.inputs import as_features
 
 __all__ = [
-    "FEWEST_IMAGES",
-    "USUAL",
+    "IMAGES_A_NEIGHBOUR",
+    "USUAL_K1",
     "NeighbourTrial",
     "Neighbourhood",
     "choose_neighbours",
     "local_expansion",
 ]
 
-USUAL = 20
+USUAL_K1 = 20
 """k1 in the field, and in the paper."""
 
-CANDIDATES = (USUAL, 30, 40, 60, 90)
+CANDIDATES = (USUAL_K1, 30, 40, 60, 90)
 """Values of k1 that are tried."""
 
 FILLED = 0.7
@@ -39,7 +39,7 @@ FILLED = 0.7
 GIANT = 0.5
 """Share of the clustered images in one cluster, from which a trial tells nothing."""
 
-FEWEST_IMAGES = 10
+IMAGES_A_NEIGHBOUR = 10
 """Images of the target for each neighbour: k1 is a tenth of them at most, but for the usual one."""
 
 
@@ -124,9 +124,9 @@ def choose_neighbours(
         ValueError: as :func:`nplp.clustering.estimate_pseudo_labels`.
     """
     count = len(as_features(features))
-    candidates = [k1 for k1 in CANDIDATES if k1 == USUAL or k1 * FEWEST_IMAGES <= count]
+    candidates = [k1 for k1 in CANDIDATES if k1 == USUAL_K1 or k1 * IMAGES_A_NEIGHBOUR <= count]
     if len(candidates) == 1:
-        return Neighbourhood(USUAL, local_expansion(USUAL), ())
+        return Neighbourhood(USUAL_K1, local_expansion(USUAL_K1), ())
     trials = []
     for k1 in tqdm(candidates, desc="Neighbours", leave=False, disable=None if progress else True):
         with warnings.catch_warnings():
