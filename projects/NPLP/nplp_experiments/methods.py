@@ -46,7 +46,7 @@ def on_methods() -> tuple[Experiment, ...]:
     """Return the comparison of all methods, and what was tried to find the recommended one."""
     real = "Methods on one footing, on real people"
     return (
-        _comparison("methods", "Every method on one footing", METHODS, ("p2s", "s2p", "p2c"), 3),
+        _comparison("methods", "Every method on one footing", METHODS, ("p2s", "s2p", "p2c"), 4),
         _comparison("methods_real", real, ON_REAL_PEOPLE, ("pku_methods",), 1),
         _candidates(),
     )
