@@ -20,7 +20,7 @@ from resumed_runs import assert_same_end, start
 from tiny import make_tiny_cfg
 
 DRIVER = [sys.executable, str(Path(__file__).with_name("killed_at.py"))]
-REPEATS = 30
+REPEATS = 10
 SOURCE = ("NPLP.ALPHA", 0.05, "MODEL.LOSSES.NAME", '("CrossEntropyLoss", "TripletLoss")')
 TARGET = ("NPLP.ALPHA", 0.05, "MODEL.LOSSES.NAME", '("TripletLoss", "CenterContrastiveLoss")')
 # From 32,768 values of a batch's embeddings on several threads share what each of them adds up.
@@ -72,10 +72,18 @@ def test_gradients_repeat_to_the_bit(synthetic_root, tmp_path, stage):
     assert_repeats(make_tiny_cfg(synthetic_root, tmp_path, *options), size)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("stage", BATCHES)
+def test_gradients_repeat_to_the_bit_fifty_times(synthetic_root, tmp_path, stage):
+    size, options = BATCHES[stage]
+    options = [*options, "MODEL.HEADS.NUM_CLASSES", 100]
+    assert_repeats(make_tiny_cfg(synthetic_root, tmp_path, *options), size, repeats=50)
+
+
 def test_gradients_of_a_stock_model_repeat_to_the_bit(synthetic_root, tmp_path):
     options = ("MODEL.HEADS.NUM_CLASSES", 100, "MODEL.BACKBONE.PRETRAIN", False)
     config = "configs/NPLP/synthetic_baseline.yml"
-    assert_repeats(make_tiny_cfg(synthetic_root, tmp_path, *options, config_file=config), 128, repeats=10)
+    assert_repeats(make_tiny_cfg(synthetic_root, tmp_path, *options, config_file=config), 128)
 
 
 @pytest.mark.long

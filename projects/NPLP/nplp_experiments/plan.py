@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from fastreid.config import CfgNode
 
 from nplp.config.dotted import value_at
 from nplp.engine.setup import load_config
@@ -179,7 +180,7 @@ def _own_seeds(experiment: Experiment, row: Setting) -> range:
 def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]:
     """Return the runs that a cell needs, the last of which gives its numbers."""
     config = domain.directions[direction]
-    cfg = load_config(argparse.Namespace(config_file=str(configurations_root() / config), opts=[]))
+    cfg = _configuration(config)
     values = {key: _value(key, value, _own(cfg, key)) for key, value in row.options}
     # The configuration's own value is no option: the runs are the same.
     options = {key: value for key, value in values.items() if value != str(_own(cfg, key))}
@@ -221,6 +222,12 @@ def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]
     )
     last = run(stage, name, schedule, source=after, branch=first.key)
     return [*before, first, last]
+
+
+@cache
+def _configuration(file: str) -> CfgNode:
+    """Return the frozen configuration of a direction."""
+    return load_config(argparse.Namespace(config_file=str(configurations_root() / file), opts=[]))
 
 
 def _file_of(overlay: str) -> str:

@@ -31,7 +31,7 @@ EdgeVisitor = Callable[[np.ndarray, np.ndarray], object]
 PairVisitor = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
 """Takes the two samples of each pair and the distances [P] float64."""
 
-_MIN_PAIRS = 1 << 18
+_MIN_PAIRS = 1 << 20
 _PAIRS_PER_SAMPLE = 256
 
 
@@ -82,7 +82,7 @@ class PairsPassedOn:
 class HeldPairs:
     """The pairs of a pass within a bound, kept for the steps that follow, if they are not too many.
 
-    Memory: 16 bytes a pair, at most 256 pairs a sample (or 262,144); beyond that nothing is held.
+    Memory: 16 bytes a pair, at most 256 pairs a sample, or 1,048,576 in all if that is more; beyond that nothing is held.
     """
 
     def __init__(self, count: int, bound: float) -> None:
