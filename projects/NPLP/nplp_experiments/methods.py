@@ -87,8 +87,8 @@ def on_methods() -> tuple[Experiment, ...]:
     """Return the comparison of all methods, and what was tried to find the recommended one."""
     real = "Methods on one footing, on real people"
     return (
-        _comparison("methods", "Every method on one footing", METHODS, ("p2s", "s2p", "p2c"), 4),
-        _comparison("methods_real", real, ON_REAL_PEOPLE, ("pku_methods",), 1),
+        _comparison("methods", "Every method on one footing", METHODS, ("p2s", "s2p", "p2c"), 5),
+        _comparison("methods_real", real, ON_REAL_PEOPLE, ("pku_methods",), 3),
         _by_authors(),
         _candidates(),
     )
@@ -150,7 +150,7 @@ def _by_authors() -> Experiment:
         "methods_by_authors",
         "Each method on the common footing and with its authors' values",
         tuple(rows),
-        ("p2s", "s2p", "p2c"),
+        ("p2s",),
         seeds=1,
         first_seed=6,
         lost=True,

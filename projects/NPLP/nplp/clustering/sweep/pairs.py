@@ -82,7 +82,8 @@ class PairsPassedOn:
 class HeldPairs:
     """The pairs of a pass within a bound, kept for the steps that follow, if they are not too many.
 
-    Memory: 16 bytes a pair, at most 256 pairs a sample, or 1,048,576 in all if that is more; beyond that nothing is held.
+    Memory: 16 bytes a pair, at most 256 pairs a sample, or 1,048,576 in all if that is more; beyond that
+    nothing is held.
     """
 
     def __init__(self, count: int, bound: float) -> None:
