@@ -76,7 +76,7 @@ def to_the_parent(process, number):
 @pytest.mark.parametrize(
     ("send", "number", "status"),
     [
-        pytest.param(to_the_group, signal.SIGINT, 130, id="Ctrl-C in a terminal"),
+        pytest.param(to_the_group, signal.SIGINT, 130, id="Ctrl-C in a terminal", marks=pytest.mark.long),
         pytest.param(to_the_parent, signal.SIGTERM, 143, id="SIGTERM to the parent"),
         pytest.param(to_the_group, signal.SIGTERM, 143, id="SIGTERM to all at once", marks=pytest.mark.long),
         pytest.param(to_the_parent, signal.SIGINT, 130, id="SIGINT to the parent", marks=pytest.mark.long),

@@ -35,6 +35,12 @@ def copied(finished_run, tmp_path):
     return tmp_path / "run"
 
 
+@pytest.fixture(scope="module")
+def page(finished_run):
+    """The page that the run wrote itself."""
+    return (finished_run / "report.html").read_text(encoding="utf-8")
+
+
 def written(folder, **options):
     return write_report(folder, **options).read_text(encoding="utf-8")
 
@@ -60,8 +66,7 @@ def test_it_is_the_same_again(copied):
     assert written(copied) == written(copied)
 
 
-def test_it_holds_every_section_and_needs_nothing_else(copied):
-    page = written(copied)
+def test_it_holds_every_section_and_needs_nothing_else(page):
     outline = Outline(page)
     assert [section["id"] for section in outline.all("section")] == SECTIONS
     assert {link["href"] for link in outline.all("a")} == {f"#{name}" for name in SECTIONS}
@@ -72,17 +77,16 @@ def test_it_holds_every_section_and_needs_nothing_else(copied):
     assert len(outline.all("svg")) == len(outline.all("figure")) >= 11
 
 
-def test_results_are_those_of_the_run(copied):
-    page, results = written(copied), json.loads((copied / "results.json").read_text())
+def test_results_are_those_of_the_run(page, finished_run):
+    results = json.loads((finished_run / "results.json").read_text())
     for stage in ("direct_transfer", "startup", "final", "final_ema"):
         for value in results[stage].values():
             assert f">{value:.1f}" in page
     assert "finished" in page
 
 
-def test_the_verdict_stands_at_the_top_and_may_be_missing(copied):
+def test_the_verdict_stands_at_the_top_and_may_be_missing(page, copied):
     verdict = json.loads((copied / "results.json").read_text())["verdict"]
-    page = written(copied)
     assert page.index(f"<strong>{verdict['word']}: ") < page.index('id="results"')
     path = copied / "pseudo_labels.jsonl"
     lines = [json.loads(line) for line in path.open()]
@@ -95,8 +99,8 @@ def test_the_verdict_stands_at_the_top_and_may_be_missing(copied):
     assert "Verdict" not in written(copied)
 
 
-def test_it_can_be_read_without_seeing(copied):
-    outline = Outline(written(copied))
+def test_it_can_be_read_without_seeing(page):
+    outline = Outline(page)
     assert outline.all("html")[0]["lang"] == "en"
     assert all(image["alt"] for image in outline.all("img"))
     pictures = [each for _, each in outline.tags if each.get("role") in ("img", "application")]
@@ -105,9 +109,9 @@ def test_it_can_be_read_without_seeing(copied):
     assert all(each.get("scope") in ("col", "row") for each in outline.all("th"))
 
 
-def test_the_map_has_the_same_images_at_three_stages(copied):
-    circles = Outline(written(copied)).all("circle")
-    sample = len(read_run(copied).images["sample"])
+def test_the_map_has_the_same_images_at_three_stages(page, finished_run):
+    circles = Outline(page).all("circle")
+    sample = len(read_run(finished_run).images["sample"])
     numbers = [int(circle["data-i"]) for circle in circles if "data-i" in circle]
     assert numbers == list(range(sample)) * 3
 
