@@ -28,7 +28,15 @@ def synthetic_root(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _messages_reach_the_tests():
-    """After a run has sent the project's messages to its own handlers, let the next test hear them."""
+    """After a run has sent the project's messages to its own handlers, let the next test hear them.
+
+    A handler that a test before left with its captured stream, closed since, would complain of each message.
+    """
+    for name in (None, "nplp", "fastreid"):
+        logger = logging.getLogger(name)
+        for handler in list(logger.handlers):
+            if getattr(getattr(handler, "stream", None), "closed", False):
+                logger.removeHandler(handler)
     yield
     for name in ("nplp", "fastreid"):
         logging.getLogger(name).propagate = True
