@@ -65,19 +65,12 @@ def assert_repeats(cfg, batch_size, repeats=REPEATS):
             assert [name for name in first if not torch.equal(first[name], again[name])] == []
 
 
+@pytest.mark.parametrize("repeats", [REPEATS, pytest.param(50, marks=pytest.mark.long)])
 @pytest.mark.parametrize("stage", BATCHES)
-def test_gradients_repeat_to_the_bit(synthetic_root, tmp_path, stage):
+def test_gradients_repeat_to_the_bit(synthetic_root, tmp_path, stage, repeats):
     size, options = BATCHES[stage]
     options = [*options, "MODEL.HEADS.NUM_CLASSES", 100]
-    assert_repeats(make_tiny_cfg(synthetic_root, tmp_path, *options), size)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("stage", BATCHES)
-def test_gradients_repeat_to_the_bit_fifty_times(synthetic_root, tmp_path, stage):
-    size, options = BATCHES[stage]
-    options = [*options, "MODEL.HEADS.NUM_CLASSES", 100]
-    assert_repeats(make_tiny_cfg(synthetic_root, tmp_path, *options), size, repeats=50)
+    assert_repeats(make_tiny_cfg(synthetic_root, tmp_path, *options), size, repeats)
 
 
 def test_gradients_of_a_stock_model_repeat_to_the_bit(synthetic_root, tmp_path):

@@ -38,6 +38,7 @@ LARGE: Options = (
     ("NPLP.STEPS_PER_EPOCH", 25),
     *STEPPED,
 )
+"""Batches of 16 x 16 images: the cluster memory's."""
 SLOW: Options = (
     ("SOLVER.OPT", "SGD"),
     ("SOLVER.BASE_LR", 0.00006),
@@ -45,6 +46,7 @@ SLOW: Options = (
     ("NPLP.STEPS_PER_EPOCH", 50),
     ("INPUT.PADDING.ENABLED", False),
 )
+"""Batches of 32 x 4 at a small rate, flipped and erased alone: that of UDA and SSG."""
 SMALL: Options = (
     ("SOLVER.IMS_PER_BATCH", 32),
     ("NPLP.STEPS_PER_EPOCH", 200),
@@ -52,6 +54,7 @@ SMALL: Options = (
     ("SOLVER.WARMUP_FACTOR", 0.01),
     *STEPPED,
 )
+"""Batches of 8 x 4, and a rate that rises over the first fifth: that of CAP and O2CAP."""
 OF_AUTHORS: dict[str, Options] = {
     "nplp": (("SOLVER.OPT", "SGD"), ("SOLVER.BASE_LR", 0.0012)),
     "uda": (*SLOW, ("SOLVER.WEIGHT_DECAY", 0.0), ("SOLVER.WEIGHT_DECAY_BIAS", 0.0)),
