@@ -31,6 +31,7 @@ FLOORS = (
         "nplp.metric_names",
         "nplp.circumstances",
         "nplp.first_calls",
+        "nplp.collection",
         "nplp.products",
     ),
     ("nplp_synthetic",),

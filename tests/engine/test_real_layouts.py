@@ -12,13 +12,12 @@ from nplp.engine.pipeline import run
 from nplp.engine.setup import base_config, load_config, prepare_output
 from nplp.errors import UserError
 from nplp_synthetic import DomainSpec, write_duke, write_market, write_msmt17
-from tiny import TINY
+from tiny import NARROW_BACKBONE, TINY
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "NPLP"
 SIZE = {key.lower(): tuple(value) if isinstance(value, list) else value for key, value in TINY.items()}
 SMALL = {
-    "MODEL.BACKBONE.DEPTH": "18x",
-    "MODEL.BACKBONE.FEAT_DIM": 512,
+    **NARROW_BACKBONE,
     "MODEL.BACKBONE.PRETRAIN": False,
     "MODEL.HEADS.EMBEDDING_DIM": 32,
     "MODEL.DEVICE": "cpu",

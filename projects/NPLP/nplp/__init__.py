@@ -7,27 +7,31 @@ model, the head and the data sets. Where it is not, or in another version, the p
 
 from typing import Any
 
-from nplp import host
-from nplp.first_calls import make_first_calls
+from nplp.collection import collection_paused
 
 __version__ = "0.2.0"
 
-make_first_calls()
+with collection_paused():
+    from nplp import host
+    from nplp.first_calls import make_first_calls
 
-if not host.toolbox_fault():
-    host.apply()
+    make_first_calls()
 
-    from nplp.evaluation.host_ranking import bridge_ranking
+    if _with_toolbox := not host.toolbox_fault():
+        host.apply()
 
-    bridge_ranking()
+        from nplp.evaluation.host_ranking import bridge_ranking
 
-    from nplp import methods, modeling
-    from nplp.config import add_nplp_config
-    from nplp.data import datasets
-    from nplp.host.zoo_paths import register_zoo
+        bridge_ranking()
 
-    register_zoo()
+        from nplp import methods, modeling
+        from nplp.config import add_nplp_config
+        from nplp.data import datasets
+        from nplp.host.zoo_paths import register_zoo
 
+        register_zoo()
+
+if _with_toolbox:
     __all__ = ["add_nplp_config", "datasets", "host", "methods", "modeling"]
 else:
 
