@@ -32,11 +32,25 @@ def test_a_map_is_the_same_again_and_keeps_neighbours_together():
     assert (people[distances.argmin(axis=1)] == people).all()
 
 
+def test_a_map_that_begins_from_an_earlier_one_leaves_people_near_where_they_were():
+    rng = np.random.default_rng(1)
+    people = np.repeat(np.arange(8), 12)
+    features = rng.normal(size=(8, 32))[people] * 3 + rng.normal(size=(96, 32))
+    later = features + rng.normal(size=features.shape) * 0.3
+    before = project(features)
+    moved = [np.abs(points - before).mean() for points in (project(later, before), project(later))]
+    assert moved[0] < moved[1] / 2, moved
+    np.testing.assert_array_equal(project(later, before), project(later, before))
+
+
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 7])
 def test_few_images_have_a_map_too(count):
-    points = project(np.random.default_rng(0).normal(size=(count, 8)))
+    features = np.random.default_rng(0).normal(size=(count, 8))
+    points = project(features)
     assert points.shape == (count, 2)
     assert np.isfinite(points).all()
+    assert np.isfinite(project(features, points)).all()
+    assert np.isfinite(project(features, np.zeros((count, 2)))).all()
 
 
 def test_outlines_run_around_clusters_of_three():

@@ -191,7 +191,7 @@ def _scatters(run: RunFolder) -> dict[str, Any]:
         labels = run.trace(f"iteration_{number:04d}").get("labels")
         if features is None or labels is None:
             continue
-        points = project(features)
+        points = project(features, pictures[-1].points if pictures else None)
         pictures.append(Scatter(title, number, points, outline(points, labels[sample])))
     uri, columns = sprite(images["paths"][sample])
     people = images["identities"][sample] if "identities" in images else np.full(len(sample), -1)

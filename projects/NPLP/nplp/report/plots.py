@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -34,6 +35,9 @@ INK = "#010203"
 
 UNKNOWN = "#888888"
 """The colour of an image whose identity is unknown."""
+
+DOTS_PER_INCH = 110
+"""Of PNG files."""
 
 COLOURS = ("#3b7dd8", "#d9541e", "#2f9e62", "#a05cc8")
 STYLE = {
@@ -80,7 +84,10 @@ def finish_figure(figure: Figure) -> tuple[str, bytes]:
     text, image = io.StringIO(), io.BytesIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     figure.set_layout_engine("none")
-    figure.savefig(image, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    figure.set_dpi(DOTS_PER_INCH)
+    figure.set_facecolor("white")
+    # Figure.savefig would draw it twice, the first time for a layout that it has.
+    FigureCanvasAgg(figure).print_png(image, metadata={"Software": None})
     svg = text.getvalue()
     return svg[svg.index("<svg") :].replace(INK, "currentColor"), image.getvalue()
 
