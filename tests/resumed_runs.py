@@ -38,6 +38,11 @@ def start(
     )
 
 
+def killing(*kills):
+    """Return a program for :func:`start`: a run killed at each of these calls in turn, and then resumed."""
+    return (sys.executable, str(ROOT / "tests" / "engine" / "killed_at.py"), json.dumps(kills))
+
+
 def wait_for(text, process):
     """Read what a process shows until a line has `text`."""
     for line in process.stdout:

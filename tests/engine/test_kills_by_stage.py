@@ -1,13 +1,8 @@
 """A run killed once in each stage of its work, and resumed each time, ends as the undisturbed one."""
 
 import re
-import signal
-import sys
-from pathlib import Path
 
-from resumed_runs import assert_same_end, start
-
-DRIVER = [sys.executable, str(Path(__file__).with_name("killed_at.py"))]
+from resumed_runs import assert_same_end, killing, start
 
 # In the order of a run: three iterations of two epochs. Counts are of calls since the run was resumed.
 STAGES = {
@@ -29,15 +24,8 @@ STAGES = {
 
 def test_a_run_killed_in_every_stage_ends_as_the_undisturbed_one(undisturbed, synthetic_root, tmp_path):
     reference, _ = undisturbed
-    reached = []
-    for stage, (address, count, moment) in STAGES.items():
-        driver = [*DRIVER, address, str(count), moment]
-        process = start(synthetic_root, tmp_path, *(["--resume"] if reached else []), program=driver)
-        shown, _ = process.communicate(timeout=300)
-        assert process.returncode == -signal.SIGKILL, f"{stage}: {process.returncode}\n{shown}"
-        reached.append(stage)
-    process = start(synthetic_root, tmp_path, "--resume")
-    shown, _ = process.communicate(timeout=300)
+    process = start(synthetic_root, tmp_path, program=killing(*STAGES.values()))
+    shown, _ = process.communicate(timeout=600)
     assert process.returncode == 0, shown
     assert_same_end(tmp_path, reference)
     assert not list(tmp_path.rglob("*.part"))

@@ -1,16 +1,11 @@
 """A run that augments on the device, killed or stopped and resumed, ends as the undisturbed one."""
 
-import signal
-import sys
-from pathlib import Path
-
 import torch
 
 from method_runs import STEPS, Case, adapt
-from resumed_runs import assert_same_end, start
+from resumed_runs import assert_same_end, killing, start
 
 OPTIONS = ("INPUT.ON_DEVICE", "True", "NPLP.ITERATIONS", "2", "NPLP.STARTUP_ITERATIONS", "1")
-KILLED = (sys.executable, str(Path(__file__).with_name("killed_at.py")))
 STEPS_OF_SOURCE = 12
 """Two epochs of the pre-training, of 96 images in batches of 16."""
 AUGMENTED = {
@@ -29,10 +24,8 @@ def test_killed_in_the_second_epoch_it_ends_on_the_same_bits(synthetic_root, tmp
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     status, shown = run(synthetic_root, undisturbed)
     assert status == 0, shown
-    step = ("nplp.engine.trainer:ReidTrainer.run_step", str(STEPS_OF_SOURCE + 9), "after")
-    status, shown = run(synthetic_root, killed, program=(*KILLED, *step))
-    assert status == -signal.SIGKILL, shown
-    status, shown = run(synthetic_root, killed, "--resume")
+    step = ("nplp.engine.trainer:ReidTrainer.run_step", STEPS_OF_SOURCE + 9, "after")
+    status, shown = run(synthetic_root, killed, program=killing(step))
     assert status == 0, shown
     assert f"Resuming {killed} after epoch 1" in shown
     assert_same_end(killed, undisturbed)

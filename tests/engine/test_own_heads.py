@@ -1,7 +1,6 @@
 """A source model that keeps its own head is adapted, resumed, saved and exported with it."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from nplp.export.converters import export_onnx
 from nplp.export.inference import inference_weights
 from nplp.export.running import LEAST_COSINE, check_agreement
 from nplp.weights.source_models import recognise
+from resumed_runs import killing
 from source_cases import fastreid, save
 from tiny import make_tiny_cfg, tiny_options
 
@@ -57,10 +57,10 @@ def test_it_is_adapted_and_exported_with_its_head(synthetic_root, tmp_path, sour
     assert check_agreement(model, tmp_path / "model.onnx", (32, 16), crops) > LEAST_COSINE
 
 
-def finish(synthetic_root, output, source, *arguments, program=("tools/train_net.py",)):
+def finish(synthetic_root, output, source, program=(sys.executable, "tools/train_net.py")):
     options = [*tiny_options(synthetic_root, output), *pairs_of(source), *SHORT, "MODEL.HEADS.OUTPUT", "f_r"]
     return subprocess.run(
-        [sys.executable, *program, "--config-file", "configs/NPLP/quickstart.yml", *arguments, *options],
+        [*program, "--config-file", "configs/NPLP/quickstart.yml", *options],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -73,9 +73,8 @@ def test_a_killed_run_ends_as_one_that_was_not(synthetic_root, tmp_path, source)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finished = finish(synthetic_root, whole, source)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    kill = ("tests/engine/killed_at.py", "nplp.engine.adaptation:AdaptationTrainer._end_epoch", "4", "before")
-    assert finish(synthetic_root, killed, source, program=kill).returncode == -signal.SIGKILL
-    resumed = finish(synthetic_root, killed, source, "--resume")
+    end = ("nplp.engine.adaptation:AdaptationTrainer._end_epoch", 4, "before")
+    resumed = finish(synthetic_root, killed, source, program=killing(end))
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     finals = [torch.load(path / "model_final.pth", weights_only=True) for path in (killed, whole)]
     ours, theirs = (final["model"] for final in finals)

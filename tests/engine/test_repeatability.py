@@ -1,12 +1,9 @@
 """With several threads and workers, at the sizes of real batches, a training step repeats to the bit."""
 
 import random
-import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,10 +13,9 @@ from busy import two_busy_threads
 from nplp.data.datasets import load_training_items
 from nplp.data.extraction import extract_features
 from nplp.engine.supervised import SupervisedTrainer
-from resumed_runs import assert_same_end, start
+from resumed_runs import assert_same_end, killing, start
 from tiny import make_tiny_cfg
 
-DRIVER = [sys.executable, str(Path(__file__).with_name("killed_at.py"))]
 REPEATS = 10
 SOURCE = ("NPLP.ALPHA", 0.05, "MODEL.LOSSES.NAME", '("CrossEntropyLoss", "TripletLoss")')
 TARGET = ("NPLP.ALPHA", 0.05, "MODEL.LOSSES.NAME", '("TripletLoss", "CenterContrastiveLoss")')
@@ -129,11 +125,8 @@ def of_two_threads(synthetic_root, tmp_path_factory):
 def test_a_killed_run_of_two_threads_and_a_worker_ends_as_the_undisturbed_one(
     of_two_threads, synthetic_root, tmp_path
 ):
-    driver = [*DRIVER, "nplp.engine.trainer:ReidTrainer.run_step", "4", "after"]
-    process = begin(synthetic_root, tmp_path, program=driver)
-    shown, _ = process.communicate(timeout=600)
-    assert process.returncode == -signal.SIGKILL, shown
-    finish(begin(synthetic_root, tmp_path, "--resume"))
+    step = ("nplp.engine.trainer:ReidTrainer.run_step", 4, "after")
+    finish(begin(synthetic_root, tmp_path, program=killing(step)))
     assert_same_end(tmp_path, of_two_threads[0])
 
 

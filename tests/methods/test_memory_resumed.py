@@ -5,7 +5,6 @@ With camera proxies and weighed clusters too.
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from resumed_runs import killing
 from tiny import NARROW_BACKBONE, tiny_options
 
 ROOT = Path(__file__).parents[2]
@@ -26,10 +26,10 @@ ADDITIONS = [
 CONFIG = ["--config-file", "configs/methods/memory_quickstart.yml"]
 
 
-def finish(synthetic_root, output, *arguments, program=("tools/train_net.py",), options=()):
+def finish(synthetic_root, output, program=(sys.executable, "tools/train_net.py"), options=()):
     return subprocess.run(
         [
-            *(sys.executable, *program, *CONFIG, *arguments),
+            *(*program, *CONFIG),
             *(*tiny_options(synthetic_root, output), *OPTIONS, *options),
         ],
         cwd=ROOT,
@@ -46,9 +46,8 @@ def test_a_killed_run_ends_as_one_that_was_not(synthetic_root, tmp_path, options
     finished = finish(synthetic_root, whole, options=options)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     # The last checkpoint is then that of the third epoch, the first of two in its iteration.
-    kill = ("tests/engine/killed_at.py", "nplp.engine.adaptation:AdaptationTrainer._end_epoch", "4", "before")
-    assert finish(synthetic_root, killed, program=kill, options=options).returncode == -signal.SIGKILL
-    resumed = finish(synthetic_root, killed, "--resume", options=options)
+    end = ("nplp.engine.adaptation:AdaptationTrainer._end_epoch", 4, "before")
+    resumed = finish(synthetic_root, killed, program=killing(end), options=options)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     ours, theirs = (torch.load(path / "model_final.pth", weights_only=True) for path in (killed, whole))
     assert all(torch.equal(ours["model"][key], theirs["model"][key]) for key in theirs["model"])
