@@ -91,7 +91,7 @@ def on_methods() -> tuple[Experiment, ...]:
     real = "Methods on one footing, on real people"
     return (
         _comparison("methods", "Every method on one footing", METHODS, ("p2s", "s2p", "p2c"), 5),
-        _comparison("methods_real", real, ON_REAL_PEOPLE, ("pku_methods",), 3),
+        _comparison("methods_real", real, ON_REAL_PEOPLE, ("pku_methods",), 5),
         _by_authors(),
         _candidates(),
     )
