@@ -111,7 +111,7 @@ def write_bad_files(data: dict[str, np.ndarray]) -> None:
         ("features.npy --noisy-fraction nan", r"noisy_fraction must be in \(0, 1\], got nan"),
         ("features.npy --min-samples 0", "min_samples must be .* at least 1, got 0"),
         ("features.npy --k1 2.5", "--k1: must be a whole number or auto, got '2.5'"),
-        ("features.npy --k1 auto --distance euclidean", "--k1 auto is for --distance jaccard"),
+        ("unread.npy --k1 auto --distance euclidean", "--k1 auto is for --distance jaccard"),
         ("features.npy --epsilon -1", "epsilon must be .*at least 0.*got -1.0"),
         ("features.npy --distance cosine", "distance must be one of .*got 'cosine'"),
         ("features.npy --assessment-distance l2", "assessment_distance must be .*got 'l2'"),

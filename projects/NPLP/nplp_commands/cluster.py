@@ -218,6 +218,8 @@ def _run(args: argparse.Namespace) -> None:
     from nplp.memory import is_out_of_memory
     from nplp_commands.array_files import check_output, read_features, read_ids
 
+    if args.k1 is None and args.distance != "jaccard":
+        raise UserError(f"--k1 auto is for --distance jaccard, got {args.distance!r}: give --k1 a number")
     out = Path(args.out)
     inputs = [address for address in (args.features, args.cameras, args.identities) if address is not None]
     check_output(out, inputs, args.force)
@@ -257,16 +259,9 @@ def _run(args: argparse.Namespace) -> None:
 def _chosen_neighbours(
     args: argparse.Namespace, features: np.ndarray | torch.Tensor, cameras: np.ndarray | None
 ) -> Neighbourhood:
-    """Return the choice of k1 and k2.
-
-    Raises:
-        UserError: for a distance that does not take them.
-    """
+    """Return the choice of k1 and k2."""
     from nplp.clustering import choose_neighbours
-    from nplp.errors import UserError
 
-    if args.distance != "jaccard":
-        raise UserError(f"--k1 auto is for --distance jaccard, got {args.distance!r}: give --k1 a number")
     return choose_neighbours(
         features,
         cameras,
