@@ -34,6 +34,12 @@ SMALL = {
     # 0.9 over the dozen identities of these folders.
     "NPLP.ALPHA": 0.08,
 }
+RESNET18 = {
+    "MODEL.BACKBONE.NAME": "build_resnet_backbone",
+    "MODEL.BACKBONE.DEPTH": "18x",
+    "MODEL.BACKBONE.FEAT_DIM": 512,
+}
+"""Which has ImageNet weights, and tells more people apart."""
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +96,7 @@ def test_without_imagenet_weights_the_message_says_where_to_put_them(root, tmp_p
     monkeypatch.setenv("FASTREID_DATASETS", str(root))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr("gdown.download", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
-    cfg = load("d2m", tmp_path / "run", **{"MODEL.BACKBONE.PRETRAIN": True})
+    cfg = load("d2m", tmp_path / "run", **RESNET18, **{"MODEL.BACKBONE.PRETRAIN": True})
     prepare_output(cfg)
     with pytest.raises(UserError, match="MODEL.BACKBONE.PRETRAIN_PATH") as caught:
         run(cfg, cfg, resume=False)
@@ -127,7 +133,7 @@ def test_a_target_of_one_camera_is_adapted_to_and_one_of_one_identity_refused(ro
         (lambda name: "_c1" in name) if case == "one camera" else (lambda name: name.startswith(person)),
         ["bounding_box_train"],
     )
-    cfg = load("d2m", tmp_path / "run", **{"NPLP.ALPHA": 0.3})
+    cfg = load("d2m", tmp_path / "run", **RESNET18, **{"NPLP.ALPHA": 0.3})
     prepare_output(cfg)
     if case == "one camera":
         with pytest.warns(UserWarning, match="camera"):
