@@ -8,6 +8,8 @@ FASTREID := fastreid==1.4.0
 # What numbers of versions decide: arrays, losses, models, files, tables. The rest of the suite is about the project alone.
 OF_VERSIONS := tests/clustering tests/config tests/data tests/host tests/layers tests/losses tests/weights \
 	tests/modeling/test_timm_backbone.py tests/test_extras.py
+# Two processes, all tests of a file in one of them: its fixtures are often whole runs.
+BY_FILE := -n 2 --dist loadfile
 # The time of the last commit, so that two builds give one file.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 1700000000)
 PROGRAMS := onnx float16 int8-dynamic int8-calibrated torch-export
@@ -47,16 +49,16 @@ zoo: $(READY)  ## Train the two synthetic models (or go on with them) and export
 	@$(BIN)/python tools/model_zoo.py verify zoo --trust
 
 test: $(READY)  ## Run the tests (about twenty minutes on two cores).
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BY_FILE) -m "not long" $(ARGS)
 
 test-long: $(READY)  ## Run the exhaustive tests: ten thousand generated cases, full sizes, fifty kills (about ten minutes).
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m long $(ARGS)
 
 test-min: .venv-min/.ready  ## Run the tests that versions matter to with the lowest versions that are supported.
-	@OMP_NUM_THREADS=1 .venv-min/bin/python -m pytest -n 2 -m "not long" $(OF_VERSIONS) $(ARGS)
+	@OMP_NUM_THREADS=1 .venv-min/bin/python -m pytest $(BY_FILE) -m "not long" $(OF_VERSIONS) $(ARGS)
 
 test-newest: .venv-newest/.ready  ## The same with the newest versions that are supported.
-	@OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 -m "not long" $(OF_VERSIONS) $(ARGS)
+	@OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest $(BY_FILE) -m "not long" $(OF_VERSIONS) $(ARGS)
 
 .venv-min/.ready: PINS := -c constraints-min.txt
 .venv-newest/.ready: PINS := --upgrade
@@ -69,7 +71,7 @@ test-newest: .venv-newest/.ready  ## The same with the newest versions that are 
 	@touch $@
 
 test-spawn: $(READY)  ## Run the tests of workers and processes with the start method of Windows and macOS.
-	@OMP_NUM_THREADS=1 NPLP_TEST_START_METHOD=spawn $(BIN)/python -m pytest -n 2 -m "not long" \
+	@OMP_NUM_THREADS=1 NPLP_TEST_START_METHOD=spawn $(BIN)/python -m pytest $(BY_FILE) -m "not long" \
 		tests/data tests/distributed tests/synthetic $(ARGS)
 
 wheel: $(READY)  ## Build the package in dist/; the same commit gives the same file.
