@@ -31,7 +31,7 @@ FLOORS = (
         "nplp.metric_names",
         "nplp.circumstances",
         "nplp.first_calls",
-        "nplp.collection",
+        "nplp.garbage_collection",
         "nplp.products",
     ),
     ("nplp_synthetic",),

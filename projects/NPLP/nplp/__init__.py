@@ -7,7 +7,7 @@ model, the head and the data sets. Where it is not, or in another version, the p
 
 from typing import Any
 
-from nplp.collection import collection_paused
+from nplp.garbage_collection import collection_paused
 
 __version__ = "0.2.0"
 
