@@ -71,7 +71,8 @@ class Run:
     def settings(self) -> str:
         """What decides its results, as words: files, what they hold, options, what it goes on from."""
         files = (self.config, *self.overlays)
-        words = [*files, f"content {_digest(files)}", *(f"{key}={value}" for key, value in self.options)]
+        content = f"content {_digest(configurations_root(), files)}"
+        words = [*files, content, *(f"{key}={value}" for key, value in self.options)]
         return " ".join([*words, f"after {self.branch}" if self.branch else ""]).strip()
 
 
@@ -130,9 +131,9 @@ def _statements(path: Path) -> str:
 
 
 @cache
-def _digest(files: tuple[str, ...]) -> str:
+def _digest(root: Path, files: tuple[str, ...]) -> str:
     """Return eight digits that change with what configurations and their bases say, but not with comments."""
-    text = json.dumps([_content(configurations_root() / file) for file in files], sort_keys=True)
+    text = json.dumps([_content(root / file) for file in files], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -180,7 +181,7 @@ def _own_seeds(experiment: Experiment, row: Setting) -> range:
 def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]:
     """Return the runs that a cell needs, the last of which gives its numbers."""
     config = domain.directions[direction]
-    cfg = _configuration(config)
+    cfg = _configuration(configurations_root() / config)
     values = {key: _value(key, value, _own(cfg, key)) for key, value in row.options}
     # The configuration's own value is no option: the runs are the same.
     options = {key: value for key, value in values.items() if value != str(_own(cfg, key))}
@@ -225,9 +226,9 @@ def _chain(domain: Domain, direction: str, row: Setting, seed: int) -> list[Run]
 
 
 @cache
-def _configuration(file: str) -> CfgNode:
+def _configuration(path: Path) -> CfgNode:
     """Return the frozen configuration of a direction."""
-    return load_config(argparse.Namespace(config_file=str(configurations_root() / file), opts=[]))
+    return load_config(argparse.Namespace(config_file=str(path), opts=[]))
 
 
 def _file_of(overlay: str) -> str:
