@@ -153,7 +153,7 @@ def _by_authors() -> Experiment:
         "methods_by_authors",
         "Each method on the common footing and with its authors' values",
         tuple(rows),
-        ("p2s",),
+        ("p2s", "s2p"),
         seeds=1,
         first_seed=6,
         lost=True,
