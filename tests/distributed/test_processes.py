@@ -19,7 +19,7 @@ from nplp.distributed.processes import launch
 from nplp.errors import UserError
 
 WORKER = """
-    import json, sys, warnings
+    import builtins, json, os, sys, warnings
     from pathlib import Path
     import torch
     import nplp.host
@@ -28,7 +28,13 @@ WORKER = """
     from fastreid.utils import comm
     from nplp.errors import UserError
 
+    # A thread of gloo that frees a tensor while Python ends does the same.
+    class AtPythonsEnd:
+        def __del__(self):
+            os.abort()
+
     def main(folder, fail_at):
+        builtins.kept = AtPythonsEnd()
         rank = comm.get_rank()
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -140,9 +140,15 @@ def _report(failed: Any, context: Any, folder: Path, received: list[int]) -> Non
 
 
 def _run_to_its_end(number: int, function: Callable[..., Any], *args: Any) -> None:
-    """Run a new process; one that fails ends as Python ends, with a traceback or a status."""
-    function(number, *args)
-    end_child()
+    """Run a new process; one that fails in a way nobody foresaw ends as Python ends, with a traceback."""
+    status = 0
+    try:
+        function(number, *args)
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            raise
+        status = error.code or 0
+    end_child(status)
 
 
 def begin_child(folder: str, number: int) -> None:
@@ -160,8 +166,8 @@ def report_to_parent(error: UserError, folder: str, number: int) -> None:
     (Path(folder) / f"user-error-{number:04d}").write_text(str(error), encoding="utf-8")
 
 
-def end_child() -> NoReturn:
-    """End this process as one that succeeded; nothing of Python's own end runs but the handlers of atexit.
+def end_child(status: int = 0) -> NoReturn:
+    """End this process with a status; nothing of Python's own end runs but the handlers of atexit.
 
     The threads of a gloo group outlive it where a model was trained in ``DistributedDataParallel``. One of
     them that frees a tensor while Python ends would abort the process, after all its work: "terminate called
@@ -172,7 +178,7 @@ def end_child() -> NoReturn:
         # There may be none, or nobody who reads it.
         with suppress(AttributeError, OSError):
             stream.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 @contextmanager

@@ -152,7 +152,7 @@ def _spawned(
         _run_as_rank(main_func, args, first_rank + local_rank, size, local_rank, dist_url, cuda)
     except UserError as error:
         report_to_parent(error, folder, local_rank)
-        raise
+        sys.exit(1)
     except KeyboardInterrupt:
         # The parent may hand on what a terminal has sent to this process already.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
