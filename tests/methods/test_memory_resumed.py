@@ -28,10 +28,7 @@ CONFIG = ["--config-file", "configs/methods/memory_quickstart.yml"]
 
 def finish(synthetic_root, output, program=(sys.executable, "tools/train_net.py"), options=()):
     return subprocess.run(
-        [
-            *(*program, *CONFIG),
-            *(*tiny_options(synthetic_root, output), *OPTIONS, *options),
-        ],
+        [*program, *CONFIG, *tiny_options(synthetic_root, output), *OPTIONS, *options],
         cwd=ROOT,
         capture_output=True,
         text=True,
