@@ -12,7 +12,7 @@ def collection_paused() -> Iterator[None]:
     """Keep Python from looking for unreachable cycles inside; afterwards it does again, if it did before.
 
     torch and what stands on it leave some 190,000 objects when they are imported, and the searches among them
-    take a ninth of the processor's time of ``import nplp`` (``benchmarks/starting.py``).
+    take a tenth to a fifth of the processor's time of ``import nplp`` (``benchmarks/starting.py``).
     """
     enabled = gc.isenabled()
     gc.disable()
